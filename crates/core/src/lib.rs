@@ -1,0 +1,8 @@
+//! The meaning of unship: no terminal, no HTTP, no engine driver.
+//!
+//! A warehouse is a set of relations, and each relation has versions. A release is a map from
+//! relation to version. Production is a pointer to a release.
+
+pub mod ident;
+pub mod relation;
+pub mod value;

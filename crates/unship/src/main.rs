@@ -1,0 +1,2 @@
+//! unship.
+fn main() {}
