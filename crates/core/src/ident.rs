@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
 /// A release's number, written `R12`. Numbers grow by one per ledger and are never used again.
+/// `R0` is what stood there before unship.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReleaseId(pub u64);
 
@@ -15,7 +16,7 @@ impl fmt::Display for ReleaseId {
 
 /// Text that is not a release id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a release: releases are written R1, R2, …")]
+#[error("`{0}` is not a release: releases are written R0, R1, R2, …")]
 pub struct NotARelease(pub String);
 
 impl FromStr for ReleaseId {
@@ -24,7 +25,7 @@ impl FromStr for ReleaseId {
     fn from_str(text: &str) -> Result<Self, NotARelease> {
         let digits = text.strip_prefix(['R', 'r']).unwrap_or(text);
         match digits.parse() {
-            Ok(n) if n > 0 && digits.bytes().all(|b| b.is_ascii_digit()) => Ok(ReleaseId(n)),
+            Ok(n) if digits.bytes().all(|b| b.is_ascii_digit()) => Ok(ReleaseId(n)),
             _ => Err(NotARelease(text.to_owned())),
         }
     }
@@ -127,7 +128,7 @@ mod tests {
         assert_eq!("R12".parse(), Ok(ReleaseId(12)));
         assert_eq!("r12".parse(), Ok(ReleaseId(12)));
         assert_eq!("12".parse(), Ok(ReleaseId(12)));
-        for bad in ["", "R", "R0", "R-1", "R1x", "R+1", "X1"] {
+        for bad in ["", "R", "R-1", "R1x", "R+1", "X1"] {
             assert!(bad.parse::<ReleaseId>().is_err(), "{bad}");
         }
     }

@@ -3,6 +3,13 @@
 //! A warehouse is a set of relations, and each relation has versions. A release is a map from
 //! relation to version. Production is a pointer to a release.
 
+pub mod engine;
+pub mod event;
+pub mod execute;
+pub mod fault;
 pub mod ident;
+pub mod journal;
+pub mod plan;
 pub mod relation;
+pub mod release;
 pub mod value;

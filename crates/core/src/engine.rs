@@ -1,0 +1,384 @@
+//! What unship asks of an engine, and what an engine says of itself.
+//!
+//! Core decides *what* production shall become; an engine knows *how* to get there. Everything that
+//! crosses this boundary is a value, so that plans can be stored, shown, signed and replayed.
+
+use crate::ident::{RelationName, ReleaseId};
+use crate::plan::{Fact, Step};
+use crate::relation::RelationState;
+use crate::release::Version;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::PathBuf;
+
+/// The largest thing an engine can change in one atomic act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Atomicity {
+    /// Everything in one database.
+    Database,
+    /// Everything in one schema.
+    Schema,
+    /// A chosen set of relations.
+    Relations,
+    /// One relation at a time; a release of several is journaled.
+    Relation,
+}
+
+/// What an engine can do on this connection, as data. Editions and file systems differ, so it is
+/// probed, not assumed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capabilities {
+    /// The engine's name, as in `unship.toml`.
+    pub engine: String,
+    /// The engine's version, where it could be asked.
+    pub version: Option<String>,
+    /// What changes in one atomic act.
+    pub atomicity: Atomicity,
+    /// How a restore point is kept, in words.
+    pub restore_point: String,
+    /// Whether a job can build beside production.
+    pub aside: bool,
+    /// Whether cloning costs no copy of the data.
+    pub free_clone: bool,
+    /// Whether chosen relations can be restored and the rest left as it is. `Err` says why not.
+    pub relations: Result<(), String>,
+    /// What moves along with a relation.
+    pub carries: Vec<String>,
+    /// What cannot be brought back here, each a sentence.
+    pub not_protected: Vec<String>,
+}
+
+/// Which state of the warehouse is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// Production.
+    Live,
+    /// What a job is building, or has built, for this release.
+    Build(ReleaseId),
+    /// The restore point of this release.
+    Point(ReleaseId),
+}
+
+/// How closely to look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Depth {
+    /// Catalog, row counts and storage digests; no row is read.
+    Catalog,
+    /// The same, and fingerprints of these relations.
+    Rows(BTreeSet<RelationName>),
+    /// The same, and fingerprints of every table.
+    AllRows,
+    /// The same, and fingerprints of every table whose storage digest differs from the one given
+    /// here, and of the named ones.
+    Changed {
+        /// What is known already, by relation.
+        known: BTreeMap<RelationName, RelationState>,
+        /// Fingerprint these in any case.
+        always: BTreeSet<RelationName>,
+    },
+}
+
+/// Everything seen at a place.
+pub type Observation = BTreeMap<RelationName, RelationState>;
+
+/// Where a job shall build.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Build {
+    /// The release being built.
+    pub release: ReleaseId,
+    /// Files to use in place of the production ones: (production, build). Empty in place.
+    pub files: Vec<(PathBuf, PathBuf)>,
+    /// Environment variables for the job.
+    pub env: BTreeMap<String, String>,
+}
+
+/// A retained state of the warehouse.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Point {
+    /// Whose state it is, as it was when it was last live (or when its build failed).
+    pub release: ReleaseId,
+    /// Where a person finds it, and how to read it.
+    pub location: String,
+    /// Whether it must be unpacked before it can be read or restored.
+    pub packed: bool,
+    /// Size in bytes when unpacked.
+    pub bytes: u64,
+}
+
+/// What a restore shall bring about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreRequest {
+    /// The release that will be made by it.
+    pub release: ReleaseId,
+    /// What is live now.
+    pub live: ReleaseId,
+    /// The live versions, what others wrote since included.
+    pub live_map: BTreeMap<RelationName, Version>,
+    /// Relations to bring, with the wanted version.
+    pub bring: BTreeMap<RelationName, Version>,
+    /// Relations to remove.
+    pub remove: BTreeSet<RelationName>,
+    /// Retained states and what each holds.
+    pub points: Vec<PointMap>,
+}
+
+/// A point and the versions in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PointMap {
+    /// The point.
+    pub point: Point,
+    /// What it holds.
+    pub map: BTreeMap<RelationName, Version>,
+}
+
+/// An engine's answer to a restore request or a publish.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Steps {
+    /// In order; each names the ones it comes after.
+    pub steps: Vec<Step>,
+    /// How it is done and why so, a sentence for the plan.
+    pub method: String,
+    /// What this cannot bring back, each a sentence.
+    pub irreversible: Vec<String>,
+    /// What must be there for it (free disk, a worker, a lock), each a sentence.
+    pub needs: Vec<String>,
+    /// Bytes that will be copied or written.
+    pub bytes: u64,
+}
+
+/// How long restore points are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retention {
+    /// Releases whose points must stay.
+    pub keep: BTreeSet<ReleaseId>,
+    /// Of those, the ones that stay unpacked, ready to be renamed into place.
+    pub plain: BTreeSet<ReleaseId>,
+}
+
+/// What housekeeping did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Housekeeping {
+    /// Points packed.
+    pub packed: Vec<ReleaseId>,
+    /// Points dropped for good.
+    pub dropped: Vec<ReleaseId>,
+    /// Bytes of disk given back.
+    pub freed: u64,
+}
+
+/// One line of `unship doctor` or `unship fsck`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Diagnosis {
+    /// How bad it is.
+    pub level: Level,
+    /// What was looked at.
+    pub subject: String,
+    /// What was found.
+    pub finding: String,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// How bad a diagnosis is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// As it should be.
+    Ok,
+    /// Worth knowing.
+    Note,
+    /// Something is not protected or will be slow.
+    Warning,
+    /// unship cannot do its work.
+    Error,
+}
+
+/// Progress of one long piece of work: done and total, in bytes or rows.
+pub type OnProgress<'a> = &'a (dyn Fn(&str, u64, u64) + Sync);
+
+/// A warehouse that can be guarded and restored.
+///
+/// Methods that only look take `&mut self` because looking needs a connection. Only [`Engine::apply`],
+/// [`Engine::revert`], [`Engine::begin_build`], [`Engine::keep_build`] and [`Engine::housekeep`]
+/// change anything, and only the first two change production.
+pub trait Engine {
+    /// What can be done on this connection.
+    fn capabilities(&mut self) -> Capabilities;
+
+    /// Health, rights, versions, open writers, disk.
+    fn doctor(&mut self) -> Vec<Diagnosis>;
+
+    /// A cheap mark of production's identity: as long as it stays equal, nobody wrote. Reads no row.
+    fn mark(&mut self) -> Result<String, EngineError>;
+
+    /// What stands at a place.
+    fn observe(
+        &mut self,
+        place: Place,
+        depth: &Depth,
+        on: OnProgress<'_>,
+    ) -> Result<Observation, EngineError>;
+
+    /// Opens a build aside, or takes the restore point for one in place. `live` names the release
+    /// that is live and would be restored.
+    fn begin_build(
+        &mut self,
+        release: ReleaseId,
+        live: ReleaseId,
+        aside: bool,
+        on: OnProgress<'_>,
+    ) -> Result<Build, EngineError>;
+
+    /// Stops guarding a build, and keeps what was built as that release's point, readable by name.
+    fn keep_build(&mut self, release: ReleaseId) -> Result<(), EngineError>;
+
+    /// Removes what an interrupted build or restore left beside production.
+    fn discard_build(&mut self, release: ReleaseId) -> Result<(), EngineError>;
+
+    /// Reads what planning needs to know beyond the request. The two plan methods look at nothing else.
+    fn survey(&mut self, release: ReleaseId) -> Result<serde_json::Value, EngineError>;
+
+    /// Steps that make a build aside live. Pure.
+    fn plan_publish(
+        &self,
+        survey: &serde_json::Value,
+        release: ReleaseId,
+        live: ReleaseId,
+    ) -> Result<Steps, EngineError>;
+
+    /// Steps that fulfil a restore request. Pure.
+    fn plan_restore(
+        &self,
+        survey: &serde_json::Value,
+        request: &RestoreRequest,
+    ) -> Result<Steps, EngineError>;
+
+    /// What is true now of a fact's subject.
+    fn fact(&mut self, subject: &str) -> Result<String, EngineError>;
+
+    /// Carries out a step's action. The caller has journaled it and checked its guard.
+    fn apply(&mut self, step: &Step, on: OnProgress<'_>) -> Result<(), EngineError>;
+
+    /// Carries out a step's undo.
+    fn revert(&mut self, step: &Step, on: OnProgress<'_>) -> Result<(), EngineError>;
+
+    /// The retained states.
+    fn points(&mut self) -> Result<Vec<Point>, EngineError>;
+
+    /// Proves that a point can be read, before anything relies on it.
+    fn prove_point(&mut self, release: ReleaseId) -> Result<(), EngineError>;
+
+    /// Packs what has become old, drops what nobody keeps.
+    fn housekeep(
+        &mut self,
+        keep: &Retention,
+        on: OnProgress<'_>,
+    ) -> Result<Housekeeping, EngineError>;
+
+    /// Checks every retained byte.
+    fn fsck(&mut self, on: OnProgress<'_>) -> Result<Vec<Diagnosis>, EngineError>;
+}
+
+/// Compares a fact with the world.
+pub fn holds(engine: &mut dyn Engine, facts: &[Fact]) -> Result<Result<(), Unmet>, EngineError> {
+    for fact in facts {
+        let now = engine.fact(&fact.subject)?;
+        if now != fact.is {
+            return Ok(Err(Unmet {
+                fact: fact.clone(),
+                now,
+            }));
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// A fact that does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unmet {
+    /// What should be true.
+    pub fact: Fact,
+    /// What is.
+    pub now: String,
+}
+
+impl fmt::Display for Unmet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: expected {}, found {}",
+            self.fact.subject, self.fact.is, self.now
+        )
+    }
+}
+
+/// Why an engine could not do something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorKind {
+    /// Somebody else holds what is needed; waiting can help.
+    Busy,
+    /// It can be done, and must not be: something would be lost.
+    Refused,
+    /// This engine, version or file cannot do it.
+    Unsupported,
+    /// Something that must be there is not.
+    Missing,
+    /// Bytes are not what they were.
+    Corrupt,
+    /// No room.
+    DiskFull,
+    /// No right.
+    Permission,
+    /// A query failed, or what runs queries cannot be started.
+    Query,
+    /// Anything else the system reported.
+    Io,
+    /// Stopped on request, or by an injected fault.
+    Interrupted,
+}
+
+/// An engine's error: what happened, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct EngineError {
+    /// What sort.
+    pub kind: ErrorKind,
+    /// What happened, with names.
+    pub message: String,
+    /// What to do next.
+    pub hint: Option<String>,
+    /// Underlying cause.
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl EngineError {
+    /// An error without cause or hint.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            hint: None,
+            source: None,
+        }
+    }
+
+    /// Says what to do next.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Names the cause.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+}

@@ -1,0 +1,149 @@
+//! The ledger's vocabulary. Everything that unship remembers is one of these.
+
+use crate::ident::{RelationName, ReleaseId};
+use crate::plan::PlanId;
+use crate::release::{Code, Job, JobEnd, Operation, Verdict, Version};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// One thing that happened, in one environment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Event {
+    /// A release number was taken, and work began.
+    ReleaseOpened {
+        /// Its number.
+        release: ReleaseId,
+        /// What it does.
+        operation: Operation,
+        /// What is live.
+        parent: Option<ReleaseId>,
+        /// The job, for a run.
+        job: Option<Job>,
+        /// The code, for a run.
+        code: Option<Code>,
+    },
+    /// Others wrote to production since the live release; this is what it holds now.
+    DriftSeen {
+        /// The live release.
+        release: ReleaseId,
+        /// The relations that differ.
+        changes: BTreeMap<RelationName, Version>,
+        /// The engine's mark of production as seen.
+        mark: String,
+    },
+    /// A restore point was taken and proved readable.
+    PointTaken {
+        /// Whose state it holds.
+        release: ReleaseId,
+        /// Where it is.
+        location: String,
+    },
+    /// The job of a release ended.
+    JobEnded {
+        /// The release.
+        release: ReleaseId,
+        /// How.
+        end: JobEnd,
+    },
+    /// A plan was made, and its steps are about to be carried out.
+    PlanMade {
+        /// The release that it makes.
+        release: ReleaseId,
+        /// The plan's id.
+        plan: PlanId,
+        /// The plan itself: a blob.
+        blob: String,
+    },
+    /// A step is about to touch the world.
+    StepStarted(StepRef),
+    /// A step's expectation holds.
+    StepSucceeded(StepRef),
+    /// A step did not happen.
+    StepFailed {
+        /// Which.
+        #[serde(flatten)]
+        step: StepRef,
+        /// Why.
+        error: String,
+    },
+    /// A step is about to be taken back.
+    UndoStarted(StepRef),
+    /// A step was taken back.
+    UndoFinished(StepRef),
+    /// A step could not be taken back.
+    UndoFailed {
+        /// Which.
+        #[serde(flatten)]
+        step: StepRef,
+        /// Why.
+        error: String,
+    },
+    /// A release became production.
+    ReleasePublished {
+        /// Which.
+        release: ReleaseId,
+        /// What it changed against what was live.
+        changes: BTreeMap<RelationName, Version>,
+        /// The engine's mark of production right afterwards.
+        mark: String,
+    },
+    /// A release will never become production.
+    ReleaseAbandoned {
+        /// Which.
+        release: ReleaseId,
+        /// Why.
+        reason: String,
+        /// What had been built, where it was kept to be looked at: the changes against what is live.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        kept: BTreeMap<RelationName, Version>,
+    },
+    /// A release is thought good or bad.
+    ReleaseMarked {
+        /// Which.
+        release: ReleaseId,
+        /// What is thought.
+        verdict: Verdict,
+        /// Why.
+        reason: String,
+    },
+    /// A release's point is kept whatever the retention says.
+    Pinned {
+        /// Which.
+        release: ReleaseId,
+        /// Why.
+        reason: Option<String>,
+    },
+    /// A pin was taken away.
+    Unpinned {
+        /// Which.
+        release: ReleaseId,
+    },
+    /// Live was compared with what a release recorded.
+    Verified {
+        /// Which.
+        release: ReleaseId,
+        /// How many relations were compared.
+        relations: usize,
+        /// The ones that differ, with how.
+        differences: BTreeMap<RelationName, String>,
+    },
+    /// Points were packed or dropped.
+    HousekeepingDone {
+        /// Packed ones.
+        packed: Vec<ReleaseId>,
+        /// Dropped ones; their state cannot be restored any more.
+        dropped: Vec<ReleaseId>,
+        /// Bytes given back.
+        freed: u64,
+    },
+}
+
+/// A step of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepRef {
+    /// The plan.
+    pub plan: PlanId,
+    /// The step's number.
+    pub step: u32,
+}

@@ -1,0 +1,334 @@
+//! Carrying out a plan: the only code that changes a warehouse.
+//!
+//! A step is journaled before it touches anything and after it did. What was interrupted is looked
+//! at, never guessed: if the step's expectation holds it happened, if its guard holds it did not,
+//! and if neither holds the plan is stuck and a person chooses.
+
+use crate::engine::{self, Engine, EngineError, Unmet};
+use crate::event::{Event, StepRef};
+use crate::fault::boundary;
+use crate::journal::{Impossible, Journal, Mark, Status};
+use crate::plan::{Plan, PlanId, Step};
+
+/// Where events go before the world is touched. Returning means that the event is durable.
+pub trait Recorder {
+    /// Appends one event.
+    fn record(&mut self, event: Event) -> Result<(), RecordError>;
+}
+
+/// An event could not be made durable.
+#[derive(Debug, thiserror::Error)]
+#[error("the ledger did not take the event: {0}")]
+pub struct RecordError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
+
+/// What someone watching is told, as it happens.
+#[derive(Debug)]
+pub enum Notice<'a> {
+    /// A phase of the operation begins.
+    Phase(&'a str),
+    /// A step's status changed.
+    Step(&'a Step, Mark),
+    /// A long piece of work goes on: what, done, total (bytes or rows).
+    Progress(&'a str, u64, u64),
+    /// Something worth knowing.
+    Note(&'a str),
+}
+
+/// A user interface: terminal, JSON stream, log.
+pub trait Watch: Sync {
+    /// Takes one notice. Must not fail and must not block for long.
+    fn notice(&self, notice: Notice<'_>);
+}
+
+/// Nobody watches.
+impl Watch for () {
+    fn notice(&self, _: Notice<'_>) {}
+}
+
+/// How a plan ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Every step succeeded.
+    Done,
+    /// A step failed, and all that had been done before was taken back: production is as before.
+    TakenBack {
+        /// The step that failed.
+        step: u32,
+        /// Why.
+        error: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+}
+
+/// What a person says of a step that is stuck.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Assume {
+    /// It happened.
+    Applied,
+    /// It did not.
+    Untouched,
+}
+
+/// Why execution stopped in the middle.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecuteError {
+    /// The world is not as the plan assumes, and nothing has been changed by it.
+    #[error("the world moved since this plan was made: {unmet}")]
+    Moved {
+        /// The step whose guard does not hold.
+        step: u32,
+        /// What does not hold.
+        unmet: Unmet,
+    },
+    /// A step is neither applied nor untouched.
+    #[error(
+        "step {step} is stuck. Applied would mean: {applied}. Untouched would mean: {untouched}"
+    )]
+    Stuck {
+        /// The step.
+        step: u32,
+        /// What it does.
+        explain: String,
+        /// What speaks against its having happened.
+        applied: Box<Unmet>,
+        /// What speaks against its not having happened.
+        untouched: Box<Unmet>,
+    },
+    /// A step failed, and so did taking back what had been done before.
+    #[error("step {step} could not be taken back: {error}")]
+    NotTakenBack {
+        /// The step that could not be taken back.
+        step: u32,
+        /// Why.
+        #[source]
+        error: EngineError,
+    },
+    /// The engine could not even be looked at.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The ledger did not take an event; what was being done is in doubt and `resume` will look.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// The log tells an impossible story.
+    #[error(transparent)]
+    Impossible(#[from] Impossible),
+}
+
+struct Run<'a> {
+    engine: &'a mut dyn Engine,
+    ledger: &'a mut dyn Recorder,
+    watch: &'a dyn Watch,
+    plan: &'a Plan,
+    id: PlanId,
+    journal: Journal,
+    assume: Option<Assume>,
+}
+
+/// Carries out `plan`, or goes on with it where `journal` says that it stopped.
+pub fn execute(
+    engine: &mut dyn Engine,
+    ledger: &mut dyn Recorder,
+    watch: &dyn Watch,
+    plan: &Plan,
+    id: PlanId,
+    journal: Journal,
+    assume: Option<Assume>,
+) -> Result<Outcome, ExecuteError> {
+    let mut run = Run {
+        engine,
+        ledger,
+        watch,
+        plan,
+        id,
+        journal,
+        assume,
+    };
+    if run.journal.backward() {
+        let cause = "an earlier attempt failed".to_owned();
+        let step = plan
+            .steps
+            .iter()
+            .find(|s| run.journal.status(s.id) == Status::Failed);
+        return run.backward(step.map_or(0, |s| s.id), cause, None);
+    }
+    run.forward()
+}
+
+impl Run<'_> {
+    fn forward(&mut self) -> Result<Outcome, ExecuteError> {
+        for step in &self.plan.steps {
+            match self.journal.status(step.id) {
+                Status::Succeeded => continue,
+                Status::Started => {
+                    if self.happened(step, &step.expect, &step.guard)? {
+                        self.mark(step, Mark::Succeeded, None)?;
+                        continue;
+                    }
+                }
+                _ => {
+                    if let Err(unmet) = engine::holds(self.engine, &step.guard)? {
+                        if self.anything_done() {
+                            return self.backward(step.id, unmet.to_string(), None);
+                        }
+                        return Err(ExecuteError::Moved {
+                            step: step.id,
+                            unmet,
+                        });
+                    }
+                }
+            }
+            self.mark(step, Mark::Started, None)?;
+            boundary("step started");
+            let watch = self.watch;
+            let applied = self.engine.apply(step, &|what, done, total| {
+                watch.notice(Notice::Progress(what, done, total))
+            });
+            boundary("step applied");
+            if let Err(error) = applied {
+                return self.failed(step, error);
+            }
+            if let Err(unmet) = engine::holds(self.engine, &step.expect)? {
+                // It said that it worked, and it is not to be seen: only a person can tell.
+                return Err(self.stuck(step, unmet.clone(), unmet));
+            }
+            self.mark(step, Mark::Succeeded, None)?;
+            boundary("step recorded");
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// An engine that reports an error may still have done the work, wholly or not at all.
+    fn failed(&mut self, step: &Step, error: EngineError) -> Result<Outcome, ExecuteError> {
+        if self.happened(step, &step.expect, &step.guard)? {
+            self.mark(step, Mark::Succeeded, None)?;
+            return self.forward();
+        }
+        self.mark(step, Mark::Failed, Some(&chain(&error)))?;
+        self.backward(step.id, chain(&error), error.hint)
+    }
+
+    fn backward(
+        &mut self,
+        failed: u32,
+        error: String,
+        hint: Option<String>,
+    ) -> Result<Outcome, ExecuteError> {
+        for step in self.plan.steps.iter().rev() {
+            match self.journal.status(step.id) {
+                Status::Started => {
+                    if self.happened(step, &step.expect, &step.guard)? {
+                        self.mark(step, Mark::Succeeded, None)?;
+                    } else {
+                        self.mark(step, Mark::Failed, Some("interrupted"))?;
+                        continue;
+                    }
+                }
+                Status::Succeeded | Status::UndoFailed => {}
+                Status::UndoStarted => {
+                    if self.happened(step, &step.guard, &step.expect)? {
+                        self.mark(step, Mark::UndoFinished, None)?;
+                        continue;
+                    }
+                }
+                Status::NotStarted | Status::Failed | Status::Undone => continue,
+            }
+            if step.undo.is_none() {
+                // What was prepared beside production hurts nobody and is swept later.
+                continue;
+            }
+            self.mark(step, Mark::UndoStarted, None)?;
+            boundary("undo started");
+            let watch = self.watch;
+            let reverted = self.engine.revert(step, &|what, done, total| {
+                watch.notice(Notice::Progress(what, done, total))
+            });
+            boundary("undo applied");
+            if let Err(error) = reverted {
+                self.mark(step, Mark::UndoFailed, Some(&chain(&error)))?;
+                return Err(ExecuteError::NotTakenBack {
+                    step: step.id,
+                    error,
+                });
+            }
+            if let Err(unmet) = engine::holds(self.engine, &step.guard)? {
+                return Err(self.stuck(step, unmet.clone(), unmet));
+            }
+            self.mark(step, Mark::UndoFinished, None)?;
+            boundary("undo recorded");
+        }
+        Ok(Outcome::TakenBack {
+            step: failed,
+            error,
+            hint,
+        })
+    }
+
+    /// Whether a step in doubt happened: `after` holds if it did, `before` if it did not.
+    fn happened(
+        &mut self,
+        step: &Step,
+        after: &[crate::plan::Fact],
+        before: &[crate::plan::Fact],
+    ) -> Result<bool, ExecuteError> {
+        let Err(not_after) = engine::holds(self.engine, after)? else {
+            return Ok(true);
+        };
+        let Err(not_before) = engine::holds(self.engine, before)? else {
+            return Ok(false);
+        };
+        match self.assume.take() {
+            Some(Assume::Applied) => Ok(true),
+            Some(Assume::Untouched) => Ok(false),
+            None => Err(self.stuck(step, not_after, not_before)),
+        }
+    }
+
+    fn stuck(&self, step: &Step, applied: Unmet, untouched: Unmet) -> ExecuteError {
+        ExecuteError::Stuck {
+            step: step.id,
+            explain: step.explain.clone(),
+            applied: Box::new(applied),
+            untouched: Box::new(untouched),
+        }
+    }
+
+    fn anything_done(&self) -> bool {
+        self.plan
+            .steps
+            .iter()
+            .any(|s| self.journal.status(s.id) != Status::NotStarted)
+    }
+
+    fn mark(&mut self, step: &Step, mark: Mark, error: Option<&str>) -> Result<(), ExecuteError> {
+        let at = StepRef {
+            plan: self.id.clone(),
+            step: step.id,
+        };
+        let error = error.unwrap_or_default().to_owned();
+        let event = match mark {
+            Mark::Started => Event::StepStarted(at),
+            Mark::Succeeded => Event::StepSucceeded(at),
+            Mark::Failed => Event::StepFailed { step: at, error },
+            Mark::UndoStarted => Event::UndoStarted(at),
+            Mark::UndoFinished => Event::UndoFinished(at),
+            Mark::UndoFailed => Event::UndoFailed { step: at, error },
+        };
+        self.journal.mark(step.id, mark)?;
+        self.ledger.record(event)?;
+        self.watch.notice(Notice::Step(step, mark));
+        Ok(())
+    }
+}
+
+/// An error and its causes in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,183 @@
+//! Plans: exactly what will be done, as data, before anything is done.
+
+use crate::ident::{RelationName, ReleaseId};
+use crate::release::{Operation, Version, VersionId};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// The version of the plan format. A plan of a newer one is refused.
+pub const FORMAT: u32 = 1;
+
+/// Something observable, and what it must be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fact {
+    /// What is looked at, in the engine's own words (`file /data/shop.duckdb`).
+    pub subject: String,
+    /// What it is, as the engine prints it.
+    pub is: String,
+}
+
+impl Fact {
+    /// Puts the two together.
+    pub fn new(subject: impl Into<String>, is: impl Into<String>) -> Self {
+        Self {
+            subject: subject.into(),
+            is: is.into(),
+        }
+    }
+}
+
+/// An engine's own action.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Action {
+    /// Which one.
+    pub kind: String,
+    /// Its arguments.
+    pub args: serde_json::Value,
+}
+
+/// One thing to do. What must be true before it is its guard; what is true after it, its
+/// expectation. Undoing a step swaps the two.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Its number in the plan, from 1.
+    pub id: u32,
+    /// The steps that must have succeeded before it.
+    pub after: Vec<u32>,
+    /// The engine that carries it out.
+    pub engine: String,
+    /// The relations that it touches; empty means all of the database.
+    pub relations: Vec<RelationName>,
+    /// What to do.
+    pub action: Action,
+    /// The statements that will be run, where there are any, as they will be run.
+    pub statements: Vec<String>,
+    /// What must hold before.
+    pub guard: Vec<Fact>,
+    /// What holds after.
+    pub expect: Vec<Fact>,
+    /// How to take it back, where that is possible.
+    pub undo: Option<Action>,
+    /// Whether production changes in this step.
+    pub production: bool,
+    /// A sentence for a person.
+    pub explain: String,
+}
+
+/// What a plan does to one relation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelationImpact {
+    /// The live version, if it is there now.
+    pub from: Option<VersionId>,
+    /// The version it will have, if it will be there.
+    pub to: Option<VersionId>,
+    /// Rows now, if counted.
+    pub rows_now: Option<u64>,
+    /// Rows afterwards, if counted.
+    pub rows_then: Option<u64>,
+    /// Columns that appear (+) or vanish (-), or change type (~).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<String>,
+}
+
+/// What a plan touches, and what it leaves.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Impact {
+    /// The relations that change.
+    pub changes: BTreeMap<RelationName, RelationImpact>,
+    /// How many relations stay as they are.
+    pub untouched: usize,
+    /// Rows or schema that others wrote since the live release, outside of what this plan changes;
+    /// they stay.
+    pub kept: BTreeMap<RelationName, String>,
+    /// The same, inside of what this plan changes; they are set aside with the retained version.
+    pub set_aside: BTreeMap<RelationName, String>,
+    /// Relations that read a changed one and are not part of the plan.
+    pub stale: Vec<RelationName>,
+    /// Bytes that are copied or written; a rename is none.
+    pub bytes: u64,
+}
+
+/// What will be done, step by step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The environment.
+    pub env: String,
+    /// The release that it makes.
+    pub release: ReleaseId,
+    /// The operation that it carries out.
+    pub operation: Operation,
+    /// The release that is live now.
+    pub from: ReleaseId,
+    /// How it is done and why so.
+    pub method: String,
+    /// The steps, in order.
+    pub steps: Vec<Step>,
+    /// What it touches.
+    pub impact: Impact,
+    /// What it cannot bring back.
+    pub irreversible: Vec<String>,
+    /// What must be there.
+    pub needs: Vec<String>,
+    /// What the release changes against the one that is live: the versions afterwards.
+    pub result: BTreeMap<RelationName, Version>,
+}
+
+/// A plan's id: BLAKE3 over its canonical JSON (RFC 8785), in hex.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PlanId(pub String);
+
+impl fmt::Display for PlanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl PlanId {
+    /// Enough of it for a person: the first twelve digits.
+    pub fn short(&self) -> &str {
+        self.0.get(..12).unwrap_or(&self.0)
+    }
+}
+
+/// Text that is not a plan this version can carry out.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// Not JSON, or not a plan.
+    #[error("this is not a plan")]
+    NotAPlan(#[from] serde_json::Error),
+    /// Of a newer unship.
+    #[error("this plan has format {0}, and this unship reads formats up to {FORMAT}")]
+    Newer(u32),
+}
+
+impl Plan {
+    /// The canonical JSON that the id is taken of.
+    pub fn canonical(&self) -> Result<Vec<u8>, PlanError> {
+        Ok(serde_json_canonicalizer::to_vec(self)?)
+    }
+
+    /// The plan's id.
+    pub fn id(&self) -> Result<PlanId, PlanError> {
+        Ok(PlanId(
+            blake3::hash(&self.canonical()?).to_hex().to_string(),
+        ))
+    }
+
+    /// Reads a plan.
+    pub fn parse(bytes: &[u8]) -> Result<Self, PlanError> {
+        #[derive(Deserialize)]
+        struct Probe {
+            format: u32,
+        }
+        let Probe { format } = serde_json::from_slice(bytes)?;
+        if format > FORMAT {
+            return Err(PlanError::Newer(format));
+        }
+        Ok(serde_json::from_slice(bytes)?)
+    }
+}
