@@ -1,1 +1,3 @@
-//! Engines.
+//! Engines: one folder each.
+
+pub mod duckdb;
