@@ -89,7 +89,7 @@ pub type Observation = BTreeMap<RelationName, RelationState>;
 pub struct Build {
     /// The release being built.
     pub release: ReleaseId,
-    /// Files to use in place of the production ones: (production, build). Empty in place.
+    /// Files to use in place of the production ones: (production, build). Equal in place.
     pub files: Vec<(PathBuf, PathBuf)>,
     /// Environment variables for the job.
     pub env: BTreeMap<String, String>,
@@ -106,6 +106,8 @@ pub struct Point {
     pub packed: bool,
     /// Size in bytes when unpacked.
     pub bytes: u64,
+    /// The databases that it holds; a partial restore may retire only one of several files.
+    pub databases: BTreeSet<String>,
 }
 
 /// What a restore shall bring about.
@@ -214,6 +216,10 @@ pub trait Engine {
 
     /// A cheap mark of production's identity: as long as it stays equal, nobody wrote. Reads no row.
     fn mark(&mut self) -> Result<String, EngineError>;
+
+    /// Keeps everybody else from writing to production until the engine is dropped or a build in
+    /// place begins, and brings what is only in a write-ahead log into its place.
+    fn freeze(&mut self) -> Result<(), EngineError>;
 
     /// What stands at a place.
     fn observe(

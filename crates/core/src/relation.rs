@@ -20,6 +20,8 @@ pub enum RelationKind {
     Macro,
     /// A user-defined type (enum, composite).
     Type,
+    /// A whole file that could not be looked into; its definition is the file's identity.
+    File,
 }
 
 impl RelationKind {
@@ -32,6 +34,7 @@ impl RelationKind {
             Self::Sequence => "sequence",
             Self::Macro => "macro",
             Self::Type => "type",
+            Self::File => "file",
         }
     }
 }

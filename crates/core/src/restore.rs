@@ -1,0 +1,227 @@
+//! Going back: which relations change, into what, and what stays. Pure.
+
+use crate::engine::{PointMap, RestoreRequest, Steps};
+use crate::ident::{RelationName, ReleaseId};
+use crate::plan::{FORMAT, Impact, Plan, RelationImpact};
+use crate::relation::{Column, RelationKind};
+use crate::release::{Operation, Version};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A release's map, absent relations included.
+pub type Map = BTreeMap<RelationName, Version>;
+
+/// Everything a restore is planned from.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// The environment.
+    pub env: String,
+    /// The release that it will make.
+    pub release: ReleaseId,
+    /// What is asked for.
+    pub operation: Operation,
+    /// What is live.
+    pub live: ReleaseId,
+    /// The live map, what others wrote included.
+    pub live_map: Map,
+    /// The map that is wanted.
+    pub target_map: Map,
+    /// The relations it is restricted to.
+    pub only: Option<BTreeSet<RelationName>>,
+    /// The retained states.
+    pub points: Vec<PointMap>,
+}
+
+/// Why a restore cannot be planned.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WishError {
+    /// Production is there already.
+    #[error("production already is what it was in {0}: there is nothing to do")]
+    NothingToDo(ReleaseId),
+    /// A selector that selects nothing that changed.
+    #[error("nothing that is selected differs between production and {0}")]
+    NothingSelected(ReleaseId),
+}
+
+/// The version, if the relation is there in it.
+pub fn present(version: Option<&Version>) -> Option<&Version> {
+    version.filter(|v| v.state.is_some())
+}
+
+impl Wish {
+    /// What the engine is asked for: the relations that jobs own and whose versions differ. What
+    /// belongs to others stays as it is.
+    pub fn request(&self) -> Result<RestoreRequest, WishError> {
+        let target = self.operation.target().unwrap_or(self.live);
+        let mut bring = Map::new();
+        let mut remove = BTreeSet::new();
+        let names: BTreeSet<_> = self.live_map.keys().chain(self.target_map.keys()).collect();
+        for name in names {
+            let (now, then) = (self.live_map.get(name), self.target_map.get(name));
+            let owned = now.is_some_and(|v| v.owned) || then.is_some_and(|v| v.owned);
+            let selected = self.only.as_ref().is_none_or(|only| only.contains(name));
+            if !owned || !selected || present(now).map(|v| v.id) == present(then).map(|v| v.id) {
+                continue;
+            }
+            match present(then) {
+                Some(version) => {
+                    bring.insert(
+                        name.clone(),
+                        Version {
+                            owned: true,
+                            ..version.clone()
+                        },
+                    );
+                }
+                None => {
+                    remove.insert(name.clone());
+                }
+            }
+        }
+        if bring.is_empty() && remove.is_empty() {
+            return Err(match self.only {
+                Some(_) => WishError::NothingSelected(target),
+                None => WishError::NothingToDo(target),
+            });
+        }
+        Ok(RestoreRequest {
+            release: self.release,
+            live: self.live,
+            live_map: self.live_map.clone(),
+            bring,
+            remove,
+            points: self.points.clone(),
+        })
+    }
+
+    /// The plan, from the engine's steps.
+    pub fn plan(&self, request: &RestoreRequest, steps: Steps) -> Plan {
+        let mut result = request.bring.clone();
+        for name in &request.remove {
+            if let Some(id) = self.target_map.get(name).map(|v| v.id).or_else(|| {
+                // It had not been there before: its absence is as old as the release gone back to.
+                self.operation
+                    .target()
+                    .map(|release| crate::release::VersionId { release, drift: 0 })
+            }) {
+                result.insert(
+                    name.clone(),
+                    Version {
+                        id,
+                        owned: true,
+                        state: None,
+                    },
+                );
+            }
+        }
+        let impact = self.impact(request, &result, steps.bytes);
+        Plan {
+            format: FORMAT,
+            env: self.env.clone(),
+            release: self.release,
+            operation: self.operation.clone(),
+            from: self.live,
+            method: steps.method,
+            steps: steps.steps,
+            impact,
+            irreversible: steps.irreversible,
+            needs: steps.needs,
+            result,
+        }
+    }
+
+    fn impact(&self, request: &RestoreRequest, result: &Map, bytes: u64) -> Impact {
+        let mut impact = Impact {
+            bytes,
+            ..Impact::default()
+        };
+        for (name, then) in result {
+            let now = present(self.live_map.get(name));
+            let then = present(Some(then));
+            impact
+                .changes
+                .insert(name.clone(), relation_impact(now, then));
+            if let Some(now) = now.filter(|v| v.id.drift > 0) {
+                impact.set_aside.insert(name.clone(), written_since(now));
+            }
+        }
+        for (name, version) in &self.live_map {
+            if result.contains_key(name) || version.state.is_none() {
+                continue;
+            }
+            impact.untouched += 1;
+            if version.id.drift > 0 && version.id.release == self.live {
+                impact.kept.insert(name.clone(), written_since(version));
+            }
+        }
+        impact.stale = self.stale(request);
+        impact
+    }
+
+    /// Tables that stay although they were built from something that changes.
+    fn stale(&self, request: &RestoreRequest) -> Vec<RelationName> {
+        let changed = request.bring.keys().chain(&request.remove);
+        let readers: BTreeSet<&RelationName> = changed
+            .filter_map(|name| present(self.live_map.get(name))?.state.as_ref())
+            .flat_map(|state| &state.dependents)
+            .collect();
+        readers
+            .into_iter()
+            .filter(|name| {
+                let stays = !request.bring.contains_key(*name) && !request.remove.contains(*name);
+                let stored = present(self.live_map.get(*name))
+                    .and_then(|v| v.state.as_ref())
+                    .is_some_and(|s| s.kind != RelationKind::View);
+                stays && stored
+            })
+            .cloned()
+            .collect()
+    }
+}
+
+fn written_since(version: &Version) -> String {
+    match version.state.as_ref().and_then(|s| s.rows) {
+        Some(rows) => format!(
+            "written by others since {}; {rows} rows now",
+            version.id.release
+        ),
+        None => format!("changed by others since {}", version.id.release),
+    }
+}
+
+fn relation_impact(now: Option<&Version>, then: Option<&Version>) -> RelationImpact {
+    let rows = |v: Option<&Version>| v.and_then(|v| v.state.as_ref()).and_then(|s| s.rows);
+    let columns = |v: Option<&Version>| {
+        v.and_then(|v| v.state.as_ref())
+            .map(|s| s.columns.clone())
+            .unwrap_or_default()
+    };
+    RelationImpact {
+        from: now.map(|v| v.id),
+        to: then.map(|v| v.id),
+        rows_now: rows(now),
+        rows_then: rows(then),
+        columns: if now.is_some() && then.is_some() {
+            column_changes(&columns(now), &columns(then))
+        } else {
+            Vec::new()
+        },
+    }
+}
+
+/// Columns that appear (`+x`), vanish (`-x`) or change type (`~x`) from one state to another.
+pub fn column_changes(from: &[Column], to: &[Column]) -> Vec<String> {
+    let mut out = Vec::new();
+    for column in to {
+        match from.iter().find(|c| c.name == column.name) {
+            None => out.push(format!("+{}", column.name)),
+            Some(c) if c.data_type != column.data_type => out.push(format!("~{}", column.name)),
+            Some(_) => {}
+        }
+    }
+    out.extend(
+        from.iter()
+            .filter(|c| to.iter().all(|t| t.name != c.name))
+            .map(|c| format!("-{}", c.name)),
+    );
+    out
+}
