@@ -11,6 +11,7 @@ pub mod history;
 pub mod ident;
 pub mod journal;
 pub mod plan;
+pub mod ledger;
 pub mod relation;
 pub mod release;
 pub mod restore;

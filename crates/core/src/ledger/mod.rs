@@ -1,0 +1,31 @@
+//! The ledger: one append-only, hash-chained log per project, and everything that is kept with it.
+//!
+//! - [`entry`]: what an entry is, and how it is hashed onto the one before it;
+//! - [`backend`]: what any store of a ledger must be able to do;
+//! - [`lease`]: who may run in an environment, and what fences off the one who lost that right;
+//! - [`sqlite`]: the embedded backend, one file;
+//! - [`verify`]: proof that nothing in the log was changed;
+//! - [`statement`]: the log's head as text that outside tools can sign.
+//!
+//! Event payloads are typed elsewhere. Here an event is any JSON object with a `"type"`.
+
+pub mod backend;
+pub mod entry;
+pub mod error;
+pub mod hash;
+pub mod lease;
+pub mod sqlite;
+pub mod statement;
+pub mod verify;
+
+pub use backend::Backend;
+pub use entry::{Draft, Entry, Head, StoredEntry};
+pub use error::LedgerError;
+pub use hash::{BlobRef, Hash};
+pub use lease::{Fence, Holder, Lease, LeaseState};
+pub use sqlite::{SqliteLedger, View};
+pub use statement::HeadStatement;
+pub use verify::{ChainReport, verify_chain};
+
+#[cfg(test)]
+mod tests;

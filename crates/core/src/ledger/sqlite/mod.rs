@@ -1,0 +1,216 @@
+//! The embedded backend: one SQLite file.
+//!
+//! Write-ahead log and `synchronous=FULL`: an append that was acknowledged survives a power loss
+//! at the price of one sync, and readers never wait for a writer. A write-ahead log needs shared
+//! memory, so a ledger must not lie on a network file system; a team shares a PostgreSQL ledger.
+
+mod blobs;
+mod errors;
+mod leases;
+mod open;
+mod schema;
+mod views;
+
+pub use blobs::LARGEST_BLOB;
+pub use views::{View, ViewDifference};
+
+use super::{
+    backend::Backend,
+    entry::{Draft, Entry, Head, StoredEntry, link},
+    error::LedgerError,
+    hash::Hash,
+    lease::{Fence, Holder, Lease},
+};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use std::{borrow::Cow, path::PathBuf, time::Duration};
+
+/// How long a write waits for another process's write.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// A ledger in a SQLite file.
+pub struct SqliteLedger {
+    conn: Connection,
+    path: PathBuf,
+    views: Vec<Box<dyn View>>,
+    read_only: bool,
+}
+
+impl SqliteLedger {
+    /// A transaction that holds the write lock from its beginning, so that what it reads is what
+    /// it writes upon.
+    fn write(&self) -> Result<Transaction<'_>, LedgerError> {
+        if self.read_only {
+            return Err(LedgerError::ReadOnly {
+                place: self.place(),
+                why: "it was opened for reading only".to_owned(),
+            });
+        }
+        Transaction::new_unchecked(&self.conn, TransactionBehavior::Immediate)
+            .map_err(|e| self.error(e))
+    }
+
+    fn place(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn error(&self, source: rusqlite::Error) -> LedgerError {
+        errors::explain(&self.path, source)
+    }
+}
+
+impl Backend for SqliteLedger {
+    fn head(&self) -> Result<Head, LedgerError> {
+        head(&self.conn)
+            .map_err(|e| self.error(e))?
+            .ok_or_else(|| self.damaged("its last entry has no hash"))
+    }
+
+    fn append(
+        &mut self,
+        expected: &Head,
+        drafts: &[Draft],
+        fence: Option<&Fence>,
+    ) -> Result<Vec<Entry>, LedgerError> {
+        let tx = self.write()?;
+        if let Some(fence) = fence {
+            leases::check(self, &tx, &fence.env, fence.number)?;
+        }
+        let actual = head(&tx)
+            .map_err(|e| self.error(e))?
+            .ok_or_else(|| self.damaged("its last entry has no hash"))?;
+        if actual != *expected {
+            return Err(LedgerError::HeadMoved {
+                expected: expected.seq,
+                actual: actual.seq,
+            });
+        }
+        let linked = link(&actual, drafts)?;
+        for entry in &linked {
+            insert(&tx, entry).map_err(|e| self.error(e))?;
+        }
+        views::advance(self, &tx, &self.views)?;
+        tx.commit().map_err(|e| self.error(e))?;
+        linked.iter().map(StoredEntry::check).collect()
+    }
+
+    fn read_stored(&self, from: u64, limit: usize) -> Result<Vec<StoredEntry>, LedgerError> {
+        read_stored(&self.conn, from, limit).map_err(|e| self.error(e))
+    }
+
+    fn put_blob(&mut self, bytes: &[u8], kind: &str) -> Result<Hash, LedgerError> {
+        blobs::put(self, bytes, kind)
+    }
+
+    fn get_blob(&self, hash: &Hash) -> Result<Vec<u8>, LedgerError> {
+        blobs::get(self, hash)
+    }
+
+    fn take_lease(
+        &mut self,
+        env: &str,
+        holder: &Holder,
+        ttl: Duration,
+    ) -> Result<Lease, LedgerError> {
+        leases::take(self, env, holder, ttl)
+    }
+
+    fn renew_lease(&mut self, lease: &Lease, ttl: Duration) -> Result<Lease, LedgerError> {
+        leases::renew(self, lease, ttl)
+    }
+
+    fn release_lease(&mut self, lease: &Lease) -> Result<(), LedgerError> {
+        leases::release(self, lease)
+    }
+
+    fn lease(&self, env: &str) -> Result<Option<Lease>, LedgerError> {
+        leases::standing(self, &self.conn, env)
+    }
+}
+
+impl SqliteLedger {
+    fn damaged(&self, what: &str) -> LedgerError {
+        LedgerError::Damaged {
+            place: self.place(),
+            what: what.to_owned(),
+        }
+    }
+}
+
+/// The log's end; `None` if the last entry's hash is not 32 bytes long.
+fn head(conn: &Connection) -> rusqlite::Result<Option<Head>> {
+    let last = conn
+        .prepare_cached("SELECT seq, hash FROM entries ORDER BY seq DESC LIMIT 1")?
+        .query_row([], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?))
+        })
+        .optional()?;
+    Ok(match last {
+        None => Some(Head::genesis()),
+        Some((seq, hash)) => match (u64::try_from(seq), hash.try_into()) {
+            (Ok(seq), Ok(hash)) => Some(Head {
+                seq,
+                hash: Hash::from_bytes(hash),
+            }),
+            _ => None,
+        },
+    })
+}
+
+fn insert(tx: &Transaction<'_>, entry: &StoredEntry) -> rusqlite::Result<()> {
+    tx.prepare_cached(
+        "INSERT INTO entries (seq, prev, hash, at, actor, env, event)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?
+    .execute(params![
+        sql_int(entry.seq),
+        entry.prev,
+        entry.hash,
+        entry.at,
+        entry.actor,
+        entry.env,
+        entry.event
+    ])?;
+    Ok(())
+}
+
+fn read_stored(conn: &Connection, from: u64, limit: usize) -> rusqlite::Result<Vec<StoredEntry>> {
+    conn.prepare_cached(
+        "SELECT seq, prev, hash, at, actor, env, event FROM entries
+         WHERE seq >= ?1 ORDER BY seq LIMIT ?2",
+    )?
+    .query_map(
+        params![
+            sql_int(from.max(1)),
+            i64::try_from(limit).unwrap_or(i64::MAX)
+        ],
+        stored,
+    )?
+    .collect()
+}
+
+/// Text that is not UTF-8 was not written here. Replacing its bad bytes could give the very text
+/// that was, so such an entry is read without its hash, and fails.
+fn stored(row: &Row<'_>) -> rusqlite::Result<StoredEntry> {
+    let mut is_text = true;
+    let mut text = |i| -> rusqlite::Result<String> {
+        let value = row.get_ref(i)?;
+        let text = String::from_utf8_lossy(value.as_bytes()?);
+        is_text &= matches!(text, Cow::Borrowed(_));
+        Ok(text.into_owned())
+    };
+    let (at, actor, env, event) = (text(3)?, text(4)?, text(5)?, text(6)?);
+    Ok(StoredEntry {
+        seq: u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0),
+        prev: row.get(1)?,
+        hash: if is_text { row.get(2)? } else { Vec::new() },
+        at,
+        actor,
+        env,
+        event,
+    })
+}
+
+/// SQLite's integers are signed; no log gets that long.
+fn sql_int(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
