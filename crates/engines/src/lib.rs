@@ -1,3 +1,4 @@
 //! Engines: one folder each.
+//! Engines.
 
 pub mod duckdb;

@@ -7,3 +7,6 @@ pub mod file;
 pub mod layout;
 pub mod lock;
 pub mod plan;
+//! DuckDB: its files are handled as files, without a DuckDB library.
+
+pub mod header;
