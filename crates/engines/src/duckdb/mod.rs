@@ -10,3 +10,4 @@ pub mod plan;
 //! DuckDB: its files are handled as files, without a DuckDB library.
 
 pub mod header;
+pub mod store;
