@@ -1,0 +1,3 @@
+{% macro dollars(cents) -%}
+    ({{ cents }} / 100)::decimal(12, 2)
+{%- endmacro %}

@@ -1,0 +1,13 @@
+{{ config(group='operations') }}
+
+select
+    s.store_id,
+    s.store_name,
+    date_trunc('month', o.order_date)::date as month,
+    count(*) as orders,
+    sum(o.revenue) as revenue,
+    any_value(s.monthly_target) as target,
+    (100 * sum(o.revenue) / any_value(s.monthly_target))::decimal(12, 1) as attainment_pct
+from {{ ref('fct_orders') }} o
+join {{ ref('dim_stores') }} s using (store_id)
+group by s.store_id, s.store_name, month
