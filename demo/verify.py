@@ -44,14 +44,14 @@ def rows_and_digest(con, schema, name, columns):
 
 def describe(con, schema, name, kind):
     columns = con.execute(
-        """select column_name, data_type, is_nullable, column_default, comment from duckdb_columns()
+        """select column_name, data_type, if(is_nullable, null, 'not null'), 'default ' || column_default, comment from duckdb_columns()
            where database_name = current_database() and schema_name = ? and table_name = ? order by column_index""",
         [schema, name],
     ).fetchall()
     at = "database_name = current_database() and schema_name = ? and"
     state = {
         "kind": kind,
-        "columns": {c[0]: " ".join(str(part) for part in c[1:] if part is not None) for c in columns},
+        "columns": {c[0]: " ".join(part for part in c[1:] if part is not None) for c in columns},
         "comment": texts(con, f"select comment from duckdb_{kind}s() where {at} {kind}_name = ? and comment is not null", schema, name),
     }
     if kind == "view":
@@ -88,10 +88,22 @@ def save(args):
     return 0
 
 
-def relations_of(manifest):
+def load(path):
+    """A saved state."""
+    with open(path) as text:
+        state = json.load(text)
+    if not isinstance(state, dict) or not all(isinstance(one, dict) and "columns" in one for one in state.values()):
+        raise ValueError(f"{path} was not written by verify.py save")
+    return state
+
+
+def relations_of(path):
     """The relations that a dbt project builds, as schema.name."""
-    with open(manifest) as text:
-        nodes = json.load(text)["nodes"].values()
+    with open(path) as text:
+        manifest = json.load(text)
+    if not isinstance(manifest, dict) or "nodes" not in manifest:
+        raise ValueError(f"{path} is not a dbt manifest")
+    nodes = manifest["nodes"].values()
     return {
         f"{node['schema']}.{node.get('alias') or node['name']}"
         for node in nodes
@@ -105,7 +117,8 @@ def differences(name, a, b):
         return
     for part in sorted(a.keys() | b.keys()):
         left, right = a.get(part), b.get(part)
-        if left == right:
+        # Two dictionaries with the same entries are equal in any order; columns have one.
+        if left == right and (part != "columns" or list(left) == list(right)):
             continue
         if part == "columns":
             for column in [c for c in left if c not in right]:
@@ -125,8 +138,7 @@ def differences(name, a, b):
 
 
 def compare(args):
-    with open(args.a) as a, open(args.b) as b:
-        first, second = json.load(a), json.load(b)
+    first, second = load(args.a), load(args.b)
     names = first.keys() | second.keys()
     if args.only_models:
         built = relations_of(args.only_models)
@@ -155,7 +167,7 @@ def main():
     args = parser.parse_args()
     try:
         return args.run(args)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, duckdb.Error) as error:
+    except (OSError, ValueError, duckdb.Error) as error:
         print(f"verify: {error}", file=sys.stderr)
         return 2
 

@@ -1,0 +1,50 @@
+# What a contributor needs. `make` alone lists it.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all bench lint docs
+
+# The environment the tests and the demo use; an interpreter given from outside wins.
+export UNSHIP_TEST_PYTHON ?= $(CURDIR)/.venv/bin/python
+export UNSHIP_TEST_DBT ?= $(CURDIR)/.venv/bin/dbt
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+NEXTEST := $(shell command -v cargo-nextest)
+SCRIPTS := scripts/setup scripts/python-env demo/check .ci/run
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## the C compiler, git and Python packages that everything below needs
+	@scripts/setup
+
+demo: setup ## the whole story: a good release, a bad one, back again, proved
+	cargo build --release --package unship
+	VIRTUAL_ENV="$(CURDIR)/.venv" PATH="$(CURDIR)/.venv/bin:$$PATH" "$(TARGET)/release/unship" demo
+
+test: setup ## every test that takes seconds
+ifdef NEXTEST
+	cargo nextest run --workspace
+else
+	cargo test --workspace --lib --bins --tests
+endif
+	cargo test --workspace --doc
+
+test-all: test ## also the slow ones: crash rounds, large files, the demo without unship
+ifdef NEXTEST
+	cargo nextest run --workspace --run-ignored only --no-tests pass
+else
+	cargo test --workspace --lib --bins --tests -- --ignored
+endif
+	demo/check
+
+bench: setup ## ours against the alternatives; also writes target/bench.json
+	cargo bench --package unship
+
+lint: ## formatting, clippy, licences and advisories, shell scripts
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo "lint: cargo-deny is not installed, skipped"; fi
+	@if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); else echo "lint: shellcheck is not installed, skipped"; fi
+
+docs: ## the API pages and, where mdbook is installed, the book
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+	@if ! command -v mdbook >/dev/null; then echo "docs: mdbook is not installed, the book is skipped"; else mdbook build docs; fi
