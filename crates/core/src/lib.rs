@@ -12,6 +12,7 @@ pub mod ident;
 pub mod journal;
 pub mod plan;
 pub mod ledger;
+pub mod pipeline;
 pub mod relation;
 pub mod release;
 pub mod restore;
