@@ -11,3 +11,7 @@ pub mod plan;
 
 pub mod header;
 pub mod store;
+//! DuckDB: the embedded default engine.
+
+pub mod sql;
+pub mod worker;

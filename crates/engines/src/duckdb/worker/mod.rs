@@ -1,0 +1,20 @@
+//! SQL in the user's own DuckDB, in a process of its own.
+//!
+//! A DuckDB linked into unship would be the wrong version for somebody's file, and would take
+//! POSIX locks that our own file handling could drop. So SQL goes over pipes to a worker: the
+//! Python that already holds `duckdb` for the job, or unship itself re-executed where it was built
+//! with the `linked` or `bundled` feature.
+
+mod client;
+mod error;
+pub mod protocol;
+mod python;
+#[cfg(test)]
+mod tests;
+
+pub use client::{Attach, Canceller, Open, Rows, Worker};
+pub use error::{StartError, WorkerError};
+pub use python::{Found, find_python};
+
+#[cfg(test)]
+pub(crate) mod testing;
