@@ -119,11 +119,13 @@ impl RelationState {
         {
             return Difference::Schema;
         }
-        if matches!(
-            self.kind,
-            RelationKind::View | RelationKind::Macro | RelationKind::Type
-        ) {
-            return Difference::None;
+        match self.kind {
+            RelationKind::View
+            | RelationKind::Sequence
+            | RelationKind::Macro
+            | RelationKind::Type
+            | RelationKind::File => return Difference::None,
+            RelationKind::Table | RelationKind::MaterializedView => {}
         }
         match (&self.fingerprint, &other.fingerprint) {
             (Some(a), Some(b)) if a.method == b.method => {

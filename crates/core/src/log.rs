@@ -1,0 +1,275 @@
+//! The ledger as the rest of unship uses it: typed events in, views out.
+
+use crate::event::Event;
+use crate::execute::{RecordError, Recorder};
+use crate::history::{self, History, Pair, Shelf, ShelfError, ShelfMut};
+use crate::ledger::{Backend, Draft, Entry, Fence, Hash, LedgerError, SqliteLedger, View};
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+
+/// A ledger, in one environment, written to by one person or program.
+pub struct Ledger {
+    store: SqliteLedger,
+    env: String,
+    actor: String,
+    fence: Option<Fence>,
+}
+
+/// Why the log cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The ledger itself.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// Its views.
+    #[error(transparent)]
+    Views(#[from] ShelfError),
+    /// An event that this version cannot read.
+    #[error("entry {seq} of the ledger cannot be read here")]
+    Unreadable {
+        /// Which.
+        seq: u64,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+impl Ledger {
+    /// The views that a store must have been opened with.
+    pub fn views() -> Vec<Box<dyn View>> {
+        vec![Box::new(HistoryView)]
+    }
+
+    /// Uses an opened store.
+    pub fn new(store: SqliteLedger, env: impl Into<String>, actor: impl Into<String>) -> Self {
+        Self {
+            store,
+            env: env.into(),
+            actor: actor.into(),
+            fence: None,
+        }
+    }
+
+    /// The environment.
+    pub fn env(&self) -> &str {
+        &self.env
+    }
+
+    /// The store under it, for leases, proofs and repairs.
+    pub fn store(&mut self) -> &mut SqliteLedger {
+        &mut self.store
+    }
+
+    /// From now on, appends are refused once the lease is lost.
+    pub fn fenced(&mut self, fence: Fence) {
+        self.fence = Some(fence);
+    }
+
+    /// Appends events, all or none, durably, and says where the last one stands.
+    pub fn append(&mut self, events: &[Event]) -> Result<u64, LogError> {
+        let at = Timestamp::now();
+        let drafts = events
+            .iter()
+            .map(|event| {
+                Ok(Draft {
+                    at,
+                    actor: self.actor.clone(),
+                    env: self.env.clone(),
+                    event: serde_json::to_value(event)
+                        .map_err(|source| LogError::Unreadable { seq: 0, source })?,
+                })
+            })
+            .collect::<Result<Vec<_>, LogError>>()?;
+        loop {
+            let head = self.store.head()?;
+            match self.store.append(&head, &drafts, self.fence.as_ref()) {
+                // Somebody else's entry came between, as an approval or another environment's may;
+                // whoever must be alone holds the lease, and its fence is checked each time.
+                Err(LedgerError::HeadMoved { .. }) => {}
+                Ok(entries) => return Ok(entries.last().map_or(head.seq, |e| e.seq)),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Asks the views.
+    pub fn history<T>(
+        &self,
+        ask: impl FnOnce(&History<'_>) -> Result<T, ShelfError>,
+    ) -> Result<T, LogError> {
+        let mut answer = None;
+        self.store.query(|conn| {
+            answer = Some(ask(&History(&SqlShelf(conn))));
+            Ok(())
+        })?;
+        let missing = || ShelfError::Damaged {
+            what: "no answer".to_owned(),
+        };
+        Ok(answer.ok_or_else(missing)??)
+    }
+
+    /// The events from a place on, of every environment, with their entries.
+    pub fn events_from(
+        &self,
+        seq: u64,
+        limit: usize,
+    ) -> Result<Vec<(Entry, Option<Event>)>, LogError> {
+        self.store
+            .read(seq, limit)?
+            .into_iter()
+            .map(|entry| {
+                let event = event_of(&entry).map_err(|source| LogError::Unreadable {
+                    seq: entry.seq,
+                    source,
+                })?;
+                Ok((entry, event))
+            })
+            .collect()
+    }
+
+    /// Keeps bytes.
+    pub fn put_blob(&mut self, bytes: &[u8], kind: &str) -> Result<Hash, LogError> {
+        Ok(self.store.put_blob(bytes, kind)?)
+    }
+
+    /// The bytes with this hash.
+    pub fn get_blob(&self, hash: &Hash) -> Result<Vec<u8>, LogError> {
+        Ok(self.store.get_blob(hash)?)
+    }
+}
+
+impl Recorder for Ledger {
+    fn record(&mut self, event: Event) -> Result<(), RecordError> {
+        self.append(&[event])
+            .map(drop)
+            .map_err(|e| RecordError(Box::new(e)))
+    }
+}
+
+/// `None` for a type of event that only a newer unship knows.
+fn event_of(entry: &Entry) -> Result<Option<Event>, serde_json::Error> {
+    match serde_json::from_value(entry.event.clone()) {
+        Ok(event) => Ok(Some(event)),
+        Err(e) if e.to_string().starts_with("unknown variant") => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Keeps [`history::fold`] in the ledger's own file.
+struct HistoryView;
+
+impl View for HistoryView {
+    fn name(&self) -> &'static str {
+        "history"
+    }
+
+    fn version(&self) -> u32 {
+        history::VERSION
+    }
+
+    fn tables(&self) -> &'static [&'static str] {
+        &["history"]
+    }
+
+    fn schema(&self) -> &'static str {
+        "CREATE TABLE history (key BLOB PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID"
+    }
+
+    fn apply(&self, tx: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<()> {
+        let refuse = |e: Box<dyn std::error::Error + Send + Sync>| {
+            rusqlite::Error::ToSqlConversionFailure(e)
+        };
+        let Some(event) = event_of(entry).map_err(|e| refuse(Box::new(e)))? else {
+            return Ok(());
+        };
+        history::fold(
+            &mut SqlShelf(tx),
+            entry.seq,
+            entry.at,
+            &entry.actor,
+            &entry.env,
+            &event,
+        )
+        .map_err(|e| refuse(Box::new(e)))
+    }
+}
+
+struct SqlShelf<'a>(&'a Connection);
+
+impl SqlShelf<'_> {
+    fn pairs(&self, sql: &str, a: &[u8], b: &[u8], limit: usize) -> Result<Vec<Pair>, ShelfError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let mut statement = self.0.prepare_cached(sql).map_err(store)?;
+        let rows = statement
+            .query_map(params![a, b, limit], |row| Ok((row.get(0)?, row.get(1)?)))
+            .map_err(store)?;
+        rows.collect::<Result<_, _>>().map_err(store)
+    }
+}
+
+fn store(error: rusqlite::Error) -> ShelfError {
+    ShelfError::Store(Box::new(error))
+}
+
+/// The first key after all that begin with `prefix`. Tables are single bytes below 0xff, so that
+/// there always is one.
+fn end_of(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.last_mut() {
+        if *last < 0xff {
+            *last += 1;
+            return end;
+        }
+        end.pop();
+    }
+    vec![0xff]
+}
+
+impl Shelf for SqlShelf<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ShelfError> {
+        self.0
+            .prepare_cached("SELECT value FROM history WHERE key = ?1")
+            .and_then(|mut s| s.query_row([key], |row| row.get(0)).optional())
+            .map_err(store)
+    }
+
+    fn last_below(&self, prefix: &[u8], below: &[u8]) -> Result<Option<Pair>, ShelfError> {
+        Ok(self.scan_back(prefix, below, 1)?.pop())
+    }
+
+    fn scan(&self, prefix: &[u8], from: &[u8], limit: usize) -> Result<Vec<Pair>, ShelfError> {
+        let sql =
+            "SELECT key, value FROM history WHERE key >= ?1 AND key < ?2 ORDER BY key LIMIT ?3";
+        self.pairs(sql, from.max(prefix), &end_of(prefix), limit)
+    }
+
+    fn scan_back(
+        &self,
+        prefix: &[u8],
+        below: &[u8],
+        limit: usize,
+    ) -> Result<Vec<Pair>, ShelfError> {
+        let sql = "SELECT key, value FROM history WHERE key >= ?1 AND key < ?2 ORDER BY key DESC LIMIT ?3";
+        let end = end_of(prefix);
+        self.pairs(sql, prefix, below.min(&end), limit)
+    }
+}
+
+impl ShelfMut for SqlShelf<'_> {
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), ShelfError> {
+        self.0
+            .prepare_cached("INSERT INTO history (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value")
+            .and_then(|mut s| s.execute(params![key, value]))
+            .map_err(store)
+            .map(drop)
+    }
+
+    fn delete(&mut self, key: &[u8]) -> Result<(), ShelfError> {
+        self.0
+            .prepare_cached("DELETE FROM history WHERE key = ?1")
+            .and_then(|mut s| s.execute([key]))
+            .map_err(store)
+            .map(drop)
+    }
+}

@@ -1,0 +1,246 @@
+//! Going back and forth: rollback, undo, redo.
+
+use super::{OperateError, Session};
+use crate::engine::PointMap;
+use crate::event::Event;
+use crate::execute::Notice;
+use crate::fault::boundary;
+use crate::ident::{RelationName, ReleaseId};
+use crate::plan::Plan;
+use crate::release::{Operation, Release, Stage, Verdict};
+use crate::restore::{Map, Wish};
+use std::collections::BTreeSet;
+
+/// What a person asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    /// Back to a release; `None` is the newest good one before the live one.
+    Rollback {
+        /// Which.
+        to: Option<ReleaseId>,
+        /// The selector, as typed, and what it selects.
+        select: Option<(String, BTreeSet<RelationName>)>,
+    },
+    /// Take back the last operation.
+    Undo,
+    /// Do again what was taken back, or what the last rollback took away.
+    Redo,
+}
+
+/// What was done.
+#[derive(Debug, Clone)]
+pub struct Done {
+    /// The release that is live now.
+    pub release: ReleaseId,
+    /// The plan that was carried out.
+    pub plan: Plan,
+}
+
+impl Session<'_> {
+    /// The operation that an ask means now.
+    pub fn resolve(&self, ask: &Ask) -> Result<Operation, OperateError> {
+        let live = self.live()?;
+        let env = self.ledger.env();
+        match ask {
+            Ask::Rollback {
+                to: Some(to),
+                select,
+            } => Ok(Operation::Rollback {
+                to: *to,
+                select: select.as_ref().map(|(text, _)| text.clone()),
+            }),
+            Ask::Rollback { to: None, select } => Ok(Operation::Rollback {
+                to: self.newest_good_before(live.release)?,
+                select: select.as_ref().map(|(text, _)| text.clone()),
+            }),
+            Ask::Undo => {
+                let down = live.cursor.checked_sub(1).ok_or(OperateError::NoUndo)?;
+                let to = self.ledger.history(|h| h.stacked(env, down))?;
+                Ok(Operation::Undo {
+                    to: to.ok_or(OperateError::NoUndo)?,
+                })
+            }
+            Ask::Redo if live.cursor < live.top => {
+                let to = self.ledger.history(|h| h.stacked(env, live.cursor + 1))?;
+                Ok(Operation::Redo {
+                    to: to.ok_or(OperateError::NoRedo)?,
+                })
+            }
+            Ask::Redo => Ok(Operation::Redo {
+                to: live.taken.ok_or(OperateError::NoRedo)?,
+            }),
+        }
+    }
+
+    /// The newest release that nothing is known against and whose state is older than the live one.
+    pub fn newest_good_before(&self, live: ReleaseId) -> Result<ReleaseId, OperateError> {
+        let env = self.ledger.env();
+        let origin = self.known(live)?.origin;
+        let mut before = origin;
+        loop {
+            let page = self
+                .ledger
+                .history(|h| h.releases(env, Some(before), 100))?;
+            let Some(last) = page.last() else {
+                return Err(OperateError::NoTarget(live));
+            };
+            before = last.id;
+            let good = page.iter().find(|r| {
+                r.stage == Stage::Published && r.verdict == Verdict::Good && r.origin == r.id
+            });
+            if let Some(release) = good {
+                return Ok(release.id);
+            }
+        }
+    }
+
+    fn known(&self, id: ReleaseId) -> Result<Release, OperateError> {
+        let release = self.ledger.history(|h| h.release(id))?;
+        release
+            .filter(|r| r.env == self.ledger.env())
+            .ok_or(OperateError::NoSuchRelease(id))
+    }
+
+    /// Makes the plan for an ask. Nothing is changed, except that what others wrote is recorded.
+    pub fn plan(&mut self, ask: &Ask) -> Result<Plan, OperateError> {
+        self.nothing_open()?;
+        let operation = self.resolve(ask)?;
+        let only = match ask {
+            Ask::Rollback {
+                select: Some((_, only)),
+                ..
+            } => Some(only.clone()),
+            _ => None,
+        };
+        let Some(target) = operation.target() else {
+            return Err(OperateError::NoUndo);
+        };
+        if self.known(target)?.stage != Stage::Published {
+            return Err(OperateError::NeverLive(target));
+        }
+        let (live, live_map) = self.see_drift()?;
+        let target_map = self.ledger.history(|h| h.map(target))?.unwrap_or_default();
+        let wish = Wish {
+            env: self.ledger.env().to_owned(),
+            release: self.ledger.history(|h| h.next_id())?,
+            operation,
+            live,
+            live_map,
+            target_map,
+            only,
+            points: self.point_maps()?,
+        };
+        let request = wish.request()?;
+        let survey = self.engine.survey(wish.release)?;
+        let steps = self.engine.plan_restore(&survey, &request)?;
+        Ok(wish.plan(&request, steps))
+    }
+
+    /// The retained states and what each holds.
+    pub(super) fn point_maps(&mut self) -> Result<Vec<PointMap>, OperateError> {
+        let mut out = Vec::new();
+        for point in self.engine.points()? {
+            let Some(map) = self.ledger.history(|h| h.map(point.release))? else {
+                continue;
+            };
+            let map: Map = map
+                .into_iter()
+                .filter(|(name, _)| point.databases.contains(&name.database))
+                .collect();
+            out.push(PointMap { point, map });
+        }
+        Ok(out)
+    }
+
+    /// Carries out a plan for an ask, or refuses if the world moved since it was made. `set_aside`
+    /// is a person's word that what others wrote to the replaced relations may go with the retained
+    /// version.
+    pub fn apply(&mut self, plan: Plan, set_aside: bool) -> Result<Done, OperateError> {
+        self.nothing_open()?;
+        let live = self.live()?;
+        let next = self.ledger.history(|h| h.next_id())?;
+        if plan.from != live.release || plan.release != next || plan.env != self.ledger.env() {
+            return Err(OperateError::StalePlan {
+                then: plan.from,
+                next: plan.release,
+                now: live.release,
+            });
+        }
+        if !set_aside && !plan.impact.set_aside.is_empty() {
+            return Err(OperateError::OthersWrote(plan.impact.set_aside));
+        }
+        self.engine.freeze()?;
+        self.ledger.append(&[Event::ReleaseOpened {
+            release: plan.release,
+            operation: plan.operation.clone(),
+            parent: Some(plan.from),
+            job: None,
+            code: None,
+        }])?;
+        boundary("restore opened");
+        self.watch.notice(Notice::Phase("restoring"));
+        self.carry_out(&plan)?;
+        Ok(Done {
+            release: plan.release,
+            plan,
+        })
+    }
+
+    /// Moving to an older state says that what came after it is bad; moving to a newer one, that it
+    /// is good after all.
+    pub(super) fn verdicts(&self, plan: &Plan) -> Result<Vec<Event>, OperateError> {
+        let partly = matches!(
+            plan.operation,
+            Operation::Rollback {
+                select: Some(_),
+                ..
+            }
+        );
+        let Some(target) = plan.operation.target() else {
+            return Ok(Vec::new());
+        };
+        let from = self.known(plan.from)?.origin;
+        let to = self.known(target)?.origin;
+        let word = plan.operation.word();
+        if partly {
+            return Ok(vec![mark(
+                from,
+                Verdict::Bad,
+                format!("partly rolled back by {}", plan.release),
+            )]);
+        }
+        if to > from {
+            let reason = format!("brought back by {} ({word})", plan.release);
+            return Ok(vec![mark(to, Verdict::Good, reason)]);
+        }
+        let env = self.ledger.env();
+        let mut out = Vec::new();
+        let mut before = ReleaseId(from.0 + 1);
+        'pages: loop {
+            let page = self
+                .ledger
+                .history(|h| h.releases(env, Some(before), 100))?;
+            let Some(last) = page.last() else { break };
+            before = last.id;
+            for release in &page {
+                if release.id <= to {
+                    break 'pages;
+                }
+                let own = release.origin == release.id && release.stage == Stage::Published;
+                if own && release.verdict == Verdict::Good {
+                    let reason = format!("rolled back by {} ({word})", plan.release);
+                    out.push(mark(release.id, Verdict::Bad, reason));
+                }
+            }
+        }
+        Ok(out)
+    }
+}
+
+fn mark(release: ReleaseId, verdict: Verdict, reason: String) -> Event {
+    Event::ReleaseMarked {
+        release,
+        verdict,
+        reason,
+    }
+}

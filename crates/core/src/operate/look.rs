@@ -1,0 +1,147 @@
+//! Looking at production: the first time, and again whenever somebody else may have written.
+
+use super::{OperateError, Session};
+use crate::engine::{Depth, Observation, Place};
+use crate::event::Event;
+use crate::execute::Notice;
+use crate::ident::ReleaseId;
+use crate::relation::Difference;
+use crate::release::{Operation, Version, VersionId};
+use crate::restore::{Map, present};
+use std::collections::{BTreeMap, BTreeSet};
+
+impl Session<'_> {
+    /// Records what stands here as the first release, if nothing has been recorded yet.
+    pub(super) fn adopt(&mut self) -> Result<(), OperateError> {
+        let env = self.ledger.env().to_owned();
+        if self.ledger.history(|h| h.live(&env))?.is_some() {
+            return Ok(());
+        }
+        self.watch
+            .notice(Notice::Phase("looking at production for the first time"));
+        let mark = self.engine.mark()?;
+        let on = progress(self.watch);
+        let seen = self.engine.observe(Place::Live, &Depth::AllRows, &on)?;
+        let release = self.ledger.history(|h| h.next_id())?;
+        let changes = seen
+            .into_iter()
+            .map(|(name, state)| {
+                let id = VersionId { release, drift: 0 };
+                (
+                    name,
+                    Version {
+                        id,
+                        owned: false,
+                        state: Some(state),
+                    },
+                )
+            })
+            .collect();
+        self.ledger.append(&[
+            Event::ReleaseOpened {
+                release,
+                operation: Operation::Adopt,
+                parent: None,
+                job: None,
+                code: None,
+            },
+            Event::ReleasePublished {
+                release,
+                changes,
+                mark,
+            },
+        ])?;
+        Ok(())
+    }
+
+    /// Brings the ledger up to date with what others wrote. Costs one look at the file as long as
+    /// nobody did.
+    pub fn see_drift(&mut self) -> Result<(ReleaseId, Map), OperateError> {
+        let live = self.live()?;
+        let map = self
+            .ledger
+            .history(|h| h.map(live.release))?
+            .unwrap_or_default();
+        let mark = self.engine.mark()?;
+        if mark == live.mark {
+            return Ok((live.release, map));
+        }
+        self.watch
+            .notice(Notice::Phase("looking at what others wrote"));
+        let on = progress(self.watch);
+        let depth = Depth::Changed {
+            known: states(&map),
+            always: BTreeSet::new(),
+        };
+        let seen = self.engine.observe(Place::Live, &depth, &on)?;
+        let id = VersionId {
+            release: live.release,
+            drift: live.drifts + 1,
+        };
+        let changes = changes(&map, &seen, id, |_| false);
+        let mut now = map;
+        now.extend(changes.clone());
+        self.ledger.append(&[Event::DriftSeen {
+            release: live.release,
+            changes,
+            mark,
+        }])?;
+        Ok((live.release, now))
+    }
+}
+
+/// The states of the relations that are there.
+pub(super) fn states(map: &Map) -> Observation {
+    map.iter()
+        .filter_map(|(name, version)| Some((name.clone(), version.state.clone()?)))
+        .collect()
+}
+
+/// What differs between a map and what was seen, as versions with `id`. `built` says which
+/// relations a job built: those are its own from now on, even where their rows are the same.
+pub(super) fn changes(
+    map: &Map,
+    seen: &Observation,
+    id: VersionId,
+    built: impl Fn(&crate::ident::RelationName) -> bool,
+) -> BTreeMap<crate::ident::RelationName, Version> {
+    let mut out = BTreeMap::new();
+    let by_job = id.drift == 0;
+    for (name, state) in seen {
+        let before = map.get(name);
+        let same = present(before)
+            .and_then(|v| v.state.as_ref())
+            .is_some_and(|s| s.difference(state) == Difference::None);
+        let was_owned = before.is_some_and(|v| v.owned);
+        let owned = was_owned || (by_job && (built(name) || !same));
+        if same && owned == was_owned {
+            continue;
+        }
+        out.insert(
+            name.clone(),
+            Version {
+                id,
+                owned,
+                state: Some(state.clone()),
+            },
+        );
+    }
+    for (name, version) in map {
+        if version.state.is_some() && !seen.contains_key(name) {
+            let owned = version.owned || by_job;
+            out.insert(
+                name.clone(),
+                Version {
+                    id,
+                    owned,
+                    state: None,
+                },
+            );
+        }
+    }
+    out
+}
+
+pub(super) fn progress(watch: &dyn crate::execute::Watch) -> impl Fn(&str, u64, u64) + Sync + '_ {
+    move |what, done, total| watch.notice(Notice::Progress(what, done, total))
+}

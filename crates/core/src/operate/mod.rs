@@ -1,0 +1,151 @@
+//! Operations: run, roll back, undo, redo, resume, verify. Each goes through the same stages:
+//! observe, record, check, plan, execute, verify.
+
+mod back;
+mod keep;
+mod look;
+mod resume;
+mod run;
+mod verify;
+
+pub use back::{Ask, Done};
+pub use keep::Keep;
+pub use resume::Resumed;
+pub use run::{JobResult, Ran, RunRequest};
+pub use verify::Proof;
+
+use crate::engine::{Engine, EngineError};
+use crate::execute::{ExecuteError, Watch};
+use crate::history::Live;
+use crate::ident::{RelationName, ReleaseId};
+use crate::log::{Ledger, LogError};
+use crate::plan::PlanError;
+use crate::restore::WishError;
+use std::collections::BTreeMap;
+
+/// An environment at work: its warehouse, its ledger, and who watches. Whoever changes anything
+/// through it holds the environment's lease.
+pub struct Session<'a> {
+    /// The warehouse.
+    pub engine: &'a mut dyn Engine,
+    /// The ledger.
+    pub ledger: &'a mut Ledger,
+    /// Who is told.
+    pub watch: &'a dyn Watch,
+}
+
+/// Why an operation ended without doing what was asked. Each says what production is.
+#[derive(Debug, thiserror::Error)]
+pub enum OperateError {
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The ledger.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// Execution stopped in the middle.
+    #[error(transparent)]
+    Execute(#[from] ExecuteError),
+    /// There is nothing to plan.
+    #[error(transparent)]
+    Wish(#[from] WishError),
+    /// A plan that cannot be read or written.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// No job was guarded here yet.
+    #[error("nothing has been released in `{0}` yet")]
+    NothingLive(String),
+    /// An earlier operation did not end.
+    #[error("{release} is not finished: it was interrupted")]
+    Unfinished {
+        /// The release that it makes.
+        release: ReleaseId,
+    },
+    /// There is none to finish.
+    #[error("nothing was interrupted: there is nothing to resume")]
+    NothingToResume,
+    /// There is no such release, or none in this environment.
+    #[error("there is no {0} in this environment")]
+    NoSuchRelease(ReleaseId),
+    /// That release was never production.
+    #[error("{0} never was production")]
+    NeverLive(ReleaseId),
+    /// No good release is older than the live one.
+    #[error("there is no good release before {0}")]
+    NoTarget(ReleaseId),
+    /// Nothing was done yet that could be undone.
+    #[error("there is nothing to undo")]
+    NoUndo,
+    /// Nothing was undone or rolled back.
+    #[error("there is nothing to redo")]
+    NoRedo,
+    /// Others wrote to what would be replaced.
+    #[error("others wrote to {} that would be replaced", count(.0.len(), "relation"))]
+    OthersWrote(BTreeMap<RelationName, String>),
+    /// A plan was made for another moment.
+    #[error(
+        "this plan was made when {then} was live and the next release was {next}; now {now} is live"
+    )]
+    StalePlan {
+        /// What was live.
+        then: ReleaseId,
+        /// The release it would have made.
+        next: ReleaseId,
+        /// What is live.
+        now: ReleaseId,
+    },
+    /// A step failed and everything was taken back.
+    #[error("{release} was not made: {error}. Production is as it was before")]
+    TakenBack {
+        /// The release that was not made.
+        release: ReleaseId,
+        /// What failed.
+        error: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+    /// What was restored is not what was recorded.
+    #[error("{release} does not hold what was recorded: {}", names(.differences))]
+    NotProved {
+        /// The release.
+        release: ReleaseId,
+        /// The relations that differ, with how.
+        differences: BTreeMap<RelationName, String>,
+    },
+    /// What the caller wanted to happen in between failed.
+    #[error("{0}")]
+    Job(String),
+}
+
+/// `3 relations`, `1 relation`.
+pub fn count(n: usize, word: &str) -> String {
+    format!("{n} {word}{}", if n == 1 { "" } else { "s" })
+}
+
+fn names(map: &BTreeMap<RelationName, String>) -> String {
+    map.iter()
+        .map(|(name, what)| format!("{name} ({what})"))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+impl Session<'_> {
+    /// What is live, or an error if nothing is.
+    pub fn live(&self) -> Result<Live, OperateError> {
+        let env = self.ledger.env();
+        self.ledger
+            .history(|h| h.live(env))?
+            .ok_or_else(|| OperateError::NothingLive(env.to_owned()))
+    }
+
+    /// Refuses while an earlier operation is not finished.
+    fn nothing_open(&self) -> Result<(), OperateError> {
+        let env = self.ledger.env();
+        match self.ledger.history(|h| h.open(env))? {
+            Some(open) => Err(OperateError::Unfinished {
+                release: open.release,
+            }),
+            None => Ok(()),
+        }
+    }
+}

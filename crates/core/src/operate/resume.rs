@@ -1,0 +1,118 @@
+//! Finishing what was interrupted.
+
+use super::{OperateError, Session};
+use crate::engine::Place;
+use crate::event::Event;
+use crate::execute::Assume;
+use crate::history::Open;
+use crate::ident::ReleaseId;
+use crate::journal::Journal;
+use crate::ledger::Hash;
+use crate::plan::{Plan, PlanId};
+use crate::release::{Operation, Verdict};
+use crate::restore::Map;
+use std::collections::BTreeSet;
+
+/// What became of the interrupted operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resumed {
+    /// Its plan was carried out to the end.
+    Finished(ReleaseId),
+    /// It had not touched production, and never will.
+    Dropped(ReleaseId),
+    /// Its job worked on production itself; what it left there is recorded, as bad.
+    LeftInPlace(ReleaseId),
+}
+
+impl Session<'_> {
+    /// Finishes the interrupted operation: forward where its plan had begun, otherwise by dropping
+    /// what it had prepared beside production.
+    pub fn resume(&mut self, assume: Option<Assume>) -> Result<Resumed, OperateError> {
+        let env = self.ledger.env().to_owned();
+        let Some(open) = self.ledger.history(|h| h.open(&env))? else {
+            return Err(OperateError::NothingToResume);
+        };
+        let release = open.release;
+        if let Some((id, blob, seq)) = &open.plan {
+            let (plan, journal) = self.interrupted(id, blob, *seq)?;
+            self.engine.freeze()?;
+            self.go_on(&plan, journal, assume)?;
+            return Ok(Resumed::Finished(release));
+        }
+        self.drop_unplanned(&open)
+    }
+
+    /// The plan and the journal of the interrupted operation.
+    pub fn interrupted(
+        &self,
+        id: &PlanId,
+        blob: &str,
+        seq: u64,
+    ) -> Result<(Plan, Journal), OperateError> {
+        let hash: Hash = blob.parse().map_err(|_| {
+            OperateError::Log(
+                crate::history::ShelfError::Damaged {
+                    what: "a plan's place".to_owned(),
+                }
+                .into(),
+            )
+        })?;
+        let plan = Plan::parse(&self.ledger.get_blob(&hash)?)?;
+        let mut events = Vec::new();
+        let mut from = seq;
+        loop {
+            let page = self.ledger.events_from(from, 1000)?;
+            let Some((last, _)) = page.last() else { break };
+            from = last.seq + 1;
+            events.extend(page.into_iter().filter_map(|(_, event)| event));
+        }
+        let journal = Journal::fold(id, &events).map_err(crate::execute::ExecuteError::from)?;
+        Ok((plan, journal))
+    }
+
+    fn drop_unplanned(&mut self, open: &Open) -> Result<Resumed, OperateError> {
+        let release = open.release;
+        let in_place = self
+            .ledger
+            .history(|h| h.release(release))?
+            .is_some_and(|r| matches!(r.operation, Operation::Run { aside: false }));
+        if !in_place {
+            self.engine.keep_build(release)?;
+            self.abandon(
+                release,
+                "interrupted before it was published".to_owned(),
+                Map::new(),
+            )?;
+            return Ok(Resumed::Dropped(release));
+        }
+        self.engine.freeze()?;
+        let live = self.live()?;
+        let before = self
+            .ledger
+            .history(|h| h.map(live.release))?
+            .unwrap_or_default();
+        let changes = self.seen_in(Place::Live, release, &before, &BTreeSet::new())?;
+        let mark = self.engine.mark()?;
+        if changes.is_empty() && mark == live.mark {
+            self.abandon(
+                release,
+                "interrupted before it changed anything".to_owned(),
+                Map::new(),
+            )?;
+            return Ok(Resumed::Dropped(release));
+        }
+        self.ledger.append(&[
+            Event::ReleasePublished {
+                release,
+                changes,
+                mark,
+            },
+            Event::ReleaseMarked {
+                release,
+                verdict: Verdict::Bad,
+                reason: "its job was interrupted while it worked on production".to_owned(),
+            },
+        ])?;
+        Ok(Resumed::LeftInPlace(release))
+    }
+}

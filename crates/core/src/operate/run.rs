@@ -1,0 +1,315 @@
+//! Guarding a job.
+
+use super::look::{changes, progress, states};
+use super::{OperateError, Session};
+use crate::engine::{Build, Depth, Place};
+use crate::event::Event;
+use crate::execute::{Notice, Outcome, execute};
+use crate::fault::boundary;
+use crate::ident::{RelationName, ReleaseId};
+use crate::journal::Journal;
+use crate::plan::{FORMAT, Impact, Plan};
+use crate::release::{Code, Job, JobEnd, Operation, Verdict, Version, VersionId};
+use crate::restore::Map;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What is to be guarded.
+#[derive(Debug, Clone)]
+pub struct RunRequest {
+    /// The job.
+    pub job: Job,
+    /// The code it runs.
+    pub code: Option<Code>,
+    /// Build beside production and publish; otherwise in place, with a restore point.
+    pub aside: bool,
+}
+
+/// What the caller's job did.
+#[derive(Debug, Clone)]
+pub struct JobResult {
+    /// How it ended.
+    pub end: JobEnd,
+    /// The relations that it built, as far as its pipeline says. Others that changed are found.
+    pub built: BTreeSet<RelationName>,
+    /// Whether it may be published.
+    pub good: bool,
+}
+
+/// How a guarded run ended.
+#[derive(Debug, Clone)]
+pub struct Ran {
+    /// The release.
+    pub release: ReleaseId,
+    /// Whether it is production now.
+    pub published: bool,
+    /// What it changed.
+    pub changes: BTreeMap<RelationName, Version>,
+    /// The job.
+    pub result: JobResult,
+}
+
+impl Session<'_> {
+    /// Guards a job. `launch` runs it, with the build to use; it is called once, after the restore
+    /// point is safe.
+    pub fn run(
+        &mut self,
+        request: RunRequest,
+        launch: impl FnOnce(&Build, &mut crate::log::Ledger) -> Result<JobResult, OperateError>,
+    ) -> Result<Ran, OperateError> {
+        self.nothing_open()?;
+        self.engine.freeze()?;
+        self.adopt()?;
+        let (live, before) = self.see_drift()?;
+        let release = self.ledger.history(|h| h.next_id())?;
+        self.ledger.append(&[Event::ReleaseOpened {
+            release,
+            operation: Operation::Run {
+                aside: request.aside,
+            },
+            parent: Some(live),
+            job: Some(request.job),
+            code: request.code,
+        }])?;
+        boundary("run opened");
+
+        let phase = if request.aside {
+            "building aside"
+        } else {
+            "taking a restore point"
+        };
+        self.watch.notice(Notice::Phase(phase));
+        let on = progress(self.watch);
+        let build = match self.engine.begin_build(release, live, request.aside, &on) {
+            Ok(build) => build,
+            Err(error) => {
+                let reason = format!("no job was run: {error}");
+                self.abandon(release, reason, Map::new())?;
+                return Err(error.into());
+            }
+        };
+        boundary("build begun");
+        if !request.aside {
+            self.engine.prove_point(live)?;
+            let location = "packed".to_owned();
+            self.ledger.append(&[Event::PointTaken {
+                release: live,
+                location,
+            }])?;
+        }
+        let result = match launch(&build, self.ledger) {
+            Ok(result) => result,
+            Err(error) => {
+                // The job never started: nothing was built and nothing can have changed.
+                self.engine.discard_build(release)?;
+                self.abandon(release, error.to_string(), Map::new())?;
+                return Err(error);
+            }
+        };
+        boundary("job ended");
+        self.ledger.append(&[Event::JobEnded {
+            release,
+            end: result.end.clone(),
+        }])?;
+        boundary("job recorded");
+        let ran = if !request.aside {
+            self.close_in_place(release, &before, result)?
+        } else if result.good {
+            self.publish(release, live, &before, result)?
+        } else {
+            self.keep_failed(release, &before, result)?
+        };
+        Ok(ran)
+    }
+
+    fn publish(
+        &mut self,
+        release: ReleaseId,
+        live: ReleaseId,
+        before: &Map,
+        result: JobResult,
+    ) -> Result<Ran, OperateError> {
+        let changes = self.seen_in(Place::Build(release), release, before, &result.built)?;
+        let survey = self.engine.survey(release)?;
+        let steps = self.engine.plan_publish(&survey, release, live)?;
+        let plan = Plan {
+            format: FORMAT,
+            env: self.ledger.env().to_owned(),
+            release,
+            operation: Operation::Run { aside: true },
+            from: live,
+            method: steps.method,
+            steps: steps.steps,
+            impact: Impact::default(),
+            irreversible: steps.irreversible,
+            needs: steps.needs,
+            result: changes.clone(),
+        };
+        self.watch.notice(Notice::Phase("publishing"));
+        self.carry_out(&plan)?;
+        Ok(Ran {
+            release,
+            published: true,
+            changes,
+            result,
+        })
+    }
+
+    fn keep_failed(
+        &mut self,
+        release: ReleaseId,
+        before: &Map,
+        result: JobResult,
+    ) -> Result<Ran, OperateError> {
+        let changes = self.seen_in(Place::Build(release), release, before, &result.built)?;
+        self.engine.keep_build(release)?;
+        boundary("failed build kept");
+        self.abandon(release, failure(&result.end), changes.clone())?;
+        Ok(Ran {
+            release,
+            published: false,
+            changes,
+            result,
+        })
+    }
+
+    fn close_in_place(
+        &mut self,
+        release: ReleaseId,
+        before: &Map,
+        result: JobResult,
+    ) -> Result<Ran, OperateError> {
+        self.engine.freeze()?;
+        let changes = self.seen_in(Place::Live, release, before, &result.built)?;
+        let mark = self.engine.mark()?;
+        let mut events = vec![Event::ReleasePublished {
+            release,
+            changes: changes.clone(),
+            mark,
+        }];
+        if !result.good {
+            let reason = failure(&result.end);
+            events.push(Event::ReleaseMarked {
+                release,
+                verdict: Verdict::Bad,
+                reason,
+            });
+        }
+        self.ledger.append(&events)?;
+        Ok(Ran {
+            release,
+            published: true,
+            changes,
+            result,
+        })
+    }
+
+    pub(super) fn seen_in(
+        &mut self,
+        place: Place,
+        release: ReleaseId,
+        before: &Map,
+        built: &BTreeSet<RelationName>,
+    ) -> Result<BTreeMap<RelationName, Version>, OperateError> {
+        self.watch
+            .notice(Notice::Phase("looking at what was built"));
+        let depth = Depth::Changed {
+            known: states(before),
+            always: built.clone(),
+        };
+        let on = progress(self.watch);
+        let seen = self.engine.observe(place, &depth, &on)?;
+        let id = VersionId { release, drift: 0 };
+        Ok(changes(before, &seen, id, |name| built.contains(name)))
+    }
+
+    pub(super) fn abandon(
+        &mut self,
+        release: ReleaseId,
+        reason: String,
+        kept: Map,
+    ) -> Result<(), OperateError> {
+        self.ledger.append(&[Event::ReleaseAbandoned {
+            release,
+            reason,
+            kept,
+        }])?;
+        Ok(())
+    }
+
+    /// Journals a plan, carries it out and publishes its release.
+    pub(super) fn carry_out(&mut self, plan: &Plan) -> Result<(), OperateError> {
+        let id = plan.id()?;
+        let blob = self.ledger.put_blob(&plan.canonical()?, "plan")?;
+        self.ledger.append(&[Event::PlanMade {
+            release: plan.release,
+            plan: id.clone(),
+            blob: blob.to_string(),
+        }])?;
+        boundary("plan recorded");
+        let journal = Journal::new(id);
+        self.go_on(plan, journal, None)
+    }
+
+    /// Carries a plan out from where its journal says that it stopped.
+    pub(super) fn go_on(
+        &mut self,
+        plan: &Plan,
+        journal: Journal,
+        assume: Option<crate::execute::Assume>,
+    ) -> Result<(), OperateError> {
+        let id = plan.id()?;
+        let outcome = match execute(
+            self.engine,
+            self.ledger,
+            self.watch,
+            plan,
+            id,
+            journal,
+            assume,
+        ) {
+            Ok(outcome) => outcome,
+            Err(error @ crate::execute::ExecuteError::Moved { .. }) => {
+                // Nothing was touched: the plan is void, and so is its release.
+                self.engine.discard_build(plan.release)?;
+                self.abandon(plan.release, error.to_string(), Map::new())?;
+                return Err(error.into());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        match outcome {
+            Outcome::Done => {
+                let mark = self.engine.mark()?;
+                let mut events = vec![Event::ReleasePublished {
+                    release: plan.release,
+                    changes: plan.result.clone(),
+                    mark,
+                }];
+                events.extend(self.verdicts(plan)?);
+                self.ledger.append(&events)?;
+                boundary("release published");
+                Ok(())
+            }
+            Outcome::TakenBack { error, hint, .. } => {
+                self.engine.keep_build(plan.release)?;
+                self.abandon(plan.release, error.clone(), Map::new())?;
+                Err(OperateError::TakenBack {
+                    release: plan.release,
+                    error,
+                    hint,
+                })
+            }
+        }
+    }
+}
+
+fn failure(end: &JobEnd) -> String {
+    match (end.exit_code, end.signal, end.failures.first()) {
+        (_, _, Some(first)) => match end.failures.len() {
+            1 => first.clone(),
+            n => format!("{first}, and {} more", n - 1),
+        },
+        (Some(code), _, None) => format!("the job ended with exit code {code}"),
+        (None, Some(signal), None) => format!("the job was ended by signal {signal}"),
+        (None, None, None) => "the job did not end by itself".to_owned(),
+    }
+}
