@@ -1,4 +1,3 @@
 //! Engines: one folder each.
-//! Engines.
 
 pub mod duckdb;

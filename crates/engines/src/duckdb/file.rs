@@ -2,10 +2,12 @@
 //! works for every DuckDB version and for encrypted files.
 
 use super::layout::{companions, wal_of, with_suffix};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use unship_core::engine::{EngineError, ErrorKind, OnProgress};
 use unship_core::fault::boundary;
 
@@ -103,6 +105,26 @@ pub fn clone(from: &Path, to: &Path, on: OnProgress<'_>) -> Result<u64, EngineEr
     rename(&part, to)?;
     boundary("clone named");
     Ok(copied)
+}
+
+/// Whether files in a directory can share blocks. Found by trying, once a directory and process:
+/// neither the file system's name nor its version tells.
+pub fn can_reflink(dir: &Path) -> Result<bool, EngineError> {
+    static KNOWN: Mutex<BTreeMap<PathBuf, bool>> = Mutex::new(BTreeMap::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(can) = known.get(dir) {
+        return Ok(*can);
+    }
+    let dir_or_above = dir.ancestors().find(|d| d.is_dir()).unwrap_or(dir);
+    let probe = tempfile::Builder::new()
+        .prefix(".unship-probe")
+        .tempdir_in(dir_or_above)
+        .map_err(|e| io_error("write to", dir_or_above, &e))?;
+    let (a, b) = (probe.path().join("a"), probe.path().join("b"));
+    fs::write(&a, [0; 4096]).map_err(|e| io_error("write", &a, &e))?;
+    let can = reflink_copy::reflink(&a, &b).is_ok();
+    known.insert(dir.to_owned(), can);
+    Ok(can)
 }
 
 /// In steps, so that progress can be told; the kernel copies without passing through this process.

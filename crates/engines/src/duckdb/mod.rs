@@ -3,15 +3,19 @@
 //! Restore points and blue-green builds work on the file, without DuckDB; what needs SQL runs in
 //! the user's own DuckDB, in a process of its own.
 
+mod assemble;
+mod doctor;
+mod engine;
 pub mod file;
+pub mod header;
+mod keep;
 pub mod layout;
 pub mod lock;
+mod observe;
 pub mod plan;
-//! DuckDB: its files are handled as files, without a DuckDB library.
-
-pub mod header;
-pub mod store;
-//! DuckDB: the embedded default engine.
-
+mod sessions;
 pub mod sql;
+pub mod store;
 pub mod worker;
+
+pub use engine::{DuckDb, Settings};

@@ -29,6 +29,27 @@ pub struct RestoreReport {
 }
 
 impl Store {
+    /// Whether the file at `path` is, byte for byte, one file of a point.
+    ///
+    /// # Errors
+    /// When there is no such point, it is damaged, or the file cannot be read.
+    pub fn equals(
+        &self,
+        point: &str,
+        label: &str,
+        path: &Path,
+        progress: &dyn Fn(Progress),
+    ) -> Result<bool> {
+        let key = Key::new(point, label)?;
+        let point = Point::read(&self.points, &key)?;
+        let file = File::open(path).map_err(io_error("open", path))?;
+        let length = file.metadata().map_err(io_error("look at", path))?.len();
+        if length != point.info.size {
+            return Ok(false);
+        }
+        Ok(differing_chunks(&file, path, &point, length, "checking", progress)?.is_empty())
+    }
+
     /// Writes one file of a point to the new file `to`.
     ///
     /// It is written as `<to>.part`, synced, read back and compared, and only then renamed: under

@@ -1,0 +1,1 @@
+//! Restoring chosen relations: in a clone of production, never in production itself.

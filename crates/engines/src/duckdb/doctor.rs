@@ -1,0 +1,290 @@
+//! Health: of production, of what is retained, and of what unship needs.
+
+use super::engine::DuckDb;
+use super::file::{self, io_error};
+use super::header;
+use super::layout::DbFile;
+use super::lock::{Freeze, who_holds};
+use super::store::{Store, StoreError};
+use nix::sys::statfs::{FsType, NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, statfs};
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+use unship_core::engine::{Diagnosis, EngineError, ErrorKind, Level, OnProgress};
+
+/// CIFS and SMB 2, which `nix` does not name (`linux/magic.h`).
+const CIFS: FsType = FsType(0xff53_4d42);
+const SMB2: FsType = FsType(0xfe53_4d42);
+
+/// Whether a file's main header is zero, as an in-place restore leaves it until its last step.
+pub(super) fn sealed(path: &Path) -> bool {
+    matches!(
+        headers(path).map(|h| header::parse(&h)),
+        Ok(Err(header::HeaderError::Sealed))
+    )
+}
+
+/// Proves, without DuckDB, that a file is a whole database file.
+pub(super) fn readable(path: &Path) -> Result<header::Header, EngineError> {
+    let head = headers(path)?;
+    let parsed = header::parse(&head)
+        .map_err(|e| EngineError::new(ErrorKind::Corrupt, format!("{}: {e}", path.display())))?;
+    let size = fs::metadata(path)
+        .map_err(|e| io_error("look at", path, &e))?
+        .len();
+    if let Some(active) = parsed.active {
+        let whole = header::BLOCKS_START + active.block_count * u64::from(active.block_size);
+        if size < whole {
+            return Err(EngineError::new(
+                ErrorKind::Corrupt,
+                format!(
+                    "{} has {size} bytes and its header says {whole}",
+                    path.display()
+                ),
+            ));
+        }
+    }
+    Ok(parsed)
+}
+
+fn headers(path: &Path) -> Result<Vec<u8>, EngineError> {
+    let mut head = Vec::new();
+    File::open(path)
+        .and_then(|f| f.take(header::BLOCKS_START).read_to_end(&mut head))
+        .map_err(|e| io_error("read", path, &e))?;
+    Ok(head)
+}
+
+struct Report(Vec<Diagnosis>);
+
+impl Report {
+    fn say(&mut self, level: Level, subject: impl Into<String>, finding: impl Into<String>) {
+        self.0.push(Diagnosis {
+            level,
+            subject: subject.into(),
+            finding: finding.into(),
+            hint: None,
+        });
+    }
+
+    fn hint(&mut self, hint: impl Into<String>) {
+        if let Some(last) = self.0.last_mut() {
+            last.hint = Some(hint.into());
+        }
+    }
+
+    fn error(&mut self, subject: impl Into<String>, error: EngineError) {
+        self.say(Level::Error, subject, unship_core::execute::chain(&error));
+        if let (Some(hint), Some(last)) = (error.hint, self.0.last_mut()) {
+            last.hint = Some(hint);
+        }
+    }
+}
+
+/// Looks at everything that unship depends on.
+pub(super) fn examine(db: &mut DuckDb) -> Vec<Diagnosis> {
+    let mut report = Report(Vec::new());
+    let files = db.files.clone();
+    for file in &files {
+        examine_file(file, &mut report);
+    }
+    match db.sessions.worker() {
+        Ok(worker) => {
+            let text = format!(
+                "{} with DuckDB {}",
+                worker.program().display(),
+                worker.duckdb_version()
+            );
+            report.say(Level::Ok, "worker", text);
+        }
+        Err(error) => {
+            report.say(
+                Level::Warning,
+                "worker",
+                unship_core::execute::chain(&error),
+            );
+            report.hint(
+                "whole files can be restored without it; fingerprints, diffs and single relations \
+                 cannot",
+            );
+        }
+    }
+    report.0
+}
+
+fn examine_file(file: &DbFile, report: &mut Report) {
+    let name = file.path.display().to_string();
+    if !file.path.exists() {
+        report.say(
+            Level::Note,
+            &name,
+            "is not there yet; the first run makes it",
+        );
+        return;
+    }
+    match readable(&file.path) {
+        Ok(head) => {
+            let size = fs::metadata(&file.path).map_or(0, |m| m.len());
+            let version = head.active.map_or_else(
+                || "encrypted".to_owned(),
+                |active| format!("storage version {}", active.storage_version),
+            );
+            report.say(Level::Ok, &name, format!("{} MB, {version}", size >> 20));
+            if head.encrypted {
+                report
+                    .hint("only the whole file can be restored: unship has no key to look inside");
+            }
+        }
+        Err(error) => report.error(&name, error),
+    }
+    match who_holds(&file.path, Freeze::Writers) {
+        Ok(None) => report.say(Level::Ok, &name, "nobody is writing to it"),
+        Ok(Some(holder)) => {
+            report.say(
+                Level::Warning,
+                &name,
+                format!("{holder} has it open for writing"),
+            );
+            report.hint("a release or a rollback has to wait until it is closed");
+        }
+        Err(error) => report.error(&name, error),
+    }
+    match file::has_wal(&file.path) {
+        Ok(true) => {
+            report.say(
+                Level::Warning,
+                &name,
+                "has changes that are only in its write-ahead log",
+            );
+            report.hint("the next run or rollback brings them into the file first");
+        }
+        Ok(false) => {}
+        Err(error) => report.error(&name, error),
+    }
+    examine_disk(file, report);
+}
+
+fn examine_disk(file: &DbFile, report: &mut Report) {
+    let dir = file.path.parent().unwrap_or(Path::new("/"));
+    let name = dir.display().to_string();
+    match statfs(dir).map(|s| s.filesystem_type()) {
+        Ok(NFS_SUPER_MAGIC | SMB_SUPER_MAGIC | CIFS | SMB2) => {
+            report.say(Level::Warning, &name, "is on a network file system");
+            report.hint(
+                "locks and atomic renames were not tested there: keep the database on a local disk",
+            );
+        }
+        Ok(_) => {}
+        Err(e) => report.error(
+            &name,
+            io_error("look at the file system of", dir, &e.into()),
+        ),
+    }
+    match file::can_reflink(&file.home()) {
+        Ok(true) => report.say(
+            Level::Ok,
+            &name,
+            "clones share blocks (reflink): building aside copies nothing",
+        ),
+        Ok(false) => {
+            report.say(
+                Level::Note,
+                &name,
+                "clones are copies: this file system has no reflink",
+            );
+            report.hint("XFS and btrfs have it");
+        }
+        Err(error) => report.error(&name, error),
+    }
+    let size = fs::metadata(&file.path).map_or(0, |m| m.len());
+    match nix::sys::statvfs::statvfs(dir) {
+        Ok(stat) => {
+            let free = stat.blocks_available() as u64 * stat.fragment_size() as u64;
+            let level = if free < 2 * size {
+                Level::Warning
+            } else {
+                Level::Ok
+            };
+            report.say(level, &name, format!("{} MB free", free >> 20));
+            if level == Level::Warning {
+                report.hint(
+                    "a build aside needs as much as the database has, and a restore point stays",
+                );
+            }
+        }
+        Err(e) => report.error(
+            &name,
+            io_error("look at the file system of", dir, &e.into()),
+        ),
+    }
+    let metadata = fs::metadata(dir);
+    if metadata.is_ok_and(|m| m.permissions().readonly()) {
+        report.say(Level::Error, &name, "cannot be written to");
+        report.hint("restore points lie beside the database file");
+    }
+}
+
+/// Checks every retained byte of all files.
+pub(super) fn fsck(files: &[DbFile], on: OnProgress<'_>) -> Result<Vec<Diagnosis>, EngineError> {
+    let mut report = Report(Vec::new());
+    for file in files {
+        if file.path.exists() {
+            match readable(&file.path) {
+                Ok(_) => report.say(
+                    Level::Ok,
+                    file.path.display().to_string(),
+                    "has whole headers",
+                ),
+                Err(error) => report.error(file.path.display().to_string(), error),
+            }
+        }
+        for (release, at) in super::engine::points_of(file)? {
+            if at.plain.is_some() {
+                let path = file.point(release);
+                match readable(&path) {
+                    Ok(_) => report.say(Level::Ok, path.display().to_string(), "has whole headers"),
+                    Err(error) => report.error(path.display().to_string(), error),
+                }
+            }
+        }
+        if file.store().join("format").exists() {
+            let store = Store::open(&file.store())?;
+            let findings = store.fsck(&|p| on(p.doing, p.done, p.total))?;
+            let name = file.store().display().to_string();
+            if !findings.iter().any(|f| f.is_damage()) {
+                report.say(Level::Ok, &name, "every packed block is what was stored");
+            }
+            for finding in findings {
+                let level = if finding.is_damage() {
+                    Level::Error
+                } else {
+                    Level::Note
+                };
+                report.say(level, &name, finding.to_string());
+            }
+        }
+    }
+    Ok(report.0)
+}
+
+impl From<StoreError> for EngineError {
+    fn from(error: StoreError) -> Self {
+        let kind = match &error {
+            StoreError::DiskFull { .. } | StoreError::NoRoom { .. } => ErrorKind::DiskFull,
+            StoreError::Busy { .. } | StoreError::Changed { .. } => ErrorKind::Busy,
+            StoreError::Damaged { .. }
+            | StoreError::MissingChunk { .. }
+            | StoreError::NotVerified { .. } => ErrorKind::Corrupt,
+            StoreError::NoSuchPoint { .. } => ErrorKind::Missing,
+            StoreError::NewerFormat { .. } | StoreError::NotAStore { .. } => ErrorKind::Unsupported,
+            StoreError::Stopped { .. } => ErrorKind::Interrupted,
+            StoreError::Io { source, .. }
+                if source.kind() == std::io::ErrorKind::PermissionDenied =>
+            {
+                ErrorKind::Permission
+            }
+            _ => ErrorKind::Io,
+        };
+        EngineError::new(kind, error.to_string())
+    }
+}

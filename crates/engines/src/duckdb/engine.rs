@@ -1,0 +1,643 @@
+//! DuckDB as an [`Engine`]: which file operation or which SQL stands behind each of its methods.
+
+use super::file::{self, ABSENT, io_error};
+use super::layout::{DbFile, companions};
+use super::lock::{FileLock, Freeze};
+use super::plan::{self, DuckAction, ENGINE, FileSurvey, PointSurvey, Survey};
+use super::sessions::Sessions;
+use super::store::{Store, StoreWriter};
+use super::{assemble, doctor, observe};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use unship_core::engine::{
+    Atomicity, Build, Capabilities, Depth, Diagnosis, Engine, EngineError, ErrorKind, Housekeeping,
+    Observation, OnProgress, Place, Point, RestoreRequest, Retention, Steps,
+};
+use unship_core::fault::boundary;
+use unship_core::ident::ReleaseId;
+use unship_core::plan::Step;
+
+/// What is guarded, and with which DuckDB it is queried.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// The files; the first is the main one.
+    pub files: Vec<DbFile>,
+    /// The Python to use, if one is named.
+    pub python: Option<PathBuf>,
+    /// The job's program; the Python behind it has the right DuckDB.
+    pub job_program: Option<PathBuf>,
+    /// DuckDB's memory limit for unship's queries.
+    pub memory_limit: Option<String>,
+}
+
+/// One or several DuckDB files that are released together.
+pub struct DuckDb {
+    pub(super) files: Vec<DbFile>,
+    pub(super) sessions: Sessions,
+    pub(super) locks: Vec<FileLock>,
+}
+
+impl DuckDb {
+    /// Nothing is opened yet.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            files: settings.files.clone(),
+            sessions: Sessions::new(settings),
+            locks: Vec::new(),
+        }
+    }
+
+    fn file(&self, path: &Path) -> Result<&DbFile, EngineError> {
+        self.files.iter().find(|f| f.path == path).ok_or_else(|| {
+            EngineError::new(
+                ErrorKind::Refused,
+                format!(
+                    "the plan is about {}, which is not guarded here",
+                    path.display()
+                ),
+            )
+        })
+    }
+
+    /// The file of a place that can be opened, unpacked first if need be.
+    pub(super) fn path_at(
+        &self,
+        file: &DbFile,
+        place: Place,
+        on: OnProgress<'_>,
+    ) -> Result<PathBuf, EngineError> {
+        match place {
+            Place::Live => Ok(file.path.clone()),
+            Place::Build(release) => Ok(file.build(release)),
+            Place::Point(release) => {
+                let plain = file.point(release);
+                if plain.exists() {
+                    return Ok(plain);
+                }
+                let scratch = file.scratch(release);
+                if !scratch.exists() {
+                    unpack(file, release, &scratch, on)?;
+                }
+                Ok(scratch)
+            }
+        }
+    }
+
+    fn survey_file(&self, file: &DbFile, release: ReleaseId) -> Result<FileSurvey, EngineError> {
+        let points = points_of(file)?;
+        let dir = file.path.parent().unwrap_or(Path::new("/"));
+        let stat = nix::sys::statvfs::statvfs(dir)
+            .map_err(|e| io_error("look at the file system of", dir, &e.into()))?;
+        let bytes = fs::metadata(&file.path).map_or(0, |m| m.len());
+        let idle = !file.path.exists()
+            || super::lock::who_holds(&file.path, Freeze::Everybody)?.is_none_or(|_| self.frozen());
+        Ok(FileSurvey {
+            catalog: file.catalog.clone(),
+            path: file.path.clone(),
+            identity: file::identity(&file.path)?,
+            bytes,
+            build: file::identity(&file.build(release))?,
+            free: stat.blocks_available() as u64 * stat.fragment_size() as u64,
+            reflink: file::can_reflink(&file.home())?,
+            idle,
+            points,
+        })
+    }
+
+    fn frozen(&self) -> bool {
+        !self.locks.is_empty()
+    }
+
+    /// Trades the lock on a file for one that keeps readers out as well.
+    fn freeze_everybody(&mut self, path: &Path) -> Result<(), EngineError> {
+        let lock = FileLock::take(path, Freeze::Everybody)?;
+        self.locks.push(lock);
+        Ok(())
+    }
+}
+
+/// The retained states of one file, unpacked or packed.
+pub(super) fn points_of(file: &DbFile) -> Result<BTreeMap<ReleaseId, PointSurvey>, EngineError> {
+    let mut out = BTreeMap::new();
+    for info in packed(file)? {
+        if let Ok(release) = info.0.parse() {
+            out.insert(
+                release,
+                PointSurvey {
+                    plain: None,
+                    bytes: info.1,
+                },
+            );
+        }
+    }
+    for release in numbered_dirs(&file.points())? {
+        let path = file.point(release);
+        let Ok(meta) = fs::metadata(&path) else {
+            continue;
+        };
+        let plain = Some(file::identity(&path)?);
+        out.insert(
+            release,
+            PointSurvey {
+                plain,
+                bytes: meta.len(),
+            },
+        );
+    }
+    Ok(out)
+}
+
+/// Names and sizes of the packed points of a file.
+fn packed(file: &DbFile) -> Result<Vec<(String, u64)>, EngineError> {
+    if !file.store().join("format").exists() {
+        return Ok(Vec::new());
+    }
+    let points = Store::open(&file.store())?.points()?;
+    Ok(points
+        .points
+        .into_iter()
+        .filter(|info| info.label == file.label())
+        .map(|info| (info.point, info.size))
+        .collect())
+}
+
+/// The sub-directories that are named after a release.
+fn numbered_dirs(dir: &Path) -> Result<Vec<ReleaseId>, EngineError> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(io_error("list", dir, &e)),
+    };
+    let mut out = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|e| io_error("list", dir, &e))?;
+        out.extend(
+            entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse::<ReleaseId>().ok()),
+        );
+    }
+    Ok(out)
+}
+
+fn unpack(
+    file: &DbFile,
+    release: ReleaseId,
+    to: &Path,
+    on: OnProgress<'_>,
+) -> Result<(), EngineError> {
+    file::make_parent(to)?;
+    let store = Store::open(&file.store())?;
+    store.restore(&release.to_string(), &file.label(), to, &|p| {
+        on(p.doing, p.done, p.total)
+    })?;
+    Ok(())
+}
+
+fn pack(
+    file: &DbFile,
+    path: &Path,
+    release: ReleaseId,
+    on: OnProgress<'_>,
+) -> Result<(), EngineError> {
+    fs::create_dir_all(file.home()).map_err(|e| io_error("create", &file.home(), &e))?;
+    let mut store = StoreWriter::open(&file.store())?;
+    let (point, label) = (release.to_string(), file.label());
+    if store.store().point(&point, &label).is_ok() {
+        // It was taken for a job that then changed nothing, or by a run that was interrupted.
+        store.forget(&point)?;
+    }
+    store.snapshot(path, &point, &label, &|p| on(p.doing, p.done, p.total))?;
+    Ok(())
+}
+
+impl Engine for DuckDb {
+    fn capabilities(&mut self) -> Capabilities {
+        let relations = match self.sessions.worker() {
+            Ok(_) => Ok(()),
+            Err(e) => Err(e.message),
+        };
+        let version = self.sessions.version();
+        let files = self.files.len();
+        let free_clone = self
+            .files
+            .iter()
+            .all(|f| file::can_reflink(&f.home()).unwrap_or(false));
+        let mut not_protected = vec![
+            "files that a job writes outside of the database (external models, exports)".to_owned(),
+            "numbers that a sequence has given out".to_owned(),
+        ];
+        if files > 1 {
+            not_protected.push(format!(
+                "the moment between the renames of {files} files: each is atomic, a reader of \
+                 several can see one before the other"
+            ));
+        }
+        Capabilities {
+            engine: ENGINE.to_owned(),
+            version,
+            atomicity: if files == 1 {
+                Atomicity::Database
+            } else {
+                Atomicity::Relations
+            },
+            restore_point: "the old file itself; older ones packed in .unship/store".to_owned(),
+            aside: true,
+            free_clone,
+            relations,
+            carries: [
+                "constraints",
+                "indexes",
+                "defaults",
+                "comments",
+                "views",
+                "macros",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+            not_protected,
+        }
+    }
+
+    fn doctor(&mut self) -> Vec<Diagnosis> {
+        doctor::examine(self)
+    }
+
+    fn mark(&mut self) -> Result<String, EngineError> {
+        let mut marks = Vec::new();
+        for file in &self.files {
+            let wal = if file::has_wal(&file.path)? {
+                "+wal"
+            } else {
+                ""
+            };
+            marks.push(format!("{}{wal}", file::mark(&file.path)?));
+        }
+        Ok(marks.join(" "))
+    }
+
+    fn freeze(&mut self) -> Result<(), EngineError> {
+        if self.frozen() {
+            return Ok(());
+        }
+        let paths: Vec<_> = self.files.iter().map(|f| f.path.clone()).collect();
+        let mut locks = Vec::new();
+        for path in paths.iter().filter(|path| path.exists()) {
+            let lock = FileLock::take(path, Freeze::Writers)?;
+            if file::has_wal(path)? && !doctor::sealed(path) {
+                // DuckDB itself must write, so the lock has to go for that moment.
+                drop(lock);
+                self.sessions.checkpoint(path)?;
+                let lock = FileLock::take(path, Freeze::Writers)?;
+                if file::has_wal(path)? {
+                    return Err(EngineError::new(
+                        ErrorKind::Busy,
+                        format!("somebody wrote to {} at this moment", path.display()),
+                    )
+                    .hint("try again; nothing was changed"));
+                }
+                locks.push(lock);
+            } else {
+                locks.push(lock);
+            }
+        }
+        self.locks = locks;
+        Ok(())
+    }
+
+    fn observe(
+        &mut self,
+        place: Place,
+        depth: &Depth,
+        on: OnProgress<'_>,
+    ) -> Result<Observation, EngineError> {
+        observe::observe(self, place, depth, on)
+    }
+
+    fn begin_build(
+        &mut self,
+        release: ReleaseId,
+        live: ReleaseId,
+        aside: bool,
+        on: OnProgress<'_>,
+    ) -> Result<Build, EngineError> {
+        let mut files = Vec::new();
+        for file in &self.files {
+            ignore_from_git(&file.home())?;
+            let there = file.path.exists();
+            if aside {
+                let build = file.build(release);
+                file::make_parent(&build)?;
+                if there {
+                    file::clone(&file.path, &build, on)?;
+                }
+                files.push((file.path.clone(), build));
+            } else {
+                if there {
+                    pack(file, &file.path, live, on)?;
+                }
+                files.push((file.path.clone(), file.path.clone()));
+            }
+        }
+        if !aside {
+            // The job has to write.
+            self.locks.clear();
+        }
+        let mut env = BTreeMap::new();
+        if let Some((_, main)) = files.first() {
+            env.insert("UNSHIP_DATABASE".to_owned(), main.display().to_string());
+        }
+        env.insert("UNSHIP_RELEASE".to_owned(), release.to_string());
+        Ok(Build {
+            release,
+            files,
+            env,
+        })
+    }
+
+    fn keep_build(&mut self, release: ReleaseId) -> Result<(), EngineError> {
+        for file in &self.files {
+            let (build, kept) = (file.build(release), file.point(release));
+            if build.exists() {
+                file::make_parent(&kept)?;
+                for (from, to) in companions(&build).iter().zip(&companions(&kept)) {
+                    if from.exists() {
+                        file::rename(from, to)?;
+                    }
+                }
+                file::rename(&build, &kept)?;
+                file::make_read_only(&kept)?;
+            }
+        }
+        self.discard_build(release)
+    }
+
+    fn discard_build(&mut self, release: ReleaseId) -> Result<(), EngineError> {
+        for file in &self.files {
+            let build = file.build(release);
+            if let Some(dir) = build.parent() {
+                remove_dir(dir)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn survey(&mut self, release: ReleaseId) -> Result<serde_json::Value, EngineError> {
+        let files = self
+            .files
+            .iter()
+            .map(|file| {
+                if file::has_wal(&file.path)? {
+                    return Err(EngineError::new(
+                        ErrorKind::Busy,
+                        format!("{} has changes that are only in its write-ahead log", file.path.display()),
+                    )
+                    .hint("a program has it open or was killed; close it, or run CHECKPOINT in DuckDB"));
+                }
+                self.survey_file(file, release)
+            })
+            .collect::<Result<_, _>>()?;
+        serde_json::to_value(Survey { files })
+            .map_err(|e| EngineError::new(ErrorKind::Io, "the survey cannot be written").because(e))
+    }
+
+    fn plan_publish(
+        &self,
+        survey: &serde_json::Value,
+        release: ReleaseId,
+        live: ReleaseId,
+    ) -> Result<Steps, EngineError> {
+        plan::publish(&read_survey(survey)?, release, live)
+    }
+
+    fn plan_restore(
+        &self,
+        survey: &serde_json::Value,
+        request: &RestoreRequest,
+    ) -> Result<Steps, EngineError> {
+        plan::restore(&read_survey(survey)?, request)
+    }
+
+    fn fact(&mut self, subject: &str) -> Result<String, EngineError> {
+        let unknown = || {
+            EngineError::new(
+                ErrorKind::Unsupported,
+                format!("the plan asks for {subject:?}"),
+            )
+            .hint("it may come from a newer unship")
+        };
+        let (kind, what) = subject.split_once(' ').ok_or_else(unknown)?;
+        let path = Path::new(what);
+        match kind {
+            "file" => file::identity(path),
+            "exists" => Ok(if path.exists() { "yes" } else { "no" }.to_owned()),
+            "wal" => Ok(if file::has_wal(path)? {
+                "present"
+            } else {
+                "none"
+            }
+            .to_owned()),
+            "place" => {
+                let (retired, live): (PathBuf, PathBuf) =
+                    serde_json::from_str(what).map_err(|_| unknown())?;
+                if !retired.exists() || file::same_file(&retired, &live)? {
+                    return Ok("free".to_owned());
+                }
+                file::identity(&retired)
+            }
+            "patchable" => {
+                let (live, identity): (PathBuf, String) =
+                    serde_json::from_str(what).map_err(|_| unknown())?;
+                let now = file::identity(&live)?;
+                Ok(if now == identity || doctor::sealed(&live) {
+                    "yes".to_owned()
+                } else {
+                    now
+                })
+            }
+            "packed" => {
+                let (live, release): (PathBuf, ReleaseId) =
+                    serde_json::from_str(what).map_err(|_| unknown())?;
+                let there = packed(self.file(&live)?)?
+                    .iter()
+                    .any(|(p, _)| *p == release.to_string());
+                Ok(if there { "yes" } else { "no" }.to_owned())
+            }
+            "blocks" => {
+                let (live, release): (PathBuf, ReleaseId) =
+                    serde_json::from_str(what).map_err(|_| unknown())?;
+                if doctor::sealed(&live) {
+                    return Ok("half-way".to_owned());
+                }
+                let file = self.file(&live)?;
+                let store = Store::open(&file.store())?;
+                let equal = store.equals(&release.to_string(), &file.label(), &live, &|_| {})?;
+                Ok(if equal { "equal" } else { "different" }.to_owned())
+            }
+            _ => Err(unknown()),
+        }
+    }
+
+    fn apply(&mut self, step: &Step, on: OnProgress<'_>) -> Result<(), EngineError> {
+        match DuckAction::of(&step.action)? {
+            DuckAction::Unpack { file, point, to } => {
+                file::remove_if_there(&to)?;
+                unpack(self.file(&file)?, point, &to, on)
+            }
+            DuckAction::Clone { from, to } => file::clone(&from, &to, on).map(drop),
+            DuckAction::Assemble {
+                live,
+                to,
+                sources,
+                remove,
+            } => {
+                let file = self.file(&live)?.clone();
+                assemble::assemble(&mut self.sessions, &file, &to, &sources, &remove, on)
+            }
+            DuckAction::Swap {
+                live,
+                incoming,
+                retired,
+            } => {
+                // The point may be read-only, and what is read in an open build is not.
+                file::swap(&live, &incoming, &retired)?;
+                tidy(&incoming);
+                Ok(())
+            }
+            DuckAction::Pack { live, point } => {
+                let file = self.file(&live)?.clone();
+                pack(&file, &live, point, on)
+            }
+            DuckAction::Patch { live, point } => {
+                self.locks.clear();
+                self.freeze_everybody(&live)?;
+                let file = self.file(&live)?;
+                let store = Store::open(&file.store())?;
+                let mut hook = |phase| {
+                    boundary(&format!("patch {phase:?}"));
+                    Ok(())
+                };
+                store.patch(&point.to_string(), &file.label(), &live, &mut hook, &|p| {
+                    on(p.doing, p.done, p.total);
+                })?;
+                Ok(())
+            }
+        }
+    }
+
+    fn revert(&mut self, step: &Step, _on: OnProgress<'_>) -> Result<(), EngineError> {
+        let action = step.undo.as_ref().unwrap_or(&step.action);
+        match DuckAction::of(action)? {
+            DuckAction::Swap {
+                live,
+                incoming,
+                retired,
+            } => file::swap_back(&live, &incoming, &retired),
+            _ => Err(EngineError::new(
+                ErrorKind::Unsupported,
+                format!("step {} cannot be taken back", step.id),
+            )),
+        }
+    }
+
+    fn points(&mut self) -> Result<Vec<Point>, EngineError> {
+        let mut out: BTreeMap<ReleaseId, Point> = BTreeMap::new();
+        for file in &self.files {
+            for (release, at) in points_of(file)? {
+                let location = if at.plain.is_some() {
+                    file.point(release).display().to_string()
+                } else {
+                    format!("{} (packed)", file.store().display())
+                };
+                let point = out.entry(release).or_insert_with(|| Point {
+                    release,
+                    location: location.clone(),
+                    packed: false,
+                    bytes: 0,
+                    databases: BTreeSet::new(),
+                });
+                point.packed |= at.plain.is_none();
+                point.bytes += at.bytes;
+                point.databases.insert(file.catalog.clone());
+            }
+        }
+        Ok(out.into_values().collect())
+    }
+
+    fn prove_point(&mut self, release: ReleaseId) -> Result<(), EngineError> {
+        let files = self.files.clone();
+        for file in &files {
+            let plain = file.point(release);
+            if plain.exists() {
+                doctor::readable(&plain)?;
+            } else if packed(file)?.iter().any(|(p, _)| *p == release.to_string()) {
+                let store = Store::open(&file.store())?;
+                store.prove(&release.to_string(), &file.label(), &|_| {})?;
+            } else if file.path.exists() {
+                return Err(EngineError::new(
+                    ErrorKind::Missing,
+                    format!("{release} has no restore point for {}", file.path.display()),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn housekeep(
+        &mut self,
+        keep: &Retention,
+        on: OnProgress<'_>,
+    ) -> Result<Housekeeping, EngineError> {
+        super::keep::housekeep(&self.files, keep, on)
+    }
+
+    fn fsck(&mut self, on: OnProgress<'_>) -> Result<Vec<Diagnosis>, EngineError> {
+        doctor::fsck(&self.files, on)
+    }
+}
+
+fn read_survey(survey: &serde_json::Value) -> Result<Survey, EngineError> {
+    serde_json::from_value(survey.clone())
+        .map_err(|e| EngineError::new(ErrorKind::Io, "the survey cannot be read").because(e))
+}
+
+/// Removes the directory that a file was renamed out of. It is empty, or it is not ours to remove.
+fn tidy(path: &Path) {
+    if let Some(dir) = path.parent() {
+        let _ = fs::remove_dir(dir);
+    }
+}
+
+/// Removes a directory and all in it; it is no error that there is none.
+pub(super) fn remove_dir(dir: &Path) -> Result<(), EngineError> {
+    match fs::remove_dir_all(dir) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(io_error("remove", dir, &e)),
+        _ => Ok(()),
+    }
+}
+
+/// Restore points are data: they must not end up in a commit.
+fn ignore_from_git(home: &Path) -> Result<(), EngineError> {
+    fs::create_dir_all(home).map_err(|e| io_error("create", home, &e))?;
+    let ignore = home.join(".gitignore");
+    if !ignore.exists() {
+        fs::write(&ignore, "*\n").map_err(|e| io_error("write", &ignore, &e))?;
+    }
+    Ok(())
+}
+
+/// Packs and drops; see [`super::keep`].
+pub(super) fn pack_point(
+    file: &DbFile,
+    release: ReleaseId,
+    on: OnProgress<'_>,
+) -> Result<(), EngineError> {
+    pack(file, &file.point(release), release, on)
+}
+
+/// Whether nothing is at this identity.
+pub(super) fn absent(identity: &str) -> bool {
+    identity == ABSENT
+}

@@ -1,0 +1,138 @@
+//! Looking into database files: with DuckDB where there is one, otherwise only at their identity.
+
+use super::engine::DuckDb;
+use super::file;
+use super::layout::DbFile;
+use super::sql::catalog;
+use super::sql::fingerprint::fingerprint;
+use super::worker::{Open, Worker};
+use std::path::Path;
+use unship_core::engine::{Depth, EngineError, Observation, OnProgress, Place};
+use unship_core::ident::RelationName;
+use unship_core::relation::{Difference, RelationKind, RelationState};
+
+/// Everything at a place, over all files.
+pub(super) fn observe(
+    db: &mut DuckDb,
+    place: Place,
+    depth: &Depth,
+    on: OnProgress<'_>,
+) -> Result<Observation, EngineError> {
+    let files = db.files.clone();
+    let mut seen = Observation::new();
+    for file in &files {
+        let path = db.path_at(file, place, on)?;
+        if !path.exists() {
+            continue;
+        }
+        seen.extend(observe_file(db, file, &path, depth, on)?);
+    }
+    Ok(seen)
+}
+
+fn observe_file(
+    db: &mut DuckDb,
+    file: &DbFile,
+    path: &Path,
+    depth: &Depth,
+    on: OnProgress<'_>,
+) -> Result<Observation, EngineError> {
+    let Some(worker) = db.sessions.open(Open::read_only(path))? else {
+        return Ok(unseen(file, path)?.into_iter().collect());
+    };
+    // The catalog is named after the file; an attached database is known under its alias.
+    let name = worker.database().to_owned();
+    let mut states = catalog::observe(worker, &name, catalog::Depth::Storage)?;
+    fingerprints(worker, &mut states, depth, &|n| under(n, &file.catalog), on)?;
+    worker.close()?;
+    Ok(states
+        .into_iter()
+        .map(|(name, mut state)| {
+            for dependent in &mut state.dependents {
+                dependent.database.clone_from(&file.catalog);
+            }
+            (under(&name, &file.catalog), state)
+        })
+        .collect())
+}
+
+fn under(name: &RelationName, catalog: &str) -> RelationName {
+    RelationName {
+        database: catalog.to_owned(),
+        ..name.clone()
+    }
+}
+
+/// One scan for each table whose rows have to be read.
+fn fingerprints(
+    worker: &mut Worker,
+    states: &mut Observation,
+    depth: &Depth,
+    known_as: &dyn Fn(&RelationName) -> RelationName,
+    on: OnProgress<'_>,
+) -> Result<(), EngineError> {
+    let needed: Vec<RelationName> = states
+        .iter()
+        .filter(|(_, state)| state.kind == RelationKind::Table)
+        .filter(|(name, state)| wanted(depth, &known_as(name), state))
+        .map(|(name, _)| name.clone())
+        .collect();
+    let total = needed.len() as u64;
+    for (done, name) in needed.iter().enumerate() {
+        on("fingerprinting", done as u64, total);
+        if let Some(state) = states.get_mut(name) {
+            let print = fingerprint(worker, name, &state.columns)?;
+            state.rows = Some(print.rows);
+            state.fingerprint = Some(print);
+        }
+    }
+    if let Depth::Changed { known, .. } = depth {
+        // What nobody rewrote keeps the fingerprint that is known of it.
+        for (name, state) in states.iter_mut().filter(|(_, s)| s.fingerprint.is_none()) {
+            if let Some(before) = known.get(&known_as(name)) {
+                state.fingerprint.clone_from(&before.fingerprint);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn wanted(depth: &Depth, name: &RelationName, state: &RelationState) -> bool {
+    match depth {
+        Depth::Catalog => false,
+        Depth::AllRows => true,
+        Depth::Rows(names) => names.contains(name),
+        Depth::Changed { known, always } => {
+            always.contains(name)
+                || known.get(name).is_none_or(|before| {
+                    before.fingerprint.is_none()
+                        || state.storage.is_none()
+                        || before.difference(&RelationState {
+                            fingerprint: None,
+                            ..state.clone()
+                        }) != Difference::None
+                })
+        }
+    }
+}
+
+/// What can be said of a file that no DuckDB here can read: that it is, or is not, the same file.
+fn unseen(
+    file: &DbFile,
+    path: &Path,
+) -> Result<Option<(RelationName, RelationState)>, EngineError> {
+    let identity = file::identity(path)?;
+    if super::engine::absent(&identity) {
+        return Ok(None);
+    }
+    let state = RelationState {
+        kind: RelationKind::File,
+        columns: Vec::new(),
+        definition: identity,
+        dependents: Vec::new(),
+        rows: None,
+        fingerprint: None,
+        storage: None,
+    };
+    Ok(Some((RelationName::new(&file.catalog, "", ""), state)))
+}

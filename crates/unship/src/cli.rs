@@ -1,0 +1,276 @@
+//! The command line's grammar.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Production rollbacks for data warehouses.
+///
+/// unship guards the jobs that write to a warehouse, keeps every release restorable, and takes a
+/// bad one back: atomically where the engine can, with proof, and without losing what others wrote.
+#[derive(Debug, Parser)]
+#[command(name = "unship", version, max_term_width = 100, subcommand_required = true)]
+#[command(after_help = "Releases are written R12; @ is the live one and @- the one before it.\n\
+    Exit codes: 0 done, 2 wrong usage, 70 failed, 71 busy, 72 unfinished, 73 refused, 74 not proved, \
+    75 nothing to do. `unship run` passes a failed job's own exit code on.")]
+pub struct Cli {
+    /// Global options.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// The environment, as named in unship.toml [default: its default_env]
+    #[arg(long, short, global = true, env = "UNSHIP_ENV", value_name = "NAME")]
+    pub env: Option<String>,
+    /// The project's directory [default: the nearest one upwards with an unship.toml]
+    #[arg(long, short = 'C', global = true, env = "UNSHIP_PROJECT", value_name = "DIR")]
+    pub project: Option<PathBuf>,
+    /// The Python that has duckdb, instead of the one found by itself
+    #[arg(long, global = true, env = "UNSHIP_PYTHON", value_name = "PATH")]
+    pub python: Option<PathBuf>,
+    /// Print JSON for machines
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Find the dbt project and its database, write unship.toml, say what is protected
+    Init(Init),
+    /// Look at everything unship depends on
+    Doctor,
+    /// Guard a command: build aside and publish, or in place with a restore point
+    Run(Run),
+    /// Is production good, since when, which release, is anything running or stuck
+    Status,
+    /// List the releases, the newest first
+    Log(Log),
+    /// One release in full
+    Show(Show),
+    /// What differs between two releases, or in one relation of them, row by row
+    Diff(Diff),
+    /// The exact steps of a rollback, before anything is done
+    Plan(Plan),
+    /// Go back to an older release, wholly or partly
+    Rollback(Rollback),
+    /// Carry out exactly the plan that was made
+    Apply(Apply),
+    /// Take back the last operation; again to go one further back
+    Undo(Restore),
+    /// Go forward again
+    Redo(Restore),
+    /// Finish what was interrupted
+    Resume(Resume),
+    /// Prove that production is what a release recorded
+    Verify(Verify),
+    /// Keep a release's restore point whatever the retention says
+    Pin(Pin),
+    /// Let the retention decide again
+    Unpin(Unpin),
+    /// Pack older restore points and drop those that nothing keeps
+    Gc,
+    /// The tamper-evident log
+    #[command(subcommand)]
+    Audit(Audit),
+    /// Check every retained byte, and the ledger's views against its log
+    Fsck,
+    /// The whole story in a scratch directory, with real data
+    Demo(Demo),
+    /// Print a completion script for a shell
+    Completions(Completions),
+    #[cfg(feature = "linked")]
+    /// Answer queries over standard input and output
+    #[command(hide = true)]
+    Worker,
+}
+
+/// `unship init`
+#[derive(Debug, Args)]
+pub struct Init {
+    /// The DuckDB file, where there is no dbt project
+    #[arg(long, value_name = "FILE")]
+    pub database: Option<PathBuf>,
+    /// Write unship.toml anew
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// `unship run`
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Let the command work on production itself, after taking a restore point
+    #[arg(long, conflicts_with = "aside")]
+    pub in_place: bool,
+    /// Build aside: the command writes to the database that UNSHIP_DATABASE names (dbt always does)
+    #[arg(long)]
+    pub aside: bool,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+}
+
+/// `unship log`
+#[derive(Debug, Args)]
+pub struct Log {
+    /// At most so many
+    #[arg(long, short = 'n', default_value_t = 20)]
+    pub limit: usize,
+}
+
+/// `unship show`
+#[derive(Debug, Args)]
+pub struct Show {
+    /// The release
+    #[arg(default_value = "@")]
+    pub release: String,
+    /// Print what its job printed
+    #[arg(long)]
+    pub log: bool,
+}
+
+/// `unship diff`
+#[derive(Debug, Args)]
+pub struct Diff {
+    /// The older release
+    #[arg(default_value = "@-")]
+    pub from: String,
+    /// The newer release
+    #[arg(default_value = "@")]
+    pub to: String,
+    /// One relation, row by row
+    pub relation: Option<String>,
+    /// How many example rows of each kind
+    #[arg(long, default_value_t = 5)]
+    pub examples: usize,
+}
+
+/// Where to go back to, and with which part.
+#[derive(Debug, Clone, Args)]
+pub struct Target {
+    /// The release to go back to [default: the newest good one before the live one]
+    #[arg(long, value_name = "RELEASE")]
+    pub to: Option<String>,
+    /// Only this part, in dbt's selector syntax (`fct_orders+`, `tag:finance`, `path:models/marts`)
+    #[arg(long, short, value_name = "SELECTOR", num_args = 1..)]
+    pub select: Vec<String>,
+    /// Not this part
+    #[arg(long, value_name = "SELECTOR", num_args = 1.., requires = "select")]
+    pub exclude: Vec<String>,
+}
+
+/// `unship plan`
+#[derive(Debug, Args)]
+pub struct Plan {
+    /// Where to.
+    #[command(flatten)]
+    pub target: Target,
+    /// Write the plan to a file, for `unship apply`
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// What every restoring command may be told.
+#[derive(Debug, Clone, Args)]
+pub struct Restore {
+    /// Go on although others wrote to what is replaced: their rows stay in the retained version
+    #[arg(long)]
+    pub set_aside: bool,
+    /// Do not read every row afterwards to prove the result
+    #[arg(long)]
+    pub no_verify: bool,
+}
+
+/// `unship rollback`
+#[derive(Debug, Args)]
+pub struct Rollback {
+    /// Where to.
+    #[command(flatten)]
+    pub target: Target,
+    /// How.
+    #[command(flatten)]
+    pub restore: Restore,
+}
+
+/// `unship apply`
+#[derive(Debug, Args)]
+pub struct Apply {
+    /// A file that `unship plan --output` wrote, or `-`
+    pub plan: PathBuf,
+    /// How.
+    #[command(flatten)]
+    pub restore: Restore,
+}
+
+/// `unship resume`
+#[derive(Debug, Args)]
+pub struct Resume {
+    /// What a person found about the step that is stuck
+    #[arg(long, value_enum)]
+    pub assume: Option<Assume>,
+}
+
+/// What a person found.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub enum Assume {
+    /// The step happened
+    Applied,
+    /// The step did not happen
+    Untouched,
+}
+
+/// `unship verify`
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// The release
+    #[arg(default_value = "@")]
+    pub release: String,
+}
+
+/// `unship pin`
+#[derive(Debug, Args)]
+pub struct Pin {
+    /// The release
+    pub release: String,
+    /// Why
+    #[arg(long, short = 'm', value_name = "TEXT")]
+    pub reason: Option<String>,
+}
+
+/// `unship unpin`
+#[derive(Debug, Args)]
+pub struct Unpin {
+    /// The release
+    pub release: String,
+}
+
+/// `unship audit`
+#[derive(Debug, Subcommand)]
+pub enum Audit {
+    /// Prove that no entry of the log was changed, removed or inserted
+    Verify,
+    /// Print the log's head as a text that can be signed
+    Head,
+}
+
+/// `unship demo`
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Where to play it [default: a new temporary directory, kept afterwards]
+    pub dir: Option<PathBuf>,
+    /// The dbt to use
+    #[arg(long, env = "UNSHIP_DEMO_DBT", default_value = "dbt", value_name = "PATH")]
+    pub dbt: PathBuf,
+}
+
+/// `unship completions`
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}

@@ -1,0 +1,253 @@
+//! A project at hand: its configuration, its ledger, its engine, and the right to change things.
+
+use crate::cli::Global;
+use crate::config::{self, Config, Env};
+use crate::error::{CliError, CliResult, exit};
+use crate::render::Terminal;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use unship_core::engine::Engine;
+use unship_core::ledger::{Backend, Holder, Lease, SqliteLedger};
+use unship_core::log::Ledger;
+use unship_core::operate::Session;
+use unship_engines::duckdb::{DuckDb, Settings, layout::DbFile};
+
+/// How long a lease lasts unless it is renewed; renewal is at a third of it.
+const LEASE: Duration = Duration::from_secs(60);
+
+/// A project and one of its environments.
+pub struct Context {
+    /// The directory of `unship.toml`.
+    pub root: PathBuf,
+    /// The file.
+    pub config: Config,
+    /// The environment's name.
+    pub env: String,
+    global: Global,
+}
+
+/// An environment at work: what commands act on.
+pub struct Workbench {
+    /// The warehouse.
+    pub engine: Box<dyn Engine>,
+    /// The ledger.
+    pub ledger: Ledger,
+    /// Who watches.
+    pub terminal: Terminal,
+    lease: Option<Renewal>,
+}
+
+impl Context {
+    /// Finds the project.
+    pub fn find(global: &Global) -> CliResult<Self> {
+        let start = match &global.project {
+            Some(dir) => absolute(dir)?,
+            None => std::env::current_dir()?,
+        };
+        let root = config::find_root(&start).ok_or_else(|| {
+            CliError::usage(format!("there is no {} in {} or above it", config::FILE, start.display()))
+                .hint("`unship init` writes one")
+        })?;
+        Self::at(root, global)
+    }
+
+    /// The project in a directory.
+    pub fn at(root: PathBuf, global: &Global) -> CliResult<Self> {
+        let config = Config::read(&root)?;
+        let env = config.env(global.env.as_deref())?.0.to_owned();
+        Ok(Self { root, config, env, global: global.clone() })
+    }
+
+    /// Means another environment from now on.
+    pub fn switch(&mut self, env: &str) -> CliResult<()> {
+        self.env = self.config.env(Some(env))?.0.to_owned();
+        Ok(())
+    }
+
+    /// The directory of the ledger and the logs.
+    pub fn home(&self) -> PathBuf {
+        self.root.join(".unship")
+    }
+
+    fn ledger_path(&self) -> PathBuf {
+        self.home().join("ledger.sqlite")
+    }
+
+    /// The ledger, to be read.
+    pub fn read(&self) -> CliResult<Ledger> {
+        let path = self.ledger_path();
+        if !path.exists() {
+            return Err(CliError::new(exit::NOTHING, format!("nothing has been released in `{}` yet", self.env))
+                .hint("`unship run -- <command>` guards a job and makes the first release"));
+        }
+        let store = match SqliteLedger::open(&path, Ledger::views()) {
+            Ok(store) => store,
+            // Looking needs no right to write.
+            Err(_) => SqliteLedger::open_read_only(&path, Ledger::views())?,
+        };
+        Ok(Ledger::new(store, &self.env, actor()))
+    }
+
+    fn create_ledger(&self) -> CliResult<Ledger> {
+        std::fs::create_dir_all(self.home())?;
+        let ignore = self.home().join(".gitignore");
+        if !ignore.exists() {
+            std::fs::write(ignore, "*\n")?;
+        }
+        let store = SqliteLedger::create(&self.ledger_path(), Ledger::views())?;
+        Ok(Ledger::new(store, &self.env, actor()))
+    }
+
+    /// The database files of the environment.
+    pub fn files(&self) -> CliResult<Vec<DbFile>> {
+        let (_, Env::DuckDb(duckdb)) = self.config.env(Some(&self.env))?;
+        let main = absolute_in(&self.root, &duckdb.path)?;
+        let stem = main.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let mut files = vec![DbFile { catalog: stem, path: main }];
+        for attach in &duckdb.attach {
+            files.push(DbFile {
+                catalog: attach.alias.clone(),
+                path: absolute_in(&self.root, &attach.path)?,
+            });
+        }
+        Ok(files)
+    }
+
+    /// The engine of the environment.
+    pub fn engine(&self, job_program: Option<&Path>) -> CliResult<Box<dyn Engine>> {
+        Ok(Box::new(self.duckdb(job_program)?))
+    }
+
+    /// The same, where only DuckDB will do.
+    pub fn duckdb(&self, job_program: Option<&Path>) -> CliResult<DuckDb> {
+        let (_, Env::DuckDb(duckdb)) = self.config.env(Some(&self.env))?;
+        let named = duckdb.python.as_ref().map(|python| self.root.join(python));
+        Ok(DuckDb::new(Settings {
+            files: self.files()?,
+            python: self.global.python.clone().or(named),
+            job_program: job_program.map(Path::to_owned),
+            memory_limit: duckdb.memory_limit.clone(),
+        }))
+    }
+
+    /// Ledger and engine, to be looked at.
+    pub fn look(&self) -> CliResult<Workbench> {
+        Ok(Workbench {
+            ledger: self.read()?,
+            engine: self.engine(self.last_program().as_deref())?,
+            terminal: Terminal::new(self.global.json),
+            lease: None,
+        })
+    }
+
+    /// Ledger and engine with the lease on the environment: nobody else changes it meanwhile.
+    pub fn take(&self, job_program: Option<&Path>, command: &str) -> CliResult<Workbench> {
+        let mut ledger = self.create_ledger()?;
+        let holder = Holder::current(actor(), command);
+        let lease = ledger.store().take_lease(&self.env, &holder, LEASE)?;
+        ledger.fenced(lease.fence());
+        let renewal = Renewal::start(self.ledger_path(), lease);
+        let program = job_program.map(Path::to_owned).or_else(|| self.last_program());
+        Ok(Workbench {
+            ledger,
+            engine: self.engine(program.as_deref())?,
+            terminal: Terminal::new(self.global.json),
+            lease: Some(renewal),
+        })
+    }
+
+    /// The program of the last job: the Python behind it has the right DuckDB.
+    fn last_program(&self) -> Option<PathBuf> {
+        let ledger = self.read().ok()?;
+        let releases = ledger.history(|h| h.releases(&self.env, None, 20)).ok()?;
+        let job = releases.into_iter().find_map(|r| r.job)?;
+        job.command.first().map(PathBuf::from)
+    }
+}
+
+impl Workbench {
+    /// For core's operations.
+    pub fn session(&mut self) -> Session<'_> {
+        Session { engine: &mut *self.engine, ledger: &mut self.ledger, watch: &self.terminal }
+    }
+
+    /// Gives the lease back. Dropping does so too, but cannot say if it failed.
+    pub fn done(mut self) -> CliResult<()> {
+        self.terminal.finish();
+        match self.lease.take() {
+            Some(renewal) => {
+                let lease = renewal.stop();
+                Ok(self.ledger.store().release_lease(&lease)?)
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Workbench {
+    fn drop(&mut self) {
+        self.terminal.finish();
+        if let Some(renewal) = self.lease.take() {
+            let lease = renewal.stop();
+            // It would expire by itself; there is nobody left to tell.
+            let _ = self.ledger.store().release_lease(&lease);
+        }
+    }
+}
+
+/// Renews a lease while a long job runs, over a connection of its own.
+struct Renewal {
+    stop: mpsc::Sender<()>,
+    thread: JoinHandle<Lease>,
+    lease: Lease,
+}
+
+impl Renewal {
+    fn start(path: PathBuf, lease: Lease) -> Self {
+        let (stop, stopped) = mpsc::channel();
+        let first = lease.clone();
+        let thread = std::thread::spawn(move || {
+            let mut lease = first;
+            while stopped.recv_timeout(LEASE / 3) == Err(RecvTimeoutError::Timeout) {
+                // A renewal that fails now may work next time. If the lease is lost, the fence
+                // refuses the next append, and that is where it matters.
+                if let Ok(mut store) = SqliteLedger::open(&path, Ledger::views())
+                    && let Ok(renewed) = store.renew_lease(&lease, LEASE)
+                {
+                    lease = renewed;
+                }
+            }
+            lease
+        });
+        Self { stop, thread, lease }
+    }
+
+    fn stop(self) -> Lease {
+        let _ = self.stop.send(());
+        self.thread.join().unwrap_or(self.lease)
+    }
+}
+
+/// Who acts: `user@host`.
+pub fn actor() -> String {
+    let user = whoami::username().unwrap_or_else(|_| "unknown".to_owned());
+    format!("{user}@{}", gethostname::gethostname().to_string_lossy())
+}
+
+/// An absolute path without `.` and links in its directory, whether or not the file is there.
+pub fn absolute(path: &Path) -> CliResult<PathBuf> {
+    absolute_in(&std::env::current_dir()?, path)
+}
+
+fn absolute_in(base: &Path, path: &Path) -> CliResult<PathBuf> {
+    let joined = base.join(path);
+    match (joined.canonicalize(), joined.parent(), joined.file_name()) {
+        (Ok(path), ..) => Ok(path),
+        (Err(_), Some(dir), Some(name)) => {
+            Ok(dir.canonicalize().unwrap_or_else(|_| dir.to_owned()).join(name))
+        }
+        _ => Ok(joined),
+    }
+}

@@ -1,0 +1,226 @@
+//! Errors at the command's edge: what happened, what production is, what to do next, and the exit
+//! code. Nowhere else does an error become text for a person.
+
+use std::fmt::Write as _;
+use unship_core::engine::{EngineError, ErrorKind};
+use unship_core::execute::{ExecuteError, chain};
+use unship_core::ledger::LedgerError;
+use unship_core::log::LogError;
+use unship_core::operate::OperateError;
+use unship_core::plan::PlanError;
+
+/// Exit codes. They are documented in the book and do not change their meaning.
+pub mod exit {
+    /// Done.
+    pub const OK: u8 = 0;
+    /// Wrong usage; nothing was done.
+    pub const USAGE: u8 = 2;
+    /// Something failed. Production is as it was, unless the message says otherwise.
+    pub const FAILED: u8 = 70;
+    /// Somebody else is at work here, or has the database open.
+    pub const BUSY: u8 = 71;
+    /// An operation was interrupted or is stuck: `unship resume`.
+    pub const UNFINISHED: u8 = 72;
+    /// Refused, because something would be lost or the world moved.
+    pub const REFUSED: u8 = 73;
+    /// A proof failed: production, a restore point or the log is not what was recorded.
+    pub const NOT_PROVED: u8 = 74;
+    /// There was nothing to do.
+    pub const NOTHING: u8 = 75;
+}
+
+/// An error as a person reads it.
+#[derive(Debug)]
+pub struct CliError {
+    /// What happened.
+    pub message: String,
+    /// What production is, where that can be doubted.
+    pub production: Option<String>,
+    /// What to do next.
+    pub hint: Option<String>,
+    /// The exit code.
+    pub code: u8,
+}
+
+/// What every command returns: its exit code.
+pub type CliResult<T = u8> = Result<T, CliError>;
+
+impl CliError {
+    /// An error after which production is as it was.
+    pub fn new(code: u8, message: impl Into<String>) -> Self {
+        Self { message: message.into(), production: None, hint: None, code }
+    }
+
+    /// Something failed.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self::new(exit::FAILED, message)
+    }
+
+    /// The person asked for something that does not exist or cannot be.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(exit::USAGE, message)
+    }
+
+    /// Says what to do next.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Says what production is.
+    #[must_use]
+    pub fn production(mut self, text: impl Into<String>) -> Self {
+        self.production = Some(text.into());
+        self
+    }
+
+    /// The text for standard error.
+    pub fn render(&self) -> String {
+        let mut text = format!("error: {}\n", self.message);
+        for (label, line) in [("production", &self.production), ("hint", &self.hint)] {
+            if let Some(line) = line {
+                let _ = writeln!(text, "  {label}: {line}");
+            }
+        }
+        text
+    }
+
+    /// The same for `--json`.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "schema": "unship.error/1",
+            "error": self.message,
+            "production": self.production,
+            "hint": self.hint,
+            "exit_code": self.code,
+        })
+    }
+}
+
+impl From<EngineError> for CliError {
+    fn from(error: EngineError) -> Self {
+        let code = match error.kind {
+            ErrorKind::Busy => exit::BUSY,
+            ErrorKind::Refused => exit::REFUSED,
+            ErrorKind::Corrupt => exit::NOT_PROVED,
+            _ => exit::FAILED,
+        };
+        let mut e = Self::new(code, chain(&error));
+        e.hint = error.hint;
+        e
+    }
+}
+
+impl From<LedgerError> for CliError {
+    fn from(error: LedgerError) -> Self {
+        let (code, hint) = match &error {
+            LedgerError::Held { .. } => {
+                (exit::BUSY, Some("wait until it has ended; `unship status` shows what it does"))
+            }
+            LedgerError::Fenced { .. } => (
+                exit::UNFINISHED,
+                Some("another unship took over while this one was not answering; `unship status` shows what it does"),
+            ),
+            LedgerError::Corrupt { .. } | LedgerError::Damaged { .. } => (
+                exit::NOT_PROVED,
+                Some("keep the file as it is; `unship audit verify` says what is wrong with it"),
+            ),
+            _ => (exit::FAILED, None),
+        };
+        let mut e = Self::new(code, chain(&error));
+        e.hint = hint.map(str::to_owned);
+        e
+    }
+}
+
+impl From<LogError> for CliError {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Ledger(error) => error.into(),
+            error => Self::new(exit::NOT_PROVED, chain(&error))
+                .hint("`unship fsck` checks the ledger and rebuilds its views"),
+        }
+    }
+}
+
+impl From<PlanError> for CliError {
+    fn from(error: PlanError) -> Self {
+        Self::new(exit::REFUSED, chain(&error))
+    }
+}
+
+impl From<std::io::Error> for CliError {
+    fn from(error: std::io::Error) -> Self {
+        Self::failed(error.to_string())
+    }
+}
+
+impl From<OperateError> for CliError {
+    fn from(error: OperateError) -> Self {
+        let text = error.to_string();
+        match error {
+            OperateError::Engine(error) => error.into(),
+            OperateError::Log(error) => error.into(),
+            OperateError::Plan(error) => error.into(),
+            OperateError::Execute(error) => error.into(),
+            OperateError::Wish(_) => Self::new(exit::NOTHING, text),
+            OperateError::NothingLive(_) => Self::new(exit::NOTHING, text)
+                .hint("`unship run -- <command>` guards a job and makes the first release"),
+            OperateError::Unfinished { .. } => Self::new(exit::UNFINISHED, text)
+                .hint("`unship status` shows where it stopped; `unship resume` finishes it"),
+            OperateError::NothingToResume | OperateError::NoUndo => Self::new(exit::NOTHING, text),
+            OperateError::NoRedo => Self::new(exit::NOTHING, text)
+                .hint("redo goes forward again after an undo or a rollback"),
+            OperateError::NoSuchRelease(_) | OperateError::NeverLive(_) => {
+                Self::usage(text).hint("`unship log` lists the releases")
+            }
+            OperateError::NoTarget(_) => Self::new(exit::NOTHING, text)
+                .hint("name a release with `--to`; `unship log` lists them"),
+            OperateError::OthersWrote(relations) => {
+                let list: Vec<_> =
+                    relations.iter().map(|(name, what)| format!("{name} ({what})")).collect();
+                Self::new(exit::REFUSED, format!("{text}: {}", list.join(", ")))
+                    .production("nothing was changed")
+                    .hint("`--set-aside` goes on: what they wrote stays in the retained version, and nowhere else")
+            }
+            OperateError::StalePlan { .. } => Self::new(exit::REFUSED, text)
+                .production("nothing was changed")
+                .hint("make a new plan with `unship plan`"),
+            OperateError::TakenBack { hint, .. } => {
+                let mut e = Self::failed(text);
+                e.hint = hint;
+                e
+            }
+            OperateError::NotProved { .. } => Self::new(exit::NOT_PROVED, text)
+                .hint("`unship diff` shows the rows; `unship undo` takes the operation back"),
+            OperateError::Job(_) => Self::failed(text),
+        }
+    }
+}
+
+impl From<ExecuteError> for CliError {
+    fn from(error: ExecuteError) -> Self {
+        let text = error.to_string();
+        match error {
+            ExecuteError::Moved { .. } => Self::new(exit::REFUSED, text)
+                .production("nothing was changed")
+                .hint("look at what changed with `unship status`, and make a new plan"),
+            ExecuteError::Stuck { explain, .. } => {
+                Self::new(exit::UNFINISHED, format!("{text} (it was to {explain})"))
+                    .production("in between; nothing more is done until a person has looked")
+                    .hint("`unship resume --assume applied` or `--assume untouched` goes on")
+            }
+            ExecuteError::NotTakenBack { ref error, .. } => {
+                Self::new(exit::UNFINISHED, format!("{text}: {}", chain(error)))
+                    .production("in between; some steps are done and one could not be taken back")
+                    .hint("mend the cause and run `unship resume`")
+            }
+            ExecuteError::Engine(error) => error.into(),
+            ExecuteError::Record(_) => Self::new(exit::UNFINISHED, chain(&error))
+                .production("as `unship status` says; the last step is in doubt")
+                .hint("mend the ledger's disk and run `unship resume`"),
+            ExecuteError::Impossible(_) => Self::new(exit::NOT_PROVED, text),
+        }
+    }
+}

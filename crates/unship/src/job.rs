@@ -1,0 +1,112 @@
+//! Running the job: its output goes to the terminal and to a log, signals go on to it, and its exit
+//! code comes back.
+
+use crate::error::CliError;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, IsTerminal, Read, Seek, SeekFrom, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How much of a job's output is kept in the ledger, from its end, in bytes.
+const LOG_TAIL: u64 = 8 << 20;
+
+/// How a job ended.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// Its exit code, unless a signal ended it.
+    pub exit_code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// How long it ran.
+    pub took: Duration,
+    /// The end of what it printed.
+    pub log: Vec<u8>,
+}
+
+/// Runs a command to its end. `log` is written as it prints.
+pub fn run(
+    command: &[String],
+    dir: &Path,
+    env: &BTreeMap<String, String>,
+    log: &Path,
+) -> Result<Ended, CliError> {
+    let [program, args @ ..] = command else {
+        return Err(CliError::usage("there is no command to run after `--`"));
+    };
+    if let Some(parent) = log.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    let mut log_file = File::options().create(true).truncate(true).read(true).write(true).open(log)?;
+    let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let started = Instant::now();
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    let mut child = Command::new(program)
+        .args(args)
+        .current_dir(dir)
+        .envs(env)
+        .env("PYTHONUNBUFFERED", "1")
+        .envs(colour.then_some([("DBT_USE_COLORS", "1"), ("CLICOLOR_FORCE", "1")]).into_iter().flatten())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|e| {
+            CliError::failed(format!("cannot start `{program}`: {e}"))
+                .production("nothing was changed")
+                .hint("the command after `--` is run as it stands, without a shell")
+        })?;
+    let pid = Pid::from_raw(child.id() as i32);
+    let handle = signals.handle();
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    let status = std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for signal in signals.forever() {
+                // A terminal's Ctrl-C reaches the job by itself; sending it once more is harmless.
+                if let Ok(signal) = Signal::try_from(signal) {
+                    let _ = kill(pid, signal);
+                }
+            }
+        });
+        let copies = [
+            out.map(|out| copy(scope, out, io::stdout(), log_file.try_clone())),
+            err.map(|err| copy(scope, err, io::stderr(), log_file.try_clone())),
+        ];
+        for copy in copies.into_iter().flatten() {
+            let _ = copy.join();
+        }
+        let status = child.wait();
+        handle.close();
+        status
+    })?;
+    let took = started.elapsed();
+    let length = log_file.seek(SeekFrom::End(0))?;
+    log_file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL)))?;
+    let mut tail = Vec::new();
+    log_file.take(LOG_TAIL).read_to_end(&mut tail)?;
+    Ok(Ended { exit_code: status.code(), signal: status.signal(), took, log: tail })
+}
+
+/// Copies until the end. Output that cannot be shown or kept is no reason to stop the job.
+fn copy<'scope>(
+    scope: &'scope std::thread::Scope<'scope, '_>,
+    mut from: impl Read + Send + 'scope,
+    mut to: impl Write + Send + 'scope,
+    log: io::Result<File>,
+) -> std::thread::ScopedJoinHandle<'scope, ()> {
+    scope.spawn(move || {
+        let mut log = log.ok();
+        let mut buffer = [0; 16 << 10];
+        while let Ok(n @ 1..) = from.read(&mut buffer) {
+            let Some(bytes) = buffer.get(..n) else { break };
+            let _ = to.write_all(bytes).and_then(|()| to.flush());
+            if log.as_mut().is_some_and(|log| log.write_all(bytes).is_err()) {
+                log = None;
+            }
+        }
+    })
+}

@@ -1,0 +1,38 @@
+//! What people write for a release: `R12`, `12`, `@` for the live one, `@-` for the one that was
+//! live before it, `@--` for the one before that.
+
+use crate::error::{CliError, CliResult};
+use unship_core::ident::ReleaseId;
+use unship_core::log::Ledger;
+use unship_core::release::Release;
+
+/// The release that is meant, in the ledger's environment.
+pub fn release(ledger: &Ledger, text: &str) -> CliResult<Release> {
+    let id = match text.strip_prefix('@') {
+        Some(dashes) if dashes.chars().all(|c| c == '-') => back(ledger, dashes.len())?,
+        _ => text.parse::<ReleaseId>().map_err(|e| {
+            CliError::usage(e.to_string()).hint("`@` is the live release, `@-` the one before it")
+        })?,
+    };
+    ledger
+        .history(|h| h.release(id))?
+        .filter(|r| r.env == ledger.env())
+        .ok_or_else(|| {
+            CliError::usage(format!("there is no {id} in `{}`", ledger.env()))
+                .hint("`unship log` lists the releases")
+        })
+}
+
+fn back(ledger: &Ledger, steps: usize) -> CliResult<ReleaseId> {
+    let live = ledger.history(|h| h.live(ledger.env()))?;
+    let mut id = live
+        .ok_or_else(|| CliError::usage(format!("nothing is live in `{}` yet", ledger.env())))?
+        .release;
+    for _ in 0..steps {
+        let release = ledger.history(|h| h.release(id))?;
+        id = release.and_then(|r| r.parent).ok_or_else(|| {
+            CliError::usage(format!("nothing was live before {id}"))
+        })?;
+    }
+    Ok(id)
+}

@@ -1,0 +1,93 @@
+//! Plans, as a person reads them before anything is done.
+
+use super::text::{self, BOLD, DIM, WARN, paint};
+use unship_core::operate::count;
+use unship_core::plan::{Plan, PlanId};
+use unship_core::release::Operation;
+
+/// Prints a plan.
+pub fn print(plan: &Plan, id: &PlanId) {
+    anstream::println!(
+        "{} makes {} from {}: {}",
+        paint(BOLD, format!("Plan {}", id.short())),
+        plan.release,
+        plan.from,
+        what(plan),
+    );
+    anstream::println!("  how: {}", plan.method);
+    anstream::println!(
+        "  cost: {}",
+        match plan.impact.bytes {
+            0 => "a rename; no data is copied".to_owned(),
+            n => format!("{} are copied or written", text::bytes(n)),
+        }
+    );
+    impact(plan);
+    anstream::println!("\n{}", paint(BOLD, "Steps"));
+    for step in &plan.steps {
+        let mark = if step.production { paint(WARN, "production") } else { paint(DIM, "aside") };
+        anstream::println!("  {}. [{mark}] {}", step.id, step.explain);
+        for statement in &step.statements {
+            anstream::println!("       {}", paint(DIM, statement));
+        }
+    }
+    for (title, lines) in
+        [("Cannot be brought back", &plan.irreversible), ("Needs", &plan.needs)]
+    {
+        if !lines.is_empty() {
+            anstream::println!("\n{}", paint(BOLD, title));
+            for line in lines {
+                anstream::println!("  - {line}");
+            }
+        }
+    }
+}
+
+/// What a plan does, in a few words.
+pub fn what(plan: &Plan) -> String {
+    match (&plan.operation, plan.operation.target()) {
+        (Operation::Rollback { to, select: Some(select) }, _) => {
+            format!("rollback of {select} to {to}")
+        }
+        (operation, Some(to)) => format!("{} to {to}", operation.word()),
+        (operation, None) => operation.word().to_owned(),
+    }
+}
+
+fn impact(plan: &Plan) {
+    let rows = |n: Option<u64>| n.map_or_else(|| "-".to_owned(), text::number);
+    let mut table = text::table(["relation", "now", "then", "rows now", "rows then", "columns"]);
+    for (name, change) in &plan.impact.changes {
+        table.add_row([
+            name.to_string(),
+            change.from.map_or_else(|| "-".to_owned(), |v| v.to_string()),
+            change.to.map_or_else(|| "removed".to_owned(), |v| v.to_string()),
+            rows(change.rows_now),
+            rows(change.rows_then),
+            change.columns.join(" "),
+        ]);
+    }
+    anstream::println!(
+        "\n{} ({} stay as they are)",
+        paint(BOLD, format!("{} change", count(plan.impact.changes.len(), "relation"))),
+        plan.impact.untouched
+    );
+    text::print_table(&table);
+    for (title, map) in [
+        ("Written by others since; stays as it is", &plan.impact.kept),
+        ("Written by others since; only the retained version will have it", &plan.impact.set_aside),
+    ] {
+        if !map.is_empty() {
+            anstream::println!("\n{}", paint(BOLD, title));
+            for (name, what) in map {
+                anstream::println!("  - {name}: {what}");
+            }
+        }
+    }
+    if !plan.impact.stale.is_empty() {
+        anstream::println!("\n{}", paint(BOLD, "Reads what changes, and stays as it is"));
+        for name in &plan.impact.stale {
+            anstream::println!("  - {name}");
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Releases as lines and pages.
+
+use super::text::{self, BAD, BOLD, DIM, GOOD, WARN, paint};
+use unship_core::ident::ReleaseId;
+use unship_core::release::{Operation, Release, Stage, Verdict};
+
+/// The word for where a release stands.
+pub fn state(release: &Release, live: Option<ReleaseId>) -> String {
+    let is_live = live == Some(release.id);
+    match (release.stage, release.verdict) {
+        (Stage::Published, Verdict::Good) if is_live => paint(GOOD, "live"),
+        (Stage::Published, Verdict::Bad) if is_live => paint(BAD, "live, bad"),
+        (Stage::Published, Verdict::Good) => "good".to_owned(),
+        (Stage::Published, Verdict::Bad) => paint(WARN, "bad"),
+        (Stage::Open, _) => paint(WARN, "open"),
+        (Stage::Abandoned, _) => paint(DIM, "not published"),
+    }
+}
+
+/// What a release did, in a few words.
+pub fn operation(release: &Release) -> String {
+    match &release.operation {
+        Operation::Adopt => "found here".to_owned(),
+        Operation::Run { aside } => {
+            let command =
+                release.job.as_ref().map(|j| shell_words::join(&j.command)).unwrap_or_default();
+            if *aside { command } else { format!("{command} (in place)") }
+        }
+        Operation::Rollback { to, select: Some(select) } => format!("rollback to {to} of {select}"),
+        Operation::Rollback { to, select: None } => format!("rollback to {to}"),
+        Operation::Undo { to } => format!("undo, back to {to}"),
+        Operation::Redo { to } => format!("redo, forward to {to}"),
+    }
+}
+
+/// Prints the releases, the newest first.
+pub fn log(releases: &[Release], live: Option<ReleaseId>, restorable: &[ReleaseId]) {
+    let mut table = text::table(["release", "when", "state", "what", "commit", "changed", "point"]);
+    for release in releases {
+        let commit = release.code.as_ref().map_or_else(String::new, |c| {
+            let short = c.commit.get(..8).unwrap_or(&c.commit);
+            format!("{short}{}", if c.dirty { "*" } else { "" })
+        });
+        let point = match (live == Some(release.id), restorable.contains(&release.id)) {
+            (true, _) => "production",
+            (false, true) => "kept",
+            (false, false) => "",
+        };
+        table.add_row([
+            paint(BOLD, release.id),
+            text::moment(release.opened),
+            state(release, live),
+            operation(release),
+            commit,
+            release.changed.to_string(),
+            format!("{point}{}", if release.pinned { " (pinned)" } else { "" }),
+        ]);
+    }
+    text::print_table(&table);
+}
