@@ -15,6 +15,7 @@ pub mod log;
 pub mod operate;
 pub mod pipeline;
 pub mod plan;
+pub mod ledger;
 pub mod relation;
 pub mod release;
 pub mod restore;
