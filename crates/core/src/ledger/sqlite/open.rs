@@ -64,6 +64,9 @@ impl SqliteLedger {
         let conn = match attempt(Connection::open_with_flags(path, flags)) {
             Err(e) if may_be_unwritable(&e) && path.is_file() => {
                 if !is_absent_or_empty(&beside(path, "-wal")) {
+                    if e.sqlite_error_code() == Some(ErrorCode::DiskFull) {
+                        return Err(explain(path, e));
+                    }
                     return Err(LedgerError::ReadOnly {
                         place: path.display().to_string(),
                         why: "a process that wrote to it was stopped, and its last entries wait \
