@@ -142,6 +142,7 @@ pub fn verify_chain(
     if since.seq > 0 {
         let there = backend.read_stored(since.seq, 1)?;
         report.broken = match there.first() {
+            Some(e) if e.seq == since.seq && !e.is_intact() => Some(Tampering::Edited),
             Some(e) if e.seq == since.seq && e.hash == since.hash.as_bytes() => None,
             Some(e) if e.seq == since.seq => Some(Tampering::Replaced),
             other => Some(Tampering::Removed {

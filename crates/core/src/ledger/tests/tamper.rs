@@ -221,6 +221,36 @@ fn an_insertion_that_was_linked_well_is_found() {
 }
 
 #[test]
+fn a_known_good_head_is_looked_at_again() {
+    let since = |sql: &str| {
+        let scratch = Scratch::new();
+        let known = append(&mut scratch.open(), numbered(5))[2].head();
+        scratch.raw().execute_batch(sql).unwrap();
+        let ledger = scratch.open();
+        verify_chain(&ledger, &known, None, verify::Blobs::Skip).unwrap()
+    };
+    assert_eq!(since("").entries, 2);
+    for (sql, how) in [
+        (
+            "UPDATE entries SET event = '{}' WHERE seq = 3",
+            Tampering::Edited,
+        ),
+        (
+            "DELETE FROM entries WHERE seq = 3",
+            Tampering::Removed { next: Some(4) },
+        ),
+        (
+            "DELETE FROM entries WHERE seq >= 3",
+            Tampering::Removed { next: None },
+        ),
+    ] {
+        assert_eq!(since(sql).broken, Some(Break { seq: 3, how }), "{sql}");
+    }
+    // What came before is not its matter.
+    assert!(since("DELETE FROM entries WHERE seq = 1").is_good());
+}
+
+#[test]
 fn a_slip_of_the_hand_cannot_change_the_log() {
     let scratch = Scratch::new();
     append(&mut scratch.open(), numbered(3));
