@@ -1,3 +1,14 @@
 //! What unship asks of a DuckDB, in SQL, through a worker.
 
+pub mod catalog;
+mod definition;
+pub mod fingerprint;
+mod lexer;
+mod observe;
 pub mod quote;
+mod reads;
+pub mod restore;
+mod storage;
+
+#[cfg(test)]
+mod tests;
