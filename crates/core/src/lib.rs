@@ -13,6 +13,7 @@ pub mod journal;
 pub mod ledger;
 pub mod log;
 pub mod operate;
+pub mod lineage;
 pub mod pipeline;
 pub mod plan;
 pub mod ledger;
