@@ -1,6 +1,7 @@
 //! The ledger's vocabulary. Everything that unship remembers is one of these.
 
 use crate::ident::{RelationName, ReleaseId};
+use crate::ledger::BlobRef;
 use crate::plan::PlanId;
 use crate::release::{Code, Job, JobEnd, Operation, Verdict, Version};
 use serde::{Deserialize, Serialize};
@@ -52,8 +53,8 @@ pub enum Event {
         release: ReleaseId,
         /// The plan's id.
         plan: PlanId,
-        /// The plan itself: a blob.
-        blob: String,
+        /// The plan itself.
+        blob: BlobRef,
     },
     /// A step is about to touch the world.
     StepStarted(StepRef),

@@ -7,6 +7,7 @@
 
 use crate::event::Event;
 use crate::ident::{RelationName, ReleaseId};
+use crate::ledger::BlobRef;
 use crate::plan::PlanId;
 use crate::release::{Operation, Release, Stage, Verdict, Version};
 use jiff::Timestamp;
@@ -89,7 +90,7 @@ pub struct Open {
     /// The release that it makes.
     pub release: ReleaseId,
     /// Its plan, once there is one: its id, its blob, and the log's place where it stands.
-    pub plan: Option<(PlanId, String, u64)>,
+    pub plan: Option<(PlanId, BlobRef, u64)>,
 }
 
 /// A release's moments in the log.

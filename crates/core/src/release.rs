@@ -1,6 +1,7 @@
 //! Releases: maps from relation to version, and what is known of how each came about.
 
 use crate::ident::ReleaseId;
+use crate::ledger::BlobRef;
 use crate::relation::RelationState;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -138,11 +139,11 @@ pub struct JobEnd {
     pub signal: Option<i32>,
     /// How long it ran, in milliseconds.
     pub milliseconds: u64,
-    /// What it printed: a blob of the ledger.
-    pub log: Option<String>,
-    /// What the pipeline left (manifest, run results, …): blobs of the ledger, by name.
+    /// What it printed.
+    pub log: Option<BlobRef>,
+    /// What the pipeline left (manifest, run results, …), by name.
     #[serde(default)]
-    pub artefacts: BTreeMap<String, String>,
+    pub artefacts: BTreeMap<String, BlobRef>,
     /// Versions that matter, by package.
     #[serde(default)]
     pub packages: BTreeMap<String, String>,

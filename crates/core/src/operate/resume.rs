@@ -7,7 +7,7 @@ use crate::execute::Assume;
 use crate::history::Open;
 use crate::ident::ReleaseId;
 use crate::journal::Journal;
-use crate::ledger::Hash;
+use crate::ledger::BlobRef;
 use crate::plan::{Plan, PlanId};
 use crate::release::{Operation, Verdict};
 use crate::restore::Map;
@@ -46,18 +46,10 @@ impl Session<'_> {
     pub fn interrupted(
         &self,
         id: &PlanId,
-        blob: &str,
+        blob: &BlobRef,
         seq: u64,
     ) -> Result<(Plan, Journal), OperateError> {
-        let hash: Hash = blob.parse().map_err(|_| {
-            OperateError::Log(
-                crate::history::ShelfError::Damaged {
-                    what: "a plan's place".to_owned(),
-                }
-                .into(),
-            )
-        })?;
-        let plan = Plan::parse(&self.ledger.get_blob(&hash)?)?;
+        let plan = Plan::parse(&self.ledger.get_blob(&blob.0)?)?;
         let mut events = Vec::new();
         let mut from = seq;
         loop {

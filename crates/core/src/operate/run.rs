@@ -8,6 +8,7 @@ use crate::execute::{Notice, Outcome, execute};
 use crate::fault::boundary;
 use crate::ident::{RelationName, ReleaseId};
 use crate::journal::Journal;
+use crate::ledger::BlobRef;
 use crate::plan::{FORMAT, Impact, Plan};
 use crate::release::{Code, Job, JobEnd, Operation, Verdict, Version, VersionId};
 use crate::restore::Map;
@@ -243,7 +244,7 @@ impl Session<'_> {
         self.ledger.append(&[Event::PlanMade {
             release: plan.release,
             plan: id.clone(),
-            blob: blob.to_string(),
+            blob: BlobRef(blob),
         }])?;
         boundary("plan recorded");
         let journal = Journal::new(id);
@@ -290,8 +291,15 @@ impl Session<'_> {
                 Ok(())
             }
             Outcome::TakenBack { error, hint, .. } => {
-                self.engine.keep_build(plan.release)?;
-                self.abandon(plan.release, error.clone(), Map::new())?;
+                // What a job built is worth looking at; what a restore prepared can be had again.
+                let kept = if matches!(plan.operation, Operation::Run { .. }) {
+                    self.engine.keep_build(plan.release)?;
+                    plan.result.clone()
+                } else {
+                    self.engine.discard_build(plan.release)?;
+                    Map::new()
+                };
+                self.abandon(plan.release, error.clone(), kept)?;
                 Err(OperateError::TakenBack {
                     release: plan.release,
                     error,

@@ -1,1 +1,115 @@
-//! Restoring chosen relations: in a clone of production, never in production itself.
+//! Restoring chosen relations: in a clone of production, never in production itself. Readers go on
+//! undisturbed, the old file stays what it is, and what has been assembled is proved before a
+//! rename makes it production.
+
+use super::file;
+use super::layout::{DbFile, with_suffix};
+use super::plan::Source;
+use super::sessions::Sessions;
+use super::sql::restore::{self, RestoreError, Restored};
+use super::worker::Open;
+use std::collections::BTreeSet;
+use std::path::Path;
+use unship_core::engine::{EngineError, ErrorKind, OnProgress};
+use unship_core::fault::boundary;
+use unship_core::ident::RelationName;
+
+/// The catalog name that a source is attached under.
+const SOURCE: &str = "unship_source";
+
+/// Makes the file `to`: production, with `sources`' relations brought in and `remove` removed, one
+/// transaction a source. Under its final name it is whole or not there.
+pub(super) fn assemble(
+    sessions: &mut Sessions,
+    file: &DbFile,
+    to: &Path,
+    sources: &[Source],
+    remove: &BTreeSet<RelationName>,
+    on: OnProgress<'_>,
+) -> Result<(), EngineError> {
+    // DuckDB names the catalog after the file, so the unfinished one lies in a folder of its own.
+    let bench = with_suffix(to.parent().unwrap_or(to), ".assembling").join(file.basename());
+    let folder = bench.parent().unwrap_or(&bench).to_owned();
+    super::engine::remove_dir(&folder)?;
+    file::clone(&file.path, &bench, on)?;
+    boundary("assemble cloned");
+
+    let mut removals = remove.clone();
+    let nothing = Source {
+        path: file.path.clone(),
+        relations: Default::default(),
+    };
+    let only_removals = [nothing];
+    let sources = if sources.is_empty() {
+        &only_removals
+    } else {
+        sources
+    };
+    for (n, source) in sources.iter().enumerate() {
+        on("restoring relations", n as u64, sources.len() as u64);
+        let removed = std::mem::take(&mut removals);
+        restore_from(sessions, &bench, source, &removed)?;
+        boundary("assemble restored");
+    }
+    if file::has_wal(&bench)? {
+        sessions.checkpoint(&bench)?;
+    }
+    file::sync_file(&bench)?;
+    file::make_parent(to)?;
+    file::rename(&bench, to)?;
+    super::engine::remove_dir(&folder)
+}
+
+fn restore_from(
+    sessions: &mut Sessions,
+    bench: &Path,
+    source: &Source,
+    remove: &BTreeSet<RelationName>,
+) -> Result<(), EngineError> {
+    let worker = sessions.must_open(Open::writable(bench).with(&source.path, SOURCE))?;
+    let catalog = worker.database().to_owned();
+    // Names are recorded under the alias that jobs use; here the catalog is named after the file.
+    let here = |name: &RelationName| RelationName {
+        database: catalog.clone(),
+        ..name.clone()
+    };
+    let bring: BTreeSet<RelationName> = source.relations.keys().map(here).collect();
+    let remove: BTreeSet<RelationName> = remove.iter().map(here).collect();
+    let plan = restore::plan(worker, SOURCE, &bring, &remove)?;
+    let Restored { proved, broken } = restore::apply(worker, &plan)?;
+    for (name, recorded) in &source.relations {
+        let (Some(recorded), Some(proved)) = (recorded, proved.get(&here(name))) else {
+            continue;
+        };
+        if recorded.method == proved.method && recorded != proved {
+            return Err(EngineError::new(
+                ErrorKind::Corrupt,
+                format!(
+                    "the restore point {} does not hold {name} as it was recorded",
+                    source.path.display()
+                ),
+            )
+            .hint("`unship fsck` checks the restore points; production is as it was"));
+        }
+    }
+    if let Some((view, why)) = broken.first() {
+        return Err(EngineError::new(
+            ErrorKind::Refused,
+            format!("the view {view} could not be read any more: {why}"),
+        )
+        .hint("select it too, or change it first; production is as it was"));
+    }
+    worker.close()?;
+    Ok(())
+}
+
+impl From<RestoreError> for EngineError {
+    fn from(error: RestoreError) -> Self {
+        let kind = match &error {
+            RestoreError::Refused(_) => ErrorKind::Refused,
+            RestoreError::Differs { .. } => ErrorKind::Corrupt,
+            RestoreError::Statement { .. } | RestoreError::Worker(_) => ErrorKind::Query,
+        };
+        EngineError::new(kind, error.to_string()).hint("production is as it was")
+    }
+}

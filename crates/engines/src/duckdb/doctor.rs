@@ -199,7 +199,7 @@ fn examine_disk(file: &DbFile, report: &mut Report) {
     let size = fs::metadata(&file.path).map_or(0, |m| m.len());
     match nix::sys::statvfs::statvfs(dir) {
         Ok(stat) => {
-            let free = stat.blocks_available() as u64 * stat.fragment_size() as u64;
+            let free = stat.blocks_available() * stat.fragment_size();
             let level = if free < 2 * size {
                 Level::Warning
             } else {

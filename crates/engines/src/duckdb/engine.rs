@@ -98,7 +98,7 @@ impl DuckDb {
             identity: file::identity(&file.path)?,
             bytes,
             build: file::identity(&file.build(release))?,
-            free: stat.blocks_available() as u64 * stat.fragment_size() as u64,
+            free: stat.blocks_available() * stat.fragment_size(),
             reflink: file::can_reflink(&file.home())?,
             idle,
             points,
