@@ -1,0 +1,109 @@
+//! `unship rollback`, `apply`, `undo`, `redo`
+
+use super::plan::ask;
+use super::verify;
+use crate::cli::{Apply, Global, Restore, Rollback};
+use crate::context::{Context, Workbench};
+use crate::error::{CliError, CliResult, exit};
+use crate::render::text::{self, BOLD, GOOD, paint};
+use crate::render::{json, plan as render};
+use jiff::SignedDuration;
+use std::io::Read;
+use std::time::Instant;
+use unship_core::operate::{Ask, Done, count};
+use unship_core::plan::Plan;
+
+/// Goes back.
+pub fn rollback(global: &Global, args: &Rollback) -> CliResult {
+    let context = Context::find(global)?;
+    let mut bench = context.take(None, "unship rollback")?;
+    let ask = ask(&bench, &args.target)?;
+    restore(global, &context, bench_plan(&mut bench, &ask)?, bench, &args.restore)
+}
+
+/// Takes the last operation back.
+pub fn undo(global: &Global, args: &Restore) -> CliResult {
+    let context = Context::find(global)?;
+    let mut bench = context.take(None, "unship undo")?;
+    restore(global, &context, bench_plan(&mut bench, &Ask::Undo)?, bench, args)
+}
+
+/// Goes forward again.
+pub fn redo(global: &Global, args: &Restore) -> CliResult {
+    let context = Context::find(global)?;
+    let mut bench = context.take(None, "unship redo")?;
+    restore(global, &context, bench_plan(&mut bench, &Ask::Redo)?, bench, args)
+}
+
+/// Carries out a plan that was made before.
+pub fn apply(global: &Global, args: &Apply) -> CliResult {
+    let context = Context::find(global)?;
+    let mut bytes = Vec::new();
+    let name = args.plan.display();
+    let read = if args.plan.as_os_str() == "-" {
+        std::io::stdin().read_to_end(&mut bytes).map(drop)
+    } else {
+        std::fs::read(&args.plan).map(|all| bytes = all)
+    };
+    read.map_err(|e| CliError::failed(format!("cannot read {name}: {e}")))?;
+    let plan = Plan::parse(&bytes)?;
+    let bench = context.take(None, "unship apply")?;
+    restore(global, &context, plan, bench, &args.restore)
+}
+
+fn bench_plan(bench: &mut Workbench, ask: &Ask) -> CliResult<Plan> {
+    let mut session = bench.session();
+    session.engine.freeze().map_err(CliError::from)?;
+    Ok(session.plan(ask)?)
+}
+
+fn restore(
+    global: &Global,
+    context: &Context,
+    plan: Plan,
+    mut bench: Workbench,
+    args: &Restore,
+) -> CliResult {
+    let id = plan.id()?;
+    let started = Instant::now();
+    let Done { release, plan } = bench.session().apply(plan, args.set_aside)?;
+    let took = SignedDuration::try_from(started.elapsed()).unwrap_or_default();
+    bench.terminal.finish();
+    if !global.json {
+        anstream::println!(
+            "{} {} is production in {} ({})",
+            paint(GOOD, "done:"),
+            paint(BOLD, release),
+            text::span(took),
+            render::what(&plan),
+        );
+        anstream::println!("  {}", plan.method);
+        anstream::println!(
+            "  {} changed, {} stay as they are; what was live before is kept as {}",
+            count(plan.impact.changes.len(), "relation"),
+            plan.impact.untouched,
+            plan.from
+        );
+    }
+    let proof = if args.no_verify { None } else { Some(verify::prove(&mut bench, release)?) };
+    let keep = context.config.keep.parse()?;
+    bench.session().housekeep(&keep)?;
+    bench.done()?;
+    if global.json {
+        let document = serde_json::json!({
+            "release": release,
+            "from": plan.from,
+            "plan": id,
+            "method": plan.method,
+            "changed": plan.impact.changes.len(),
+            "untouched": plan.impact.untouched,
+            "milliseconds": took.as_millis() as u64,
+            "proved": proof.as_ref().map(|p| p.differences.is_empty()),
+        });
+        json("unship.restore/1", &document)?;
+    }
+    match proof {
+        Some(proof) => verify::report(&proof, global.json),
+        None => Ok(exit::OK),
+    }
+}

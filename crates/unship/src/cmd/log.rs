@@ -1,0 +1,35 @@
+//! `unship log`
+
+use crate::cli::{Global, Log};
+use crate::context::Context;
+use crate::error::{CliError, CliResult, exit};
+use crate::render::{json, release as render};
+use serde::Serialize;
+use unship_core::ident::ReleaseId;
+use unship_core::release::Release;
+
+#[derive(Serialize)]
+struct Document<'a> {
+    env: &'a str,
+    live: Option<ReleaseId>,
+    releases: &'a [Release],
+    restorable: &'a [ReleaseId],
+}
+
+/// Lists the releases.
+pub fn run(global: &Global, args: &Log) -> CliResult {
+    let context = Context::find(global)?;
+    let mut bench = context.look()?;
+    let live = bench.ledger.history(|h| h.live(&context.env))?.map(|l| l.release);
+    let releases = bench.ledger.history(|h| h.releases(&context.env, None, args.limit))?;
+    let points = bench.engine.points().map_err(CliError::from)?;
+    let restorable: Vec<_> = points.iter().map(|p| p.release).collect();
+    if global.json {
+        let document =
+            Document { env: &context.env, live, releases: &releases, restorable: &restorable };
+        json("unship.log/1", &document)?;
+    } else {
+        render::log(&releases, live, &restorable);
+    }
+    Ok(exit::OK)
+}

@@ -1,0 +1,51 @@
+//! The commands, one file each.
+
+mod audit;
+mod back;
+mod completions;
+mod diff;
+mod doctor;
+mod fsck;
+mod gc;
+mod init;
+mod log;
+mod pin;
+mod plan;
+mod resume;
+mod run;
+mod show;
+mod status;
+mod verify;
+
+use crate::cli::{Cli, Command};
+use crate::error::CliResult;
+
+/// Carries a command out and gives its exit code.
+pub fn dispatch(cli: Cli) -> CliResult {
+    let global = &cli.global;
+    match cli.command {
+        Command::Init(args) => init::run(global, &args),
+        Command::Doctor => doctor::run(global),
+        Command::Run(args) => run::run(global, &args),
+        Command::Status => status::run(global),
+        Command::Log(args) => log::run(global, &args),
+        Command::Show(args) => show::run(global, &args),
+        Command::Diff(args) => diff::run(global, &args),
+        Command::Plan(args) => plan::run(global, &args),
+        Command::Rollback(args) => back::rollback(global, &args),
+        Command::Apply(args) => back::apply(global, &args),
+        Command::Undo(args) => back::undo(global, &args),
+        Command::Redo(args) => back::redo(global, &args),
+        Command::Resume(args) => resume::run(global, &args),
+        Command::Verify(args) => verify::run(global, &args),
+        Command::Pin(args) => pin::pin(global, &args),
+        Command::Unpin(args) => pin::unpin(global, &args),
+        Command::Gc => gc::run(global),
+        Command::Audit(args) => audit::run(global, &args),
+        Command::Fsck => fsck::run(global),
+        Command::Demo(args) => crate::demo::run(global, &args),
+        Command::Completions(args) => completions::run(&args),
+        #[cfg(feature = "linked")]
+        Command::Worker => unship_engines::duckdb::worker::serve_stdio().map_err(Into::into),
+    }
+}

@@ -1,0 +1,39 @@
+//! `unship resume`
+
+use crate::cli::{Assume, Global, Resume};
+use crate::context::Context;
+use crate::error::{CliResult, exit};
+use crate::render::json;
+use unship_core::execute;
+use unship_core::operate::Resumed;
+
+/// Finishes what was interrupted.
+pub fn run(global: &Global, args: &Resume) -> CliResult {
+    let context = Context::find(global)?;
+    let mut bench = context.take(None, "unship resume")?;
+    let assume = args.assume.map(|assume| match assume {
+        Assume::Applied => execute::Assume::Applied,
+        Assume::Untouched => execute::Assume::Untouched,
+    });
+    let resumed = bench.session().resume(assume)?;
+    bench.done()?;
+    let (release, text) = match resumed {
+        Resumed::Finished(r) => (r, format!("{r} is finished, and production")),
+        Resumed::Dropped(r) => {
+            (r, format!("{r} was dropped: it had not touched production, which is as it was"))
+        }
+        Resumed::LeftInPlace(r) => (
+            r,
+            format!(
+                "{r} is what its interrupted job left in production, and is marked bad; \
+                 `unship rollback` goes back to what was before"
+            ),
+        ),
+    };
+    if global.json {
+        json("unship.resume/1", &serde_json::json!({ "release": release, "text": text }))?;
+    } else {
+        anstream::println!("{text}");
+    }
+    Ok(exit::OK)
+}

@@ -1,0 +1,105 @@
+//! `unship show`
+
+use crate::cli::{Global, Show};
+use crate::context::Context;
+use crate::error::{CliError, CliResult, exit};
+use crate::refs;
+use crate::render::text::{self, BOLD, DIM, paint};
+use crate::render::{json, release as render};
+use serde::Serialize;
+use std::io::Write;
+use unship_core::engine::Point;
+use unship_core::release::{Release, VersionId};
+use unship_core::restore::Map;
+
+#[derive(Serialize)]
+struct Document<'a> {
+    release: &'a Release,
+    point: Option<&'a Point>,
+    relations: &'a Map,
+}
+
+/// Shows one release in full.
+pub fn run(global: &Global, args: &Show) -> CliResult {
+    let context = Context::find(global)?;
+    let mut bench = context.look()?;
+    let release = refs::release(&bench.ledger, &args.release)?;
+    if args.log {
+        let blob = release.end.as_ref().and_then(|end| end.log.as_ref());
+        let blob = blob.ok_or_else(|| {
+            CliError::new(exit::NOTHING, format!("{} ran no job that printed anything", release.id))
+        })?;
+        std::io::stdout().write_all(&bench.ledger.get_blob(&blob.0)?)?;
+        return Ok(exit::OK);
+    }
+    let map = bench.ledger.history(|h| h.map(release.id))?.unwrap_or_default();
+    let points = bench.engine.points().map_err(CliError::from)?;
+    let point = points.iter().find(|p| p.release == release.id);
+    let live = bench.ledger.history(|h| h.live(&context.env))?.map(|l| l.release);
+    if global.json {
+        json("unship.release/1", &Document { release: &release, point, relations: &map })?;
+        return Ok(exit::OK);
+    }
+    anstream::println!("{} {}", paint(BOLD, release.id), render::state(&release, live));
+    line("what", render::operation(&release));
+    line("who", &release.actor);
+    line("opened", text::moment(release.opened));
+    if let Some(closed) = release.closed {
+        line("closed", text::moment(closed));
+    }
+    if let Some(reason) = &release.reason {
+        line("why", reason);
+    }
+    if let Some(code) = &release.code {
+        let branch = code.branch.as_deref().unwrap_or("detached");
+        line("commit", format!("{} on {branch}", code.commit));
+        line("", format!("{} ({})", code.subject, code.author));
+        if let Some(diff) = &code.diff {
+            line("", format!("with uncommitted changes {}", diff.get(..12).unwrap_or(diff)));
+        }
+    }
+    if let Some(end) = &release.end {
+        let how = match (end.exit_code, end.signal) {
+            (Some(code), _) => format!("exit code {code}"),
+            (None, Some(signal)) => format!("signal {signal}"),
+            (None, None) => "unknown".to_owned(),
+        };
+        let took = i64::try_from(end.milliseconds).unwrap_or(i64::MAX);
+        line("job", format!("{how} after {}", text::span(jiff::SignedDuration::from_millis(took))));
+        for failure in &end.failures {
+            line("", failure);
+        }
+        for (package, version) in &end.packages {
+            line("", paint(DIM, format!("{package} {version}")));
+        }
+    }
+    match point {
+        Some(point) => line("point", format!("{} ({})", point.location, text::bytes(point.bytes))),
+        None if live == Some(release.id) => line("point", "it is production"),
+        None => line("point", "none: it cannot be restored as a whole any more"),
+    }
+    relations(&release, &map);
+    Ok(exit::OK)
+}
+
+fn line(label: &str, text: impl std::fmt::Display) {
+    anstream::println!("  {label:<8}{text}");
+}
+
+fn relations(release: &Release, map: &Map) {
+    let built_here = |id: &VersionId| id.release == release.id;
+    let mut table = text::table(["relation", "kind", "version", "rows", "owner"]);
+    for (name, version) in map {
+        let Some(state) = &version.state else { continue };
+        let id = version.id.to_string();
+        table.add_row([
+            name.to_string(),
+            state.kind.word().to_owned(),
+            if built_here(&version.id) { paint(BOLD, id) } else { id },
+            state.rows.map(text::number).unwrap_or_default(),
+            if version.owned { "jobs" } else { "others" }.to_owned(),
+        ]);
+    }
+    anstream::println!();
+    text::print_table(&table);
+}

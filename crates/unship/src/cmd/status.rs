@@ -1,0 +1,138 @@
+//! `unship status`: is production good, since when, which release, is anything running or stuck.
+//!
+//! It is asked at 3 a.m. and by monitoring, so it reads the ledger's views and the file's identity
+//! and nothing else.
+
+use crate::cli::Global;
+use crate::context::{Context, Workbench};
+use crate::error::{CliError, CliResult, exit};
+use crate::render::text::{self, BAD, BOLD, DIM, GOOD, WARN, paint};
+use crate::render::{json, release as render};
+use jiff::Timestamp;
+use serde::Serialize;
+use unship_core::history::Open;
+use unship_core::journal::Status as StepStatus;
+use unship_core::ledger::{Backend, LeaseState};
+use unship_core::plan::Plan;
+use unship_core::release::{Release, Verdict};
+
+#[derive(Serialize)]
+struct Status {
+    env: String,
+    release: Release,
+    since: Timestamp,
+    good: bool,
+    /// Whether the database file is byte for byte what it was when unship last looked.
+    untouched: bool,
+    running: Option<Running>,
+    interrupted: Option<Interrupted>,
+    points: usize,
+}
+
+#[derive(Serialize)]
+struct Running {
+    holder: String,
+    since: Timestamp,
+}
+
+#[derive(Serialize)]
+struct Interrupted {
+    release: String,
+    steps: Vec<String>,
+}
+
+/// Shows it.
+pub fn run(global: &Global) -> CliResult {
+    let context = Context::find(global)?;
+    let mut bench = context.look()?;
+    let env = context.env.clone();
+    let live = bench.session().live().map_err(CliError::from)?;
+    let release = bench
+        .ledger
+        .history(|h| h.release(live.release))?
+        .ok_or_else(|| CliError::failed(format!("{} is not in the ledger", live.release)))?;
+    let untouched = bench.engine.mark().map_err(CliError::from)? == live.mark;
+    let now = Timestamp::now();
+    let lease = bench.ledger.store().lease(&env)?;
+    let running = lease.filter(|l| l.state(now) == LeaseState::Held).map(|l| Running {
+        holder: l.holder.to_string(),
+        since: l.holder.since,
+    });
+    let open = bench.ledger.history(|h| h.open(&env))?;
+    let interrupted = match (&running, open) {
+        (None, Some(open)) => Some(interrupted(&mut bench, &open)?),
+        _ => None,
+    };
+    let points = bench.engine.points().map_err(CliError::from)?.len();
+    let good = release.verdict == Verdict::Good;
+    let code = if interrupted.is_some() { exit::UNFINISHED } else { exit::OK };
+    let status =
+        Status { env, since: live.since, good, untouched, running, interrupted, points, release };
+    if global.json {
+        json("unship.status/1", &status)?;
+    } else {
+        print(&status, now);
+    }
+    Ok(code)
+}
+
+fn interrupted(bench: &mut Workbench, open: &Open) -> CliResult<Interrupted> {
+    let mut steps = Vec::new();
+    if let Some((id, blob, seq)) = &open.plan {
+        let (plan, journal): (Plan, _) = bench.session().interrupted(id, blob, *seq)?;
+        for step in &plan.steps {
+            let word = match journal.status(step.id) {
+                StepStatus::NotStarted => "not started",
+                StepStatus::Started => "in doubt",
+                StepStatus::Succeeded => "done",
+                StepStatus::Failed => "failed",
+                StepStatus::UndoStarted => "being taken back, in doubt",
+                StepStatus::Undone => "taken back",
+                StepStatus::UndoFailed => "could not be taken back",
+            };
+            steps.push(format!("{}. {word}: {}", step.id, step.explain));
+        }
+    }
+    Ok(Interrupted { release: open.release.to_string(), steps })
+}
+
+fn print(status: &Status, now: Timestamp) {
+    let release = &status.release;
+    let word = if status.good { paint(GOOD, "good") } else { paint(BAD, "bad") };
+    anstream::println!(
+        "{} is {word}: {} is live since {} ({})",
+        paint(BOLD, &status.env),
+        paint(BOLD, release.id),
+        text::moment(status.since),
+        text::ago(status.since, now),
+    );
+    anstream::println!("  {}", render::operation(release));
+    if let Some(code) = &release.code {
+        let dirty = if code.dirty { ", with uncommitted changes" } else { "" };
+        let short = code.commit.get(..8).unwrap_or(&code.commit);
+        anstream::println!("  commit {short}{dirty}: {}", code.subject);
+    }
+    if let Some(reason) = release.reason.as_ref().filter(|_| !status.good) {
+        anstream::println!("  why bad: {reason}");
+    }
+    if !status.untouched {
+        anstream::println!(
+            "  {}",
+            paint(WARN, "somebody wrote to it since; `unship plan` or `unship verify` says what")
+        );
+    }
+    match &status.running {
+        Some(running) => anstream::println!("  running: {}", running.holder),
+        None => anstream::println!("  {}", paint(DIM, "nothing is running")),
+    }
+    if let Some(interrupted) = &status.interrupted {
+        anstream::println!(
+            "  {}",
+            paint(BAD, format!("{} was interrupted; `unship resume` finishes it", interrupted.release))
+        );
+        for step in &interrupted.steps {
+            anstream::println!("    {step}");
+        }
+    }
+    anstream::println!("  {}", paint(DIM, format!("{} restore points", status.points)));
+}
