@@ -122,8 +122,8 @@ pub enum StoreError {
     },
     /// The database file changed while it was read.
     #[error(
-        "`{}` changed while it was read, so no restore point was taken: \
-         stop what writes to it and run it again",
+        "`{}` changed while it was read: stop what writes to it and run it again \
+         (nothing was kept of it)",
         path.display()
     )]
     Changed {

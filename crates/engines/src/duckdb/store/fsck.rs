@@ -60,6 +60,10 @@ impl Finding {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // The error's own text sends its reader to fsck, and this is fsck.
+            Self::Damaged(StoreError::Damaged { path, problem }) => {
+                write!(f, "`{}` is damaged: {problem}", path.display())
+            }
             Self::Damaged(e) => e.fmt(f),
             Self::Incomplete {
                 point,

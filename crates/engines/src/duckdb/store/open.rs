@@ -9,8 +9,9 @@ use super::{
 };
 use std::{
     collections::HashMap,
-    fs::{self, File, TryLockError},
+    fs::{self, DirBuilder, File, TryLockError},
     io,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, RwLock},
 };
@@ -88,7 +89,8 @@ impl Store {
 }
 
 impl StoreWriter {
-    /// Opens a store for writing, and makes an empty one where there is none.
+    /// Opens a store for writing, and makes an empty one where there is none, in a folder that only
+    /// its owner can enter.
     ///
     /// # Errors
     /// When another process writes to it ([`StoreError::Busy`]), when `dir` holds something else, or
@@ -141,7 +143,13 @@ impl StoreWriter {
 
 /// Makes the folder, or makes sure that it holds nothing but an unfinished, empty store.
 fn prepare(dir: &Path) -> Result<()> {
-    fs::create_dir_all(dir).map_err(io_error("create", dir))?;
+    // What is stored may be private though the folder around it is not. Who wants to share a store
+    // can widen this.
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(io_error("create", dir))?;
     for entry in fs::read_dir(dir).map_err(io_error("list", dir))? {
         let entry = entry.map_err(io_error("list", dir))?;
         let path = entry.path();

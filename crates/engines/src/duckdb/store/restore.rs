@@ -15,7 +15,7 @@ use super::{
 use std::{
     ffi::OsString,
     fs::{self, File},
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -54,7 +54,8 @@ impl Store {
     ///
     /// It is written as `<to>.part`, synced, read back and compared, and only then renamed: under
     /// its own name it is whole or not there. A `.part` that an earlier attempt left behind is
-    /// replaced. The new file has the permissions that any new file gets.
+    /// replaced. Only its owner can read the new file, until the caller gives it the permissions that
+    /// it should have.
     ///
     /// # Errors
     /// When `to` exists, the point or one of its chunks is missing or damaged, or the disk fails or
@@ -106,6 +107,7 @@ impl Store {
             .read(true)
             .write(true)
             .create_new(true)
+            .mode(0o600)
             .open(part)
             .map_err(io_error("create", part))?;
         file.set_len(grid.size).map_err(io_error("resize", part))?;

@@ -54,7 +54,8 @@ impl StoreWriter {
     /// The file is streamed through a few threads and never held in memory. Only chunks that the
     /// store does not have are compressed and written. When this returns, the point is durable. The
     /// caller sees to it that nobody writes to the file, and that its write-ahead log is empty or
-    /// kept beside it: only this one file is read.
+    /// kept beside it: only this one file is read. A caller that locks the file must do so with an
+    /// open-file-description lock: closing the file here drops this process's classic POSIX locks.
     ///
     /// # Errors
     /// When the point exists, the file changes meanwhile, or a disk fails or is full; the store is

@@ -153,6 +153,13 @@ fn errors_say_what_happened_and_what_to_do() {
     let error = s.restored("R2").unwrap_err().to_string();
     let error = error.split(": chunk").next().unwrap().to_owned();
     assert_eq!(error, "restore point R2 (`main`) cannot be read");
+    fs::write(s.store().join("packs/x.pack"), "garbage").unwrap();
+    let text = damage(&s.store()).remove(0).to_string();
+    assert!(
+        text.ends_with("x.pack` is damaged: it has the wrong length"),
+        "{text}"
+    );
+    fs::remove_file(s.store().join("packs/x.pack")).unwrap();
     let finding = damage(&s.store()).remove(0).to_string();
     assert_eq!(
         finding,

@@ -2,7 +2,7 @@
 
 use super::*;
 use proptest::prelude::*;
-use std::{cell::Cell, thread::sleep, time::Duration};
+use std::{cell::Cell, os::unix::fs::PermissionsExt, thread::sleep, time::Duration};
 
 #[test]
 fn a_point_restores_byte_for_byte_and_equal_blocks_are_stored_once() {
@@ -133,6 +133,19 @@ fn points_and_restored_files_are_never_overwritten() {
     assert!(matches!(none, Err(StoreError::NoSuchPoint { .. })));
     let folder = writer.snapshot(s.dir.path(), "R3", "main", &silent);
     assert!(matches!(folder, Err(StoreError::NotAFile { .. })));
+}
+
+#[test]
+fn nobody_else_can_read_what_is_kept_or_restored() {
+    let s = Scratch::new();
+    s.snapshot("R1", &database(&[1]));
+    let to = s.path("out");
+    let store = Store::open(&s.store()).unwrap();
+    store.restore("R1", "main", &to, &silent).unwrap();
+    for private in [s.store(), to] {
+        let mode = fs::metadata(&private).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{}", private.display());
+    }
 }
 
 #[test]
