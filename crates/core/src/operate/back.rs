@@ -72,11 +72,16 @@ impl Session<'_> {
         }
     }
 
-    /// The newest release that nothing is known against and whose state is older than the live one.
+    /// The newest release that nothing is known against and whose state is older than the live one
+    /// and another: a job that changed nothing is no way back.
     pub fn newest_good_before(&self, live: ReleaseId) -> Result<ReleaseId, OperateError> {
         let env = self.ledger.env();
-        let origin = self.known(live)?.origin;
-        let mut before = origin;
+        let origin = self.known(live)?;
+        let mut moved = origin.changed > 0;
+        let mut before = origin.origin;
+        if origin.id != origin.origin {
+            moved = self.known(origin.origin)?.changed > 0;
+        }
         loop {
             let page = self
                 .ledger
@@ -85,11 +90,14 @@ impl Session<'_> {
                 return Err(OperateError::NoTarget(live));
             };
             before = last.id;
-            let good = page.iter().find(|r| {
-                r.stage == Stage::Published && r.verdict == Verdict::Good && r.origin == r.id
-            });
-            if let Some(release) = good {
-                return Ok(release.id);
+            for release in page
+                .iter()
+                .filter(|r| r.stage == Stage::Published && r.origin == r.id)
+            {
+                if moved && release.verdict == Verdict::Good {
+                    return Ok(release.id);
+                }
+                moved |= release.changed > 0;
             }
         }
     }

@@ -1,0 +1,148 @@
+//! `unship init`: finds what is to be guarded and writes it down.
+
+use crate::cli::{Global, Init};
+use crate::config::{self, Attach, Config, Dbt, DuckDb, Env, FORMAT, Keep};
+use crate::context::{Context, absolute};
+use crate::dbt_job::DbtJob;
+use crate::error::{CliError, CliResult, exit};
+use crate::pipeline::dbt::invocation::Invocation;
+use crate::render::text::{self, GOOD, WARN, paint};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use unship_core::operate::count;
+use unship_engines::duckdb::layout::DbFile;
+
+/// Writes `unship.toml`, or adds an environment to it.
+pub fn run(global: &Global, args: &Init) -> CliResult {
+    let dir = match &global.project {
+        Some(dir) => absolute(dir)?,
+        None => std::env::current_dir()?,
+    };
+    if let Some(database) = &args.database {
+        let path = absolute(database)?;
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let name = global.env.clone().unwrap_or_else(|| "prod".to_owned());
+        let files = vec![DbFile { catalog: stem, path }];
+        write(&dir, &name, &files, None, args.force)?;
+        say(&dir, &name, &files);
+        return Ok(exit::OK);
+    }
+    let mut argv = vec!["dbt".to_owned(), "build".to_owned()];
+    if let Some(target) = &global.env {
+        argv.extend(["--target".to_owned(), target.clone()]);
+    }
+    if global.project.is_some() {
+        argv.extend(["--project-dir".to_owned(), dir.display().to_string()]);
+    }
+    let invocation = Invocation::parse(&argv)
+        .ok_or_else(|| CliError::failed("the dbt command line could not be read"))?;
+    let dbt = DbtJob::of(invocation).map_err(|e| {
+        let hint = "where there is no dbt project, name the file: `unship init --database shop.duckdb`";
+        CliError { hint: e.hint.or(Some(hint.to_owned())), ..e }
+    })?;
+    let root = dbt.project_dir().to_owned();
+    write(&root, dbt.target(), &dbt.files()?, Some(PathBuf::from(".")), args.force)?;
+    say(&root, dbt.target(), &dbt.files()?);
+    protection(&dbt);
+    Ok(exit::OK)
+}
+
+/// Sets a dbt project up for its first guarded run.
+pub fn for_dbt(global: &Global, dbt: &DbtJob) -> CliResult<Context> {
+    let root = dbt.project_dir().to_owned();
+    let files = dbt.files()?;
+    write(&root, dbt.target(), &files, Some(PathBuf::from(".")), false)?;
+    if !global.json {
+        anstream::eprintln!("unship: wrote {}", root.join(config::FILE).display());
+    }
+    Context::at(root, global)
+}
+
+fn write(
+    root: &Path,
+    env: &str,
+    files: &[DbFile],
+    dbt: Option<PathBuf>,
+    force: bool,
+) -> CliResult<()> {
+    let path = root.join(config::FILE);
+    let mut config = if path.exists() && !force {
+        let config = Config::read(root)?;
+        if config.envs.contains_key(env) {
+            return Err(CliError::usage(format!("{} has the environment `{env}` already", path.display()))
+                .hint("`--force` writes the file anew"));
+        }
+        config
+    } else {
+        Config {
+            format: FORMAT,
+            default_env: env.to_owned(),
+            dbt: dbt.map(|project_dir| Dbt { project_dir }),
+            envs: BTreeMap::new(),
+            keep: Keep::default(),
+        }
+    };
+    let [main, attached @ ..] = files else {
+        return Err(CliError::usage("there is no database to guard"));
+    };
+    let duckdb = DuckDb {
+        path: relative(root, &main.path),
+        attach: attached
+            .iter()
+            .map(|f| Attach { alias: f.catalog.clone(), path: relative(root, &f.path) })
+            .collect(),
+        python: None,
+        memory_limit: None,
+    };
+    config.envs.insert(env.to_owned(), Env::DuckDb(duckdb));
+    let text = toml::to_string_pretty(&config).map_err(|e| CliError::failed(e.to_string()))?;
+    let text = format!("# What unship guards. Every key is described in the book, under Configuration.\n{text}");
+    std::fs::write(&path, text)
+        .map_err(|e| CliError::failed(format!("cannot write {}: {e}", path.display())))
+}
+
+fn relative(root: &Path, path: &Path) -> PathBuf {
+    let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+    path.strip_prefix(&root).map_or_else(|_| path.to_owned(), Path::to_owned)
+}
+
+fn say(root: &Path, env: &str, files: &[DbFile]) {
+    anstream::println!("{} {}", paint(GOOD, "wrote"), root.join(config::FILE).display());
+    for file in files {
+        let size = std::fs::metadata(&file.path).map(|m| text::bytes(m.len()));
+        let size = size.unwrap_or_else(|_| "not there yet".to_owned());
+        anstream::println!("  {env}: {} ({size})", file.path.display());
+    }
+}
+
+/// What is protected and what is not, as far as the manifest of an earlier build tells.
+fn protection(dbt: &DbtJob) {
+    for database in dbt.unprotected() {
+        anstream::println!(
+            "  {}",
+            paint(WARN, format!("not protected: the attached database {database} is no file"))
+        );
+    }
+    let Some(manifest) = dbt.manifest() else {
+        anstream::println!("  every relation in these files is protected from the first run on");
+        return;
+    };
+    let built: Vec<_> =
+        manifest.nodes.values().filter(|n| n.resource_type.is_built() && n.relation.is_some()).collect();
+    anstream::println!("  protected: {} of {}", count(built.len(), "relation"), manifest.project);
+    let history: Vec<_> = built
+        .iter()
+        .filter(|n| matches!(n.materialized.as_deref(), Some("incremental" | "snapshot")))
+        .map(|n| n.name.as_str())
+        .collect();
+    if !history.is_empty() {
+        anstream::println!("  cannot be rebuilt from code, only restored: {}", history.join(", "));
+    }
+    for node in built.iter().filter(|n| n.external.is_some()) {
+        anstream::println!(
+            "  {}",
+            paint(WARN, format!("not protected: {} writes a file outside of the database", node.name))
+        );
+    }
+    anstream::println!("\nguard a build with: unship run -- dbt build");
+}

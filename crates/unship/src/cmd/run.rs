@@ -1,0 +1,222 @@
+//! `unship run`: guards a command.
+
+use crate::cli::{Global, Run};
+use crate::config;
+use crate::context::{Context, Workbench};
+use crate::dbt_job::{DbtJob, Left};
+use crate::error::{CliError, CliResult, exit};
+use crate::pipeline::dbt::invocation::Invocation;
+use crate::render::text::{self, BAD, BOLD, GOOD, paint};
+use crate::render::json;
+use crate::{git, job};
+use jiff::SignedDuration;
+use serde::Serialize;
+use std::path::Path;
+use std::time::{Instant, SystemTime};
+use unship_core::engine::Build;
+use unship_core::ident::ReleaseId;
+use unship_core::ledger::BlobRef;
+use unship_core::log::Ledger;
+use unship_core::operate::{JobResult, OperateError, Ran, RunRequest, count};
+use unship_core::release::{Job, JobEnd};
+
+#[derive(Serialize)]
+struct Document {
+    release: ReleaseId,
+    published: bool,
+    exit_code: Option<i32>,
+    changed: Vec<String>,
+    failures: Vec<String>,
+    overhead_milliseconds: u64,
+}
+
+/// Guards a command. A failed job's own exit code is passed on.
+pub fn run(global: &Global, args: &Run) -> CliResult {
+    let started = Instant::now();
+    let invocation = Invocation::parse(&args.command);
+    let mut dbt = invocation.map(DbtJob::of).transpose()?;
+    let context = context(global, dbt.as_ref())?;
+    let is_dbt = dbt.is_some();
+    let aside = if is_dbt { !args.in_place } else { args.aside };
+    if let Some(dbt) = &dbt {
+        same_files(&context, dbt)?;
+    } else if let (true, Some(section)) = (aside, &context.config.dbt) {
+        // A script that starts dbt finds the build through the environment.
+        dbt = Some(DbtJob::of_script(&context.root.join(&section.project_dir), &context.env)?);
+    }
+    let dir = std::env::current_dir()?;
+    let request = RunRequest {
+        job: Job {
+            command: args.command.clone(),
+            directory: dir.display().to_string(),
+            pipeline: is_dbt.then(|| "dbt".to_owned()),
+        },
+        code: git::code(&dir),
+        aside,
+    };
+    let program = args.command.first().map(Path::new);
+    let mut bench = context.take(program, &format!("unship run -- {}", shell_words::join(&args.command)))?;
+    let mut job_took = SignedDuration::ZERO;
+    let ran = bench.session().run(request, |build, ledger| {
+        let launched = launch(&context, &args.command, &dir, dbt.as_ref(), aside, build, ledger);
+        let (result, took) = launched.map_err(|e| OperateError::Job(e.message))?;
+        job_took = took;
+        Ok(result)
+    })?;
+    let took = SignedDuration::try_from(started.elapsed()).unwrap_or_default();
+    tell(global, &mut bench, &ran, took - job_took)?;
+    let keep = context.config.keep.parse()?;
+    bench.session().housekeep(&keep)?;
+    bench.done()?;
+    Ok(code(&ran))
+}
+
+/// The project; a dbt project that has none yet is set up on the way.
+fn context(global: &Global, dbt: Option<&DbtJob>) -> CliResult<Context> {
+    let mut context = match (Context::find(global), dbt) {
+        (Ok(context), _) => context,
+        (Err(_), Some(dbt)) if global.project.is_none() => super::init::for_dbt(global, dbt)?,
+        (Err(error), _) => return Err(error),
+    };
+    if let (Some(dbt), None) = (dbt, &global.env)
+        && context.config.envs.contains_key(dbt.target())
+    {
+        context.switch(dbt.target())?;
+    }
+    Ok(context)
+}
+
+/// The job must write what the environment guards, and nothing else.
+fn same_files(context: &Context, dbt: &DbtJob) -> CliResult<()> {
+    let (ours, theirs) = (context.files()?, dbt.files()?);
+    let paths = |files: &[unship_engines::duckdb::layout::DbFile]| {
+        files.iter().map(|f| f.path.clone()).collect::<std::collections::BTreeSet<_>>()
+    };
+    if paths(&ours) == paths(&theirs) {
+        return Ok(());
+    }
+    let list = |paths: std::collections::BTreeSet<std::path::PathBuf>| {
+        paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
+    };
+    Err(CliError::usage(format!(
+        "the target `{}` writes {}, and the environment `{}` of {} guards {}",
+        dbt.target(),
+        list(paths(&theirs)),
+        context.env,
+        config::FILE,
+        list(paths(&ours)),
+    ))
+    .hint(format!("`unship init --env {}` adds it to {}", dbt.target(), config::FILE)))
+}
+
+fn launch(
+    context: &Context,
+    command: &[String],
+    dir: &Path,
+    dbt: Option<&DbtJob>,
+    aside: bool,
+    build: &Build,
+    ledger: &mut Ledger,
+) -> CliResult<(JobResult, SignedDuration)> {
+    let redirected = match dbt {
+        Some(dbt) if aside => Some(dbt.redirected(command, &build.files)?),
+        _ => None,
+    };
+    let mut env = build.env.clone();
+    let mut argv = command;
+    if let Some(redirected) = &redirected {
+        env.extend(redirected.env.clone());
+        argv = &redirected.command;
+    }
+    let since = SystemTime::now();
+    let log = context.home().join("logs").join(format!("{}.log", build.release));
+    let ended = job::run(argv, dir, &env, &log)?;
+    let took = SignedDuration::try_from(ended.took).unwrap_or_default();
+    let left = match dbt {
+        Some(dbt) => dbt.collect(since, ledger)?,
+        None => Left::default(),
+    };
+    let log_blob = (!ended.log.is_empty())
+        .then(|| ledger.put_blob(&ended.log, "log").map(BlobRef))
+        .transpose()?;
+    // It is in the ledger now.
+    let _ = std::fs::remove_file(&log);
+    let good = ended.exit_code == Some(0);
+    let end = JobEnd {
+        exit_code: ended.exit_code,
+        signal: ended.signal,
+        milliseconds: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        log: log_blob,
+        artefacts: left.artefacts,
+        packages: left.packages,
+        failures: left.failures,
+    };
+    Ok((JobResult { end, built: left.built, good }, took))
+}
+
+fn tell(
+    global: &Global,
+    bench: &mut Workbench,
+    ran: &Ran,
+    overhead: SignedDuration,
+) -> CliResult<()> {
+    bench.terminal.finish();
+    let end = &ran.result.end;
+    if global.json {
+        return json(
+            "unship.run/1",
+            &Document {
+                release: ran.release,
+                published: ran.published,
+                exit_code: end.exit_code,
+                changed: ran.changes.keys().map(ToString::to_string).collect(),
+                failures: end.failures.clone(),
+                overhead_milliseconds: u64::try_from(overhead.as_millis()).unwrap_or(0),
+            },
+        );
+    }
+    let release = paint(BOLD, ran.release);
+    let changed = count(ran.changes.len(), "relation");
+    let extra = text::span(overhead);
+    match (ran.published, ran.result.good) {
+        (true, true) => {
+            anstream::println!(
+                "{} {release} is production: {changed} changed (unship took {extra})",
+                paint(GOOD, "published:")
+            );
+        }
+        (true, false) => {
+            anstream::println!(
+                "{} the job failed and had worked on production itself; {release} is live and \
+                 marked bad: {changed} changed",
+                paint(BAD, "bad:")
+            );
+            anstream::println!("  `unship rollback` goes back to what was before");
+        }
+        (false, _) => {
+            let live = bench.session().live().map_err(CliError::from)?.release;
+            anstream::println!(
+                "{} {release} failed and never became production, which still is {live}",
+                paint(BAD, "not published:")
+            );
+            for failure in end.failures.iter().take(10) {
+                anstream::println!("  - {failure}");
+            }
+            anstream::println!(
+                "  what it built is kept: `unship show {0}`, `unship diff {live} {0}`",
+                ran.release
+            );
+        }
+    }
+    Ok(())
+}
+
+fn code(ran: &Ran) -> u8 {
+    let end = &ran.result.end;
+    match (end.exit_code, end.signal) {
+        (Some(code), _) => u8::try_from(code).unwrap_or(exit::FAILED),
+        // As shells say it.
+        (None, Some(signal)) => u8::try_from(128 + signal).unwrap_or(exit::FAILED),
+        (None, None) => exit::FAILED,
+    }
+}

@@ -1,0 +1,223 @@
+//! A dbt job: where it would build, how it is pointed at the build instead, and what it left.
+
+use crate::error::{CliError, CliResult};
+use crate::pipeline::dbt::invocation::{Invocation, Options};
+use crate::pipeline::dbt::profile::Located;
+use crate::pipeline::dbt::project::{self, Artefacts};
+use crate::pipeline::dbt::redirect::redirect;
+use crate::pipeline::dbt::{DbtTarget, Surroundings};
+use crate::scope::MANIFEST;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+use tempfile::TempDir;
+use unship_core::ident::RelationName;
+use unship_core::ledger::BlobRef;
+use unship_core::log::Ledger;
+use unship_core::pipeline::dbt::manifest::{Manifest, Severity};
+use unship_core::pipeline::dbt::run_results::{Outcome, RunResults};
+use unship_engines::duckdb::layout::DbFile;
+
+/// What is known of a dbt job before it runs.
+pub struct DbtJob {
+    invocation: Option<Invocation>,
+    located: Located,
+    target: DbtTarget,
+    artefacts: Artefacts,
+}
+
+/// How to start the job so that it builds aside. The directory holds the generated profile, which
+/// may contain secrets, and goes when this is dropped.
+pub struct Redirected {
+    /// The command.
+    pub command: Vec<String>,
+    /// More environment variables.
+    pub env: BTreeMap<String, String>,
+    _profiles: TempDir,
+}
+
+/// What the job left.
+#[derive(Default)]
+pub struct Left {
+    /// The relations that it built.
+    pub built: BTreeSet<RelationName>,
+    /// What failed, each a sentence.
+    pub failures: Vec<String>,
+    /// Artefacts, as blobs.
+    pub artefacts: BTreeMap<String, BlobRef>,
+    /// Versions that matter.
+    pub packages: BTreeMap<String, String>,
+}
+
+impl DbtJob {
+    /// Reads project and profile of a dbt command.
+    pub fn of(invocation: Invocation) -> CliResult<Self> {
+        let mut at = Surroundings::of_this_process()?;
+        at.env.extend(invocation.env.clone());
+        for name in &invocation.env_removed {
+            at.env.remove(name);
+        }
+        if let Some(dir) = &invocation.directory {
+            at.directory = at.directory.join(dir);
+        }
+        let options = invocation.options.clone();
+        Self::found(Some(invocation), &options, &at)
+    }
+
+    /// Reads project and profile of a script that starts dbt in `project_dir`.
+    pub fn of_script(project_dir: &Path, target: &str) -> CliResult<Self> {
+        let at = Surroundings::of_this_process()?;
+        let options = Options {
+            project_dir: Some(project_dir.display().to_string()),
+            target: Some(target.to_owned()),
+            ..Options::default()
+        };
+        Self::found(None, &options, &at)
+    }
+
+    fn found(
+        invocation: Option<Invocation>,
+        options: &Options,
+        at: &Surroundings,
+    ) -> CliResult<Self> {
+        let wrong = |e: &dyn std::error::Error| CliError::usage(unship_core::execute::chain(e));
+        let located = Located::find(options, at).map_err(|e| wrong(&e))?;
+        let target = located.target(options, at).map_err(|e| wrong(&e))?;
+        let artefacts = project::artefacts(&located, options, at).map_err(|e| wrong(&e))?;
+        Ok(Self { invocation, located, target, artefacts })
+    }
+
+    /// The target's name: the environment that is meant, unless another is named.
+    pub fn target(&self) -> &str {
+        &self.target.target
+    }
+
+    /// The project's directory.
+    pub fn project_dir(&self) -> &Path {
+        &self.located.project_dir
+    }
+
+    /// The database files that the job may write, the main one first.
+    pub fn files(&self) -> CliResult<Vec<DbFile>> {
+        let duckdb = self.target.duckdb.as_ref().ok_or_else(|| {
+            CliError::usage(format!(
+                "the target `{}` is {}, and this unship guards DuckDB",
+                self.target.target, self.target.adapter
+            ))
+        })?;
+        let files = duckdb.files().map_err(|e| CliError::usage(e.to_string()))?;
+        Ok(files
+            .into_iter()
+            .map(|f| DbFile { catalog: f.database, path: canonical(&f.path) })
+            .collect())
+    }
+
+    /// Attached databases that cannot be guarded, by name.
+    pub fn unprotected(&self) -> Vec<String> {
+        let duckdb = self.target.duckdb.iter();
+        duckdb.flat_map(|d| d.unprotected()).map(|a| a.database.clone()).collect()
+    }
+
+    /// The manifest that an earlier invocation left, if any.
+    pub fn manifest(&self) -> Option<Manifest> {
+        Manifest::parse(&std::fs::read(&self.artefacts.manifest).ok()?).ok()
+    }
+
+    /// Points the job at the build, with a generated profile.
+    pub fn redirected(
+        &self,
+        command: &[String],
+        moves: &[(PathBuf, PathBuf)],
+    ) -> CliResult<Redirected> {
+        // The profile may name the file through a link; what it says is what is replaced.
+        let said = self.target.duckdb.iter().flat_map(|d| d.files()).flatten();
+        let moves: Vec<(PathBuf, PathBuf)> = said
+            .filter_map(|file| {
+                let real = canonical(&file.path);
+                let (_, to) = moves.iter().find(|(from, _)| *from == real)?;
+                Some((file.path, to.clone()))
+            })
+            .collect();
+        let text = redirect(&self.located, &self.target, &moves)
+            .map_err(|e| CliError::usage(unship_core::execute::chain(&e)))?;
+        let profiles = tempfile::Builder::new().prefix("unship-profile-").tempdir()?;
+        std::fs::File::options()
+            .create_new(true)
+            .write(true)
+            .mode(0o600)
+            .open(profiles.path().join("profiles.yml"))?
+            .write_all(text.as_bytes())?;
+        let command = self
+            .invocation
+            .as_ref()
+            .and_then(|i| i.with_profiles_dir(profiles.path()))
+            .unwrap_or_else(|| command.to_vec());
+        let dir = profiles.path().display().to_string();
+        let env = [("DBT_PROFILES_DIR", dir.clone()), ("DBT_ENGINE_PROFILES_DIR", dir)]
+            .map(|(k, v)| (k.to_owned(), v))
+            .into();
+        Ok(Redirected { command, env, _profiles: profiles })
+    }
+
+    /// Reads and keeps what the job left. What is older than its start was left by another.
+    pub fn collect(&self, since: SystemTime, ledger: &mut Ledger) -> CliResult<Left> {
+        let mut left = Left::default();
+        let mut manifest = None;
+        let mut results = None;
+        for (name, path) in [
+            (MANIFEST, &self.artefacts.manifest),
+            ("run_results.json", &self.artefacts.run_results),
+            ("sources.json", &self.artefacts.sources),
+            ("catalog.json", &self.artefacts.catalog),
+        ] {
+            let fresh = std::fs::metadata(path)
+                .and_then(|m| m.modified())
+                .is_ok_and(|modified| modified >= since);
+            let Some(bytes) = fresh.then(|| std::fs::read(path).ok()).flatten() else { continue };
+            left.artefacts.insert(name.to_owned(), BlobRef(ledger.put_blob(&bytes, name)?));
+            match name {
+                MANIFEST => manifest = Manifest::parse(&bytes).ok(),
+                "run_results.json" => results = RunResults::parse(&bytes).ok(),
+                _ => {}
+            }
+        }
+        if let Some(manifest) = &manifest {
+            left.packages.insert("dbt".to_owned(), manifest.dbt_version.clone());
+            if let Some(results) = &results {
+                let outcome = results.outcome(manifest);
+                left.failures = failures(&outcome);
+                left.built = outcome.built;
+            }
+        }
+        if let Ok(packages) = project::packages(&self.located) {
+            for package in packages {
+                left.packages.insert(package.name, package.version.unwrap_or_default());
+            }
+        }
+        if let Some(invocation) = &self.invocation {
+            left.packages.extend(project::installed_versions(Path::new(invocation.program())));
+        }
+        Ok(left)
+    }
+}
+
+fn failures(outcome: &Outcome) -> Vec<String> {
+    let short = |id: &str| id.split('.').skip(2).collect::<Vec<_>>().join(".");
+    let first = |text: &Option<String>| {
+        let text = text.as_deref().unwrap_or("it failed");
+        text.lines().map(str::trim).find(|l| !l.is_empty()).unwrap_or("it failed").to_owned()
+    };
+    let failed = outcome.failed.iter().map(|f| format!("{}: {}", short(&f.unique_id), first(&f.message)));
+    let tests = outcome.tests.iter().filter(|t| t.severity == Severity::Error).map(|t| {
+        let rows = t.failures.map_or_else(String::new, |n| format!(" for {n} rows"));
+        format!("the test {} failed{rows}", short(&t.unique_id))
+    });
+    failed.chain(tests).collect()
+}
+
+/// A path without links, whether or not the file is there yet.
+pub fn canonical(path: &Path) -> PathBuf {
+    crate::context::absolute(path).unwrap_or_else(|_| path.to_owned())
+}

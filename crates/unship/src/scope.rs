@@ -1,0 +1,91 @@
+//! What a lineage selector means for a rollback: relations, by the lineage of what is live and of
+//! what is gone back to, so that what only one of the two has is found as well.
+
+use crate::error::{CliError, CliResult};
+use std::collections::BTreeSet;
+use unship_core::ident::{RelationName, ReleaseId};
+use unship_core::lineage::{Lineage, Selector, Unmatched, select_relations};
+use unship_core::log::Ledger;
+use unship_core::pipeline::dbt::manifest::Manifest;
+use unship_core::restore::Map;
+
+/// The name under which a release keeps its manifest.
+pub const MANIFEST: &str = "manifest.json";
+
+/// The selector as typed, and the relations that it selects.
+pub fn relations(
+    ledger: &Ledger,
+    target: Option<ReleaseId>,
+    select: &[String],
+    exclude: &[String],
+) -> CliResult<(String, BTreeSet<RelationName>)> {
+    let live = ledger
+        .history(|h| h.live(ledger.env()))?
+        .ok_or_else(|| CliError::usage("nothing is live yet"))?
+        .release;
+    let mut picked = BTreeSet::new();
+    let mut unmatched: Option<Vec<Unmatched>> = None;
+    for release in [Some(live), target].into_iter().flatten() {
+        let map = ledger.history(|h| h.map(release))?.unwrap_or_default();
+        let (found, missed) = match manifest(ledger, release)? {
+            Some(manifest) => by_lineage(manifest, select, exclude)?,
+            None => by_name(&map, select, exclude)?,
+        };
+        picked.extend(found);
+        // A part is a slip only if it selects nothing in either release.
+        unmatched = Some(match unmatched {
+            None => missed,
+            Some(before) => before.into_iter().filter(|u| missed.iter().any(|m| m.part == u.part)).collect(),
+        });
+    }
+    if let Some(first) = unmatched.unwrap_or_default().first() {
+        return Err(CliError::usage(first.to_string())
+            .hint("`unship show @` lists the relations that there are"));
+    }
+    let mut text = select.join(" ");
+    if !exclude.is_empty() {
+        text.push_str(" --exclude ");
+        text.push_str(&exclude.join(" "));
+    }
+    Ok((text, picked))
+}
+
+type Found = (BTreeSet<RelationName>, Vec<Unmatched>);
+
+fn by_lineage(manifest: Manifest, select: &[String], exclude: &[String]) -> CliResult<Found> {
+    let selector = Selector::parse(select, exclude).map_err(|e| CliError::usage(e.to_string()))?;
+    let lineage = Lineage::new(manifest);
+    let selected = lineage.select(&selector);
+    let relations = lineage
+        .built_relations(selected.picked.iter().map(String::as_str))
+        .into_iter()
+        .collect();
+    Ok((relations, selected.unmatched))
+}
+
+fn by_name(map: &Map, select: &[String], exclude: &[String]) -> CliResult<Found> {
+    let names: BTreeSet<RelationName> = map.keys().cloned().collect();
+    let selected = select_relations(select, exclude, &names)
+        .map_err(|e| CliError::usage(e.to_string()))?;
+    Ok((selected.picked, selected.unmatched))
+}
+
+/// The newest manifest at or before a release.
+pub fn manifest(ledger: &Ledger, release: ReleaseId) -> CliResult<Option<Manifest>> {
+    let mut at = ledger.history(|h| h.release(release))?;
+    while let Some(release) = at {
+        if let Some(blob) = release.end.as_ref().and_then(|end| end.artefacts.get(MANIFEST)) {
+            let manifest = Manifest::parse(&ledger.get_blob(&blob.0)?).map_err(|e| {
+                CliError::failed(format!("the manifest of {} cannot be read: {e}", release.id))
+            })?;
+            return Ok(Some(manifest));
+        }
+        // What brought an older state back has that state's lineage.
+        let next = release.operation.target().or(release.parent);
+        at = match next {
+            Some(id) => ledger.history(|h| h.release(id))?,
+            None => None,
+        };
+    }
+    Ok(None)
+}
