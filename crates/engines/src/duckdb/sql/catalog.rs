@@ -97,6 +97,25 @@ pub(super) struct Catalog {
 impl Catalog {
     /// Reads the catalog of the attached database `name`, which its own views call `written`.
     pub fn load(worker: &mut Worker, name: &str, written: &str) -> Result<Self, WorkerError> {
+        Self::read(worker, name, written, true)
+    }
+
+    /// The same without what only a failing statement tells (DuckDB 2.0 aborts the transaction
+    /// around one): the defaults of macros, and who reads whom.
+    pub fn load_inside_transaction(
+        worker: &mut Worker,
+        name: &str,
+        written: &str,
+    ) -> Result<Self, WorkerError> {
+        Self::read(worker, name, written, false)
+    }
+
+    fn read(
+        worker: &mut Worker,
+        name: &str,
+        written: &str,
+        may_fail: bool,
+    ) -> Result<Self, WorkerError> {
         let mut catalog = Self {
             name: name.to_owned(),
             written: written.to_owned(),
@@ -108,9 +127,11 @@ impl Catalog {
             macros: BTreeMap::new(),
         };
         catalog.load_tables(worker)?;
-        catalog.load_views(worker)?;
+        if may_fail {
+            catalog.load_views(worker)?;
+        }
         catalog.load_others(worker)?;
-        catalog.load_macros(worker)?;
+        catalog.load_macros(worker, may_fail)?;
         Ok(catalog)
     }
 
@@ -284,7 +305,7 @@ impl Catalog {
         Ok(())
     }
 
-    fn load_macros(&mut self, worker: &mut Worker) -> Result<(), WorkerError> {
+    fn load_macros(&mut self, worker: &mut Worker, may_fail: bool) -> Result<(), WorkerError> {
         let mut macros: BTreeMap<(Key, bool), MacroRows> = BTreeMap::new();
         let cells = "schema_name, function_name, function_type, function_oid, comment, \
                      to_json(parameters), macro_definition";
@@ -319,7 +340,11 @@ impl Catalog {
                 .iter()
                 .map(|overload| overload.parameters.as_slice())
                 .collect();
-            let signatures = self.signatures(worker, &key, is_table, &parameters)?;
+            let signatures = if may_fail {
+                self.signatures(worker, &key, is_table, &parameters)?
+            } else {
+                None
+            };
             let exact = signatures.is_some();
             let signatures = signatures.unwrap_or_else(|| {
                 parameters
@@ -343,7 +368,9 @@ impl Catalog {
                 };
                 text.overloads
                     .push(format!("({signature}) AS {keyword}{body}"));
-                text.mentions.extend(mentions(worker, &query)?);
+                if may_fail {
+                    text.mentions.extend(mentions(worker, &query)?);
+                }
             }
             self.macros.insert((key, is_table), text);
         }
@@ -380,7 +407,11 @@ impl Catalog {
 fn read_signatures(message: &str, name: &str, overloads: &[&[String]]) -> Option<Vec<String>> {
     let (_, list) = message.split_once("Candidate macros:")?;
     let list = list.rsplit_once("\n\nLINE ").map_or(list, |(list, _)| list);
-    let lead = format!("\n\t{name}(");
+    // DuckDB 2.0 quotes the name where it has to be quoted, earlier ones never do.
+    let lead = [name.to_owned(), quote::name(name)]
+        .map(|name| format!("\n\t{name}("))
+        .into_iter()
+        .find(|lead| list.contains(lead.as_str()))?;
     let mut candidates = list.split(lead.as_str());
     // Nothing but white space may stand before the first.
     candidates

@@ -22,7 +22,7 @@ pub const EVERYTHING: &[&str] = &[
     "CREATE TABLE marts.child (id INTEGER DEFAULT nextval('seq'), pid INTEGER REFERENCES \
      marts.parent(id), \"generated always\" INTEGER GENERATED ALWAYS AS (pid * 2), \
      t VARCHAR DEFAULT 'a,(REFERENCES b', s STRUCT(a INTEGER, b VARCHAR))",
-    "CREATE TABLE shop.shop.\"we\"\"ird. t\" (\"a\"\"b\" INTEGER CHECK (\"a\"\"b\" > 1), \
+    "CREATE TABLE marts.\"we\"\"ird. t\" (\"a\"\"b\" INTEGER CHECK (\"a\"\"b\" > 1), \
      \"select\" INTEGER)",
     "CREATE TABLE shop.shop.up (k INTEGER PRIMARY KEY)",
     "USE shop.shop",
@@ -30,7 +30,7 @@ pub const EVERYTHING: &[&str] = &[
     "USE shop.main",
     "INSERT INTO marts.parent VALUES (1, 'x', 'u', 'ok', 2), (2, 'y', 'v', 'it''s', NULL)",
     "INSERT INTO marts.child (pid, s) VALUES (1, {a: 1, b: 'x'}), (2, NULL), (NULL, NULL)",
-    "INSERT INTO shop.shop.\"we\"\"ird. t\" VALUES (2, 3), (4, NULL)",
+    "INSERT INTO marts.\"we\"\"ird. t\" VALUES (2, 3), (4, NULL)",
     "INSERT INTO shop.shop.up VALUES (1), (2)",
     "INSERT INTO shop.shop.down VALUES (1), (1)",
     "CREATE UNIQUE INDEX by_n ON marts.parent (n, (d + 1))",
@@ -84,7 +84,11 @@ fn everything_is_observed_and_the_same_after_opening_again() {
         .iter()
         .map(|(name, state)| format!("-- {} {name}\n{}", state.kind.word(), state.definition))
         .collect();
-    insta::assert_snapshot!(text.join("\n"));
+    // How DuckDB prints a view's query changes with its version; our part of the text does not.
+    let mut filters = insta::Settings::clone_current();
+    filters.add_filter(r"(?m)^(CREATE VIEW .*?) AS .*$", "$1 AS <query>");
+    filters.add_filter(r"(?m) TABLE SELECT .*$", " TABLE <query>");
+    filters.bind(|| insta::assert_snapshot!("everything", text.join("\n")));
     let drawn = seen(&mut second, Depth::Definitions);
     assert_eq!(
         drawn[&named("main", "seq")].definition,

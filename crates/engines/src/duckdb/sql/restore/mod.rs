@@ -145,8 +145,16 @@ fn prove(
     worker: &mut Worker,
     plan: &RestorePlan,
 ) -> Result<BTreeMap<RelationName, Fingerprint>, RestoreError> {
-    let made = definitions(&Catalog::load(worker, &plan.target, &plan.target)?);
-    let meant = definitions(&Catalog::load(worker, &plan.source, &plan.target)?);
+    let made = definitions(&Catalog::load_inside_transaction(
+        worker,
+        &plan.target,
+        &plan.target,
+    )?);
+    let meant = definitions(&Catalog::load_inside_transaction(
+        worker,
+        &plan.source,
+        &plan.target,
+    )?);
     let in_source = |relation: &RelationName| {
         RelationName::new(
             plan.source.clone(),

@@ -67,7 +67,7 @@ fn everything_that_a_bad_release_broke_comes_back() {
             "DROP TYPE mood",
             "DROP SEQUENCE marts.down",
             "INSERT INTO shop.shop.down VALUES (2)",
-            "DELETE FROM shop.shop.\"we\"\"ird. t\"",
+            "DELETE FROM marts.\"we\"\"ird. t\"",
         ],
     );
     let bring: BTreeSet<RelationName> = before.keys().cloned().collect();
@@ -233,11 +233,11 @@ fn a_view_that_no_longer_binds_is_reported() {
     run(
         &mut worker,
         &[
-            "ALTER TABLE shop.shop.\"we\"\"ird. t\" ADD COLUMN fresh INTEGER",
-            "CREATE VIEW reader AS SELECT fresh FROM shop.shop.\"we\"\"ird. t\"",
+            "ALTER TABLE marts.\"we\"\"ird. t\" ADD COLUMN fresh INTEGER",
+            "CREATE VIEW reader AS SELECT fresh FROM marts.\"we\"\"ird. t\"",
         ],
     );
-    let bring = set(&[("shop", "we\"ird. t")]);
+    let bring = set(&[("marts", "we\"ird. t")]);
     let planned = plan(&mut worker, "unship_source", &bring, &BTreeSet::new()).unwrap();
     let restored = apply(&mut worker, &planned).unwrap();
     assert_eq!(restored.broken.len(), 1);
