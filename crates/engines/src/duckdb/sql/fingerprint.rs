@@ -7,35 +7,56 @@ use unship_core::ident::RelationName;
 use unship_core::relation::{Column, Fingerprint};
 
 /// How a cell is hashed, by its column's type. DuckDB's `hash` follows SQL equality, which is not
-/// enough to prove that rows are the same: it takes `''` under a case-blind collation for its
-/// upper case, `0.0` for `-0.0`, one month for 30 days, and `NULL`, `[]` and `[NULL]` for each
+/// enough to prove that rows are the same: under a case-blind collation it takes `a` for `A`,
+/// it takes `0.0` for `-0.0`, one month for 30 days, and `NULL`, `[]` and `[NULL]` for each
 /// other.
-pub(super) fn cell_hash(column: &Column) -> String {
+fn cell_hash(column: &Column) -> String {
     let cell = quote::name(&column.name);
-    match column
-        .data_type
-        .split(['(', ' '])
-        .next()
-        .unwrap_or_default()
-    {
+    let of = column.data_type.as_str();
+    if of == "VARCHAR" {
         // As bytes, which no collation touches; the hash is the same.
-        "VARCHAR" if column.data_type == "VARCHAR" => format!("hash(encode({cell}))"),
-        "FLOAT" | "DOUBLE" if !column.data_type.ends_with(']') => {
-            format!("hash({cell}, signbit({cell}))")
-        }
-        "BOOLEAN" | "TINYINT" | "SMALLINT" | "INTEGER" | "BIGINT" | "HUGEINT" | "UTINYINT"
-        | "USMALLINT" | "UINTEGER" | "UBIGINT" | "UHUGEINT" | "DECIMAL" | "BLOB" | "UUID"
-        | "DATE" | "TIME" | "TIMESTAMP" | "TIMESTAMP_NS" | "TIMESTAMP_S" | "TIMESTAMP_MS"
-        | "ENUM" | "BIT"
-            if !column.data_type.ends_with(']') =>
-        {
-            format!("hash({cell})")
-        }
-        "UNION" if !column.data_type.ends_with(']') => {
-            format!("hash({cell}, CAST({cell} AS VARCHAR), union_tag({cell}))")
-        }
-        _ => format!("hash({cell}, CAST({cell} AS VARCHAR))"),
+        format!("hash(encode({cell}))")
+    } else if of == "FLOAT" || of == "DOUBLE" {
+        format!("hash({cell}, signbit({cell}))")
+    } else if is_hashed_as_it_is(of) {
+        format!("hash({cell})")
+    } else if of.starts_with("UNION(") && of.ends_with(')') {
+        format!("hash({cell}, CAST({cell} AS VARCHAR), union_tag({cell}))")
+    } else {
+        format!("hash({cell}, CAST({cell} AS VARCHAR))")
     }
+}
+
+/// Whether equality of this type is sameness, so that `hash` and `=` miss nothing (but for the
+/// collation of a `VARCHAR`).
+pub(super) fn is_hashed_as_it_is(data_type: &str) -> bool {
+    let simple = [
+        "BOOLEAN",
+        "TINYINT",
+        "SMALLINT",
+        "INTEGER",
+        "BIGINT",
+        "HUGEINT",
+        "UTINYINT",
+        "USMALLINT",
+        "UINTEGER",
+        "UBIGINT",
+        "UHUGEINT",
+        "VARCHAR",
+        "BLOB",
+        "UUID",
+        "DATE",
+        "TIME",
+        "TIMESTAMP",
+        "TIMESTAMP_NS",
+        "TIMESTAMP_S",
+        "TIMESTAMP_MS",
+        "TIMESTAMP WITH TIME ZONE",
+        "BIT",
+    ];
+    let sized = data_type.ends_with(')')
+        && (data_type.starts_with("DECIMAL(") || data_type.starts_with("ENUM("));
+    sized || simple.contains(&data_type)
 }
 
 /// The same for a type that `hash` does not take.

@@ -2,6 +2,7 @@
 
 pub mod catalog;
 mod definition;
+pub mod diff;
 pub mod fingerprint;
 mod lexer;
 mod observe;
