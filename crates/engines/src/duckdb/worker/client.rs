@@ -9,6 +9,7 @@ use crate::duckdb::sql::quote;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -105,7 +106,7 @@ pub struct Worker {
     stderr_reader: Option<JoinHandle<()>>,
     duckdb: String,
     pid: u32,
-    next: u64,
+    asked: Arc<Asked>,
     database: String,
 }
 
@@ -119,31 +120,43 @@ impl std::fmt::Debug for Worker {
     }
 }
 
-/// Interrupts a worker's running query from another thread, such as a Ctrl-C handler.
+/// Interrupts a worker from another thread, such as a Ctrl-C handler.
 #[derive(Clone)]
 pub struct Canceller {
     pipe: Arc<Mutex<ChildStdin>>,
-    target: u64,
+    asked: Arc<Asked>,
+}
+
+/// What a worker and its cancellers share.
+#[derive(Debug, Default)]
+struct Asked {
+    /// The newest request.
+    request: AtomicU64,
+    /// Whether somebody wants an end to it.
+    to_stop: AtomicBool,
 }
 
 impl std::fmt::Debug for Canceller {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Canceller")
-            .field("target", &self.target)
+            .field("asked", &self.asked)
             .finish_non_exhaustive()
     }
 }
 
 impl Canceller {
-    /// Interrupts the request it was made for. Says nothing if that is over, or the worker gone.
+    /// Ends what the worker is doing: the running request, or if none runs at this moment the next
+    /// one, fails with [`WorkerError::Cancelled`]; work that is made of several requests ends with
+    /// it, and the requests after that (a rollback) run.
     pub fn cancel(&self) {
-        let mut pipe = self.pipe.lock().unwrap_or_else(PoisonError::into_inner);
+        self.asked.to_stop.store(true, Ordering::SeqCst);
+        let target = self.asked.request.load(Ordering::SeqCst);
         let frame = RequestFrame {
             id: 0,
-            request: Request::Cancel {
-                target: self.target,
-            },
+            request: Request::Cancel { target },
         };
+        let mut pipe = self.pipe.lock().unwrap_or_else(PoisonError::into_inner);
+        // A worker that is gone has stopped.
         let _ = write_frame(&mut *pipe, &frame);
     }
 }
@@ -184,7 +197,7 @@ impl Worker {
             stderr_reader: Some(stderr_reader),
             duckdb: String::new(),
             pid: 0,
-            next: 1,
+            asked: Arc::default(),
             database: String::new(),
         };
         worker.hello()?;
@@ -250,11 +263,11 @@ impl Worker {
         &self.database
     }
 
-    /// Something that interrupts the *next* request while it runs.
+    /// Something that interrupts this worker from another thread.
     pub fn canceller(&self) -> Canceller {
         Canceller {
             pipe: Arc::clone(&self.pipe),
-            target: self.next,
+            asked: Arc::clone(&self.asked),
         }
     }
 
@@ -495,8 +508,11 @@ impl Worker {
     }
 
     fn send(&mut self, request: Request) -> Result<u64, WorkerError> {
-        let id = self.next;
-        self.next += 1;
+        let id = self.asked.request.fetch_add(1, Ordering::SeqCst) + 1;
+        // Looked at after the number is out: a cancel either sees this request or is seen here.
+        if self.asked.to_stop.swap(false, Ordering::SeqCst) {
+            return Err(WorkerError::Cancelled);
+        }
         let sent = {
             let mut pipe = self.pipe.lock().unwrap_or_else(PoisonError::into_inner);
             write_frame(&mut *pipe, &RequestFrame { id, request })
@@ -529,7 +545,13 @@ impl Worker {
         match frame.answer {
             Answer::Rows { rows } => Ok(Some(rows)),
             Answer::Done => Ok(None),
-            Answer::Failed { message } => Err(WorkerError::statement(message)),
+            Answer::Failed { message } => {
+                let error = WorkerError::statement(message);
+                if matches!(error, WorkerError::Cancelled) {
+                    self.asked.to_stop.store(false, Ordering::SeqCst);
+                }
+                Err(error)
+            }
             Answer::Hello { .. } => Err(WorkerError::Garbled("a second hello".to_owned())),
         }
     }

@@ -3,7 +3,7 @@
 //! `CREATE OR REPLACE … AS FROM` would lose keys, defaults, indexes and comments, and turn
 //! generated columns into data; `DELETE` and `INSERT` fail under foreign keys. So relations are
 //! dropped (children first, never `CASCADE`), made again from the older file's own definitions,
-//! filled, compared with the older file row by hash, and only then committed.
+//! filled, compared with the older file (definition and fingerprint), and only then committed.
 //!
 //! What is decided here:
 //! - a table outside of the restore whose foreign key refers to a table inside: refused, by name;
@@ -36,7 +36,7 @@ pub struct Refusal {
     pub reason: String,
 }
 
-/// Why a restore did not happen. Whichever it is, the open file is as it was.
+/// Why a restore did not happen. But for [`RestoreError::InDoubt`] the open file is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     /// It cannot be done; found before anything was changed.
@@ -58,6 +58,11 @@ pub enum RestoreError {
         /// What differs.
         what: String,
     },
+    /// The worker ended between being told to commit and saying that it had.
+    #[error(
+        "it is not known whether the restore was committed: {0}. Look at the file: it is all as before, or all restored"
+    )]
+    InDoubt(WorkerError),
     /// A question to DuckDB failed.
     #[error(transparent)]
     Worker(#[from] WorkerError),
@@ -101,12 +106,16 @@ pub struct Restored {
 /// Executes exactly `plan`, in one transaction: all of it and proved, or nothing.
 ///
 /// # Errors
-/// See [`RestoreError`]; on every error the file is as it was.
+/// See [`RestoreError`].
 pub fn apply(worker: &mut Worker, plan: &RestorePlan) -> Result<Restored, RestoreError> {
     worker.execute("BEGIN TRANSACTION", &[])?;
     match change(worker, plan) {
         Ok(proved) => {
-            let broken = broken(worker, &plan.readers)?;
+            // It is committed: nothing from here on may look like a failure of the restore.
+            let broken = broken(worker, &plan.readers).unwrap_or_else(|error| {
+                let unknown = |view: &RelationName| (view.clone(), format!("not checked: {error}"));
+                plan.readers.iter().map(unknown).collect()
+            });
             Ok(Restored { proved, broken })
         }
         Err(error) => {
@@ -127,8 +136,13 @@ fn change(
     }
     worker.use_main()?;
     let proved = prove(worker, plan)?;
-    statement(worker, "COMMIT")?;
-    Ok(proved)
+    match statement(worker, "COMMIT") {
+        Err(RestoreError::Statement {
+            source: source @ (WorkerError::Died { .. } | WorkerError::Garbled(_)),
+            ..
+        }) => Err(RestoreError::InDoubt(source)),
+        other => other.map(|()| proved),
+    }
 }
 
 fn statement(worker: &mut Worker, sql: &str) -> Result<(), RestoreError> {
