@@ -3,6 +3,7 @@
 //! Core decides *what* production shall become; an engine knows *how* to get there. Everything that
 //! crosses this boundary is a value, so that plans can be stored, shown, signed and replayed.
 
+use crate::diff::RelationDiff;
 use crate::ident::{RelationName, ReleaseId};
 use crate::plan::{Fact, Step};
 use crate::relation::RelationState;
@@ -277,6 +278,17 @@ pub trait Engine {
 
     /// Proves that a point can be read, before anything relies on it.
     fn prove_point(&mut self, release: ReleaseId) -> Result<(), EngineError>;
+
+    /// Compares a relation at one place with a relation at another, row by row: by key where one is
+    /// given that is one, otherwise as whole rows. At most `examples` rows of each sort are shown.
+    fn diff(
+        &mut self,
+        old: (Place, &RelationName),
+        new: (Place, &RelationName),
+        key: Option<&[String]>,
+        examples: u64,
+        on: OnProgress<'_>,
+    ) -> Result<RelationDiff, EngineError>;
 
     /// Packs what has become old, drops what nobody keeps.
     fn housekeep(

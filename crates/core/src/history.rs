@@ -393,7 +393,7 @@ impl Fold<'_> {
             } => {
                 let open = Open {
                     release: *release,
-                    plan: Some((plan.clone(), blob.clone(), self.seq)),
+                    plan: Some((plan.clone(), *blob, self.seq)),
                 };
                 write(self.shelf, &key(OPEN, self.env), &open)
             }

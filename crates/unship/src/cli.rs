@@ -8,10 +8,17 @@ use std::path::PathBuf;
 /// unship guards the jobs that write to a warehouse, keeps every release restorable, and takes a
 /// bad one back: atomically where the engine can, with proof, and without losing what others wrote.
 #[derive(Debug, Parser)]
-#[command(name = "unship", version, max_term_width = 100, subcommand_required = true)]
-#[command(after_help = "Releases are written R12; @ is the live one and @- the one before it.\n\
+#[command(
+    name = "unship",
+    version,
+    max_term_width = 100,
+    subcommand_required = true
+)]
+#[command(
+    after_help = "Releases are written R12; @ is the live one and @- the one before it.\n\
     Exit codes: 0 done, 2 wrong usage, 70 failed, 71 busy, 72 unfinished, 73 refused, 74 not proved, \
-    75 nothing to do. `unship run` passes a failed job's own exit code on.")]
+    75 nothing to do. `unship run` passes a failed job's own exit code on."
+)]
 pub struct Cli {
     /// Global options.
     #[command(flatten)]
@@ -28,7 +35,13 @@ pub struct Global {
     #[arg(long, short, global = true, env = "UNSHIP_ENV", value_name = "NAME")]
     pub env: Option<String>,
     /// The project's directory [default: the nearest one upwards with an unship.toml]
-    #[arg(long, short = 'C', global = true, env = "UNSHIP_PROJECT", value_name = "DIR")]
+    #[arg(
+        long,
+        short = 'C',
+        global = true,
+        env = "UNSHIP_PROJECT",
+        value_name = "DIR"
+    )]
     pub project: Option<PathBuf>,
     /// The Python that has duckdb, instead of the one found by itself
     #[arg(long, global = true, env = "UNSHIP_PYTHON", value_name = "PATH")]
@@ -84,10 +97,6 @@ pub enum Command {
     Demo(Demo),
     /// Print a completion script for a shell
     Completions(Completions),
-    #[cfg(feature = "linked")]
-    /// Answer queries over standard input and output
-    #[command(hide = true)]
-    Worker,
 }
 
 /// `unship init`
@@ -264,7 +273,12 @@ pub struct Demo {
     /// Where to play it [default: a new temporary directory, kept afterwards]
     pub dir: Option<PathBuf>,
     /// The dbt to use
-    #[arg(long, env = "UNSHIP_DEMO_DBT", default_value = "dbt", value_name = "PATH")]
+    #[arg(
+        long,
+        env = "UNSHIP_DEMO_DBT",
+        default_value = "dbt",
+        value_name = "PATH"
+    )]
     pub dbt: PathBuf,
 }
 

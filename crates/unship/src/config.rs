@@ -87,7 +87,10 @@ pub struct Keep {
 
 impl Default for Keep {
     fn default() -> Self {
-        Self { last: 30, within: "30d".to_owned() }
+        Self {
+            last: 30,
+            within: "30d".to_owned(),
+        }
     }
 }
 
@@ -96,14 +99,20 @@ impl Keep {
     pub fn parse(&self) -> Result<unship_core::operate::Keep, CliError> {
         let span: jiff::SignedDuration = self.within.parse().or_else(|_| {
             let span: jiff::Span = self.within.parse().map_err(|e| {
-                CliError::usage(format!("keep.for = {:?} in {FILE} is not a time: {e}", self.within))
-                    .hint("write it like 30d, 12h or 2w")
+                CliError::usage(format!(
+                    "keep.for = {:?} in {FILE} is not a time: {e}",
+                    self.within
+                ))
+                .hint("write it like 30d, 12h or 2w")
             })?;
             // A day of 24 hours: nobody means a retention to depend on daylight saving.
             span.to_duration(jiff::SpanRelativeTo::days_are_24_hours())
                 .map_err(|e| CliError::usage(format!("keep.for in {FILE}: {e}")))
         })?;
-        Ok(unship_core::operate::Keep { last: self.last, within: span })
+        Ok(unship_core::operate::Keep {
+            last: self.last,
+            within: span,
+        })
     }
 }
 
@@ -139,15 +148,21 @@ impl Config {
     /// The environment of a name, or the default one.
     pub fn env(&self, name: Option<&str>) -> Result<(&str, &Env), CliError> {
         let name = name.unwrap_or(&self.default_env);
-        self.envs.get_key_value(name).map(|(k, v)| (k.as_str(), v)).ok_or_else(|| {
-            let known: Vec<_> = self.envs.keys().map(String::as_str).collect();
-            CliError::usage(format!("{FILE} has no environment `{name}`"))
-                .hint(format!("it has: {}", known.join(", ")))
-        })
+        self.envs
+            .get_key_value(name)
+            .map(|(k, v)| (k.as_str(), v))
+            .ok_or_else(|| {
+                let known: Vec<_> = self.envs.keys().map(String::as_str).collect();
+                CliError::usage(format!("{FILE} has no environment `{name}`"))
+                    .hint(format!("it has: {}", known.join(", ")))
+            })
     }
 }
 
 /// The nearest directory from `start` upwards that has an `unship.toml`.
 pub fn find_root(start: &Path) -> Option<PathBuf> {
-    start.ancestors().find(|dir| dir.join(FILE).is_file()).map(Path::to_owned)
+    start
+        .ancestors()
+        .find(|dir| dir.join(FILE).is_file())
+        .map(Path::to_owned)
 }

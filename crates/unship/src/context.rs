@@ -47,8 +47,12 @@ impl Context {
             None => std::env::current_dir()?,
         };
         let root = config::find_root(&start).ok_or_else(|| {
-            CliError::usage(format!("there is no {} in {} or above it", config::FILE, start.display()))
-                .hint("`unship init` writes one")
+            CliError::usage(format!(
+                "there is no {} in {} or above it",
+                config::FILE,
+                start.display()
+            ))
+            .hint("`unship init` writes one")
         })?;
         Self::at(root, global)
     }
@@ -57,7 +61,12 @@ impl Context {
     pub fn at(root: PathBuf, global: &Global) -> CliResult<Self> {
         let config = Config::read(&root)?;
         let env = config.env(global.env.as_deref())?.0.to_owned();
-        Ok(Self { root, config, env, global: global.clone() })
+        Ok(Self {
+            root,
+            config,
+            env,
+            global: global.clone(),
+        })
     }
 
     /// Means another environment from now on.
@@ -79,8 +88,11 @@ impl Context {
     pub fn read(&self) -> CliResult<Ledger> {
         let path = self.ledger_path();
         if !path.exists() {
-            return Err(CliError::new(exit::NOTHING, format!("nothing has been released in `{}` yet", self.env))
-                .hint("`unship run -- <command>` guards a job and makes the first release"));
+            return Err(CliError::new(
+                exit::NOTHING,
+                format!("nothing has been released in `{}` yet", self.env),
+            )
+            .hint("`unship run -- <command>` guards a job and makes the first release"));
         }
         let store = match SqliteLedger::open(&path, Ledger::views()) {
             Ok(store) => store,
@@ -104,8 +116,15 @@ impl Context {
     pub fn files(&self) -> CliResult<Vec<DbFile>> {
         let (_, Env::DuckDb(duckdb)) = self.config.env(Some(&self.env))?;
         let main = absolute_in(&self.root, &duckdb.path)?;
-        let stem = main.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let mut files = vec![DbFile { catalog: stem, path: main }];
+        let stem = main
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let mut files = vec![DbFile {
+            catalog: stem,
+            path: main,
+        }];
         for attach in &duckdb.attach {
             files.push(DbFile {
                 catalog: attach.alias.clone(),
@@ -149,7 +168,9 @@ impl Context {
         let lease = ledger.store().take_lease(&self.env, &holder, LEASE)?;
         ledger.fenced(lease.fence());
         let renewal = Renewal::start(self.ledger_path(), lease);
-        let program = job_program.map(Path::to_owned).or_else(|| self.last_program());
+        let program = job_program
+            .map(Path::to_owned)
+            .or_else(|| self.last_program());
         Ok(Workbench {
             ledger,
             engine: self.engine(program.as_deref())?,
@@ -170,7 +191,11 @@ impl Context {
 impl Workbench {
     /// For core's operations.
     pub fn session(&mut self) -> Session<'_> {
-        Session { engine: &mut *self.engine, ledger: &mut self.ledger, watch: &self.terminal }
+        Session {
+            engine: &mut *self.engine,
+            ledger: &mut self.ledger,
+            watch: &self.terminal,
+        }
     }
 
     /// Gives the lease back. Dropping does so too, but cannot say if it failed.
@@ -221,7 +246,11 @@ impl Renewal {
             }
             lease
         });
-        Self { stop, thread, lease }
+        Self {
+            stop,
+            thread,
+            lease,
+        }
     }
 
     fn stop(self) -> Lease {
@@ -245,9 +274,10 @@ fn absolute_in(base: &Path, path: &Path) -> CliResult<PathBuf> {
     let joined = base.join(path);
     match (joined.canonicalize(), joined.parent(), joined.file_name()) {
         (Ok(path), ..) => Ok(path),
-        (Err(_), Some(dir), Some(name)) => {
-            Ok(dir.canonicalize().unwrap_or_else(|_| dir.to_owned()).join(name))
-        }
+        (Err(_), Some(dir), Some(name)) => Ok(dir
+            .canonicalize()
+            .unwrap_or_else(|_| dir.to_owned())
+            .join(name)),
         _ => Ok(joined),
     }
 }

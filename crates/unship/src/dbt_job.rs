@@ -54,14 +54,7 @@ pub struct Left {
 impl DbtJob {
     /// Reads project and profile of a dbt command.
     pub fn of(invocation: Invocation) -> CliResult<Self> {
-        let mut at = Surroundings::of_this_process()?;
-        at.env.extend(invocation.env.clone());
-        for name in &invocation.env_removed {
-            at.env.remove(name);
-        }
-        if let Some(dir) = &invocation.directory {
-            at.directory = at.directory.join(dir);
-        }
+        let at = invocation.surroundings(&Surroundings::of_this_process()?);
         let options = invocation.options.clone();
         Self::found(Some(invocation), &options, &at)
     }
@@ -85,8 +78,14 @@ impl DbtJob {
         let wrong = |e: &dyn std::error::Error| CliError::usage(unship_core::execute::chain(e));
         let located = Located::find(options, at).map_err(|e| wrong(&e))?;
         let target = located.target(options, at).map_err(|e| wrong(&e))?;
-        let artefacts = project::artefacts(&located, options, at).map_err(|e| wrong(&e))?;
-        Ok(Self { invocation, located, target, artefacts })
+        let artefacts =
+            project::artefacts(&located, &target, options, at).map_err(|e| wrong(&e))?;
+        Ok(Self {
+            invocation,
+            located,
+            target,
+            artefacts,
+        })
     }
 
     /// The target's name: the environment that is meant, unless another is named.
@@ -110,14 +109,20 @@ impl DbtJob {
         let files = duckdb.files().map_err(|e| CliError::usage(e.to_string()))?;
         Ok(files
             .into_iter()
-            .map(|f| DbFile { catalog: f.database, path: canonical(&f.path) })
+            .map(|f| DbFile {
+                catalog: f.database,
+                path: canonical(&f.path),
+            })
             .collect())
     }
 
     /// Attached databases that cannot be guarded, by name.
     pub fn unprotected(&self) -> Vec<String> {
         let duckdb = self.target.duckdb.iter();
-        duckdb.flat_map(|d| d.unprotected()).map(|a| a.database.clone()).collect()
+        duckdb
+            .flat_map(|d| d.unprotected())
+            .map(|a| a.database.clone())
+            .collect()
     }
 
     /// The manifest that an earlier invocation left, if any.
@@ -142,7 +147,9 @@ impl DbtJob {
             .collect();
         let text = redirect(&self.located, &self.target, &moves)
             .map_err(|e| CliError::usage(unship_core::execute::chain(&e)))?;
-        let profiles = tempfile::Builder::new().prefix("unship-profile-").tempdir()?;
+        let profiles = tempfile::Builder::new()
+            .prefix("unship-profile-")
+            .tempdir()?;
         std::fs::File::options()
             .create_new(true)
             .write(true)
@@ -155,10 +162,17 @@ impl DbtJob {
             .and_then(|i| i.with_profiles_dir(profiles.path()))
             .unwrap_or_else(|| command.to_vec());
         let dir = profiles.path().display().to_string();
-        let env = [("DBT_PROFILES_DIR", dir.clone()), ("DBT_ENGINE_PROFILES_DIR", dir)]
-            .map(|(k, v)| (k.to_owned(), v))
-            .into();
-        Ok(Redirected { command, env, _profiles: profiles })
+        let env = [
+            ("DBT_PROFILES_DIR", dir.clone()),
+            ("DBT_ENGINE_PROFILES_DIR", dir),
+        ]
+        .map(|(k, v)| (k.to_owned(), v))
+        .into();
+        Ok(Redirected {
+            command,
+            env,
+            _profiles: profiles,
+        })
     }
 
     /// Reads and keeps what the job left. What is older than its start was left by another.
@@ -175,8 +189,11 @@ impl DbtJob {
             let fresh = std::fs::metadata(path)
                 .and_then(|m| m.modified())
                 .is_ok_and(|modified| modified >= since);
-            let Some(bytes) = fresh.then(|| std::fs::read(path).ok()).flatten() else { continue };
-            left.artefacts.insert(name.to_owned(), BlobRef(ledger.put_blob(&bytes, name)?));
+            let Some(bytes) = fresh.then(|| std::fs::read(path).ok()).flatten() else {
+                continue;
+            };
+            left.artefacts
+                .insert(name.to_owned(), BlobRef(ledger.put_blob(&bytes, name)?));
             match name {
                 MANIFEST => manifest = Manifest::parse(&bytes).ok(),
                 "run_results.json" => results = RunResults::parse(&bytes).ok(),
@@ -184,7 +201,8 @@ impl DbtJob {
             }
         }
         if let Some(manifest) = &manifest {
-            left.packages.insert("dbt".to_owned(), manifest.dbt_version.clone());
+            left.packages
+                .insert("dbt".to_owned(), manifest.dbt_version.clone());
             if let Some(results) = &results {
                 let outcome = results.outcome(manifest);
                 left.failures = failures(&outcome);
@@ -193,11 +211,13 @@ impl DbtJob {
         }
         if let Ok(packages) = project::packages(&self.located) {
             for package in packages {
-                left.packages.insert(package.name, package.version.unwrap_or_default());
+                left.packages
+                    .insert(package.name, package.version.unwrap_or_default());
             }
         }
         if let Some(invocation) = &self.invocation {
-            left.packages.extend(project::installed_versions(Path::new(invocation.program())));
+            left.packages
+                .extend(project::installed_versions(Path::new(invocation.program())));
         }
         Ok(left)
     }
@@ -207,13 +227,26 @@ fn failures(outcome: &Outcome) -> Vec<String> {
     let short = |id: &str| id.split('.').skip(2).collect::<Vec<_>>().join(".");
     let first = |text: &Option<String>| {
         let text = text.as_deref().unwrap_or("it failed");
-        text.lines().map(str::trim).find(|l| !l.is_empty()).unwrap_or("it failed").to_owned()
+        text.lines()
+            .map(str::trim)
+            .find(|l| !l.is_empty())
+            .unwrap_or("it failed")
+            .to_owned()
     };
-    let failed = outcome.failed.iter().map(|f| format!("{}: {}", short(&f.unique_id), first(&f.message)));
-    let tests = outcome.tests.iter().filter(|t| t.severity == Severity::Error).map(|t| {
-        let rows = t.failures.map_or_else(String::new, |n| format!(" for {n} rows"));
-        format!("the test {} failed{rows}", short(&t.unique_id))
-    });
+    let failed = outcome
+        .failed
+        .iter()
+        .map(|f| format!("{}: {}", short(&f.unique_id), first(&f.message)));
+    let tests = outcome
+        .tests
+        .iter()
+        .filter(|t| t.severity == Severity::Error)
+        .map(|t| {
+            let rows = t
+                .failures
+                .map_or_else(String::new, |n| format!(" for {n} rows"));
+            format!("the test {} failed{rows}", short(&t.unique_id))
+        });
     failed.chain(tests).collect()
 }
 

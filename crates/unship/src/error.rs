@@ -48,7 +48,12 @@ pub type CliResult<T = u8> = Result<T, CliError>;
 impl CliError {
     /// An error after which production is as it was.
     pub fn new(code: u8, message: impl Into<String>) -> Self {
-        Self { message: message.into(), production: None, hint: None, code }
+        Self {
+            message: message.into(),
+            production: None,
+            hint: None,
+            code,
+        }
     }
 
     /// Something failed.
@@ -115,12 +120,15 @@ impl From<EngineError> for CliError {
 impl From<LedgerError> for CliError {
     fn from(error: LedgerError) -> Self {
         let (code, hint) = match &error {
-            LedgerError::Held { .. } => {
-                (exit::BUSY, Some("wait until it has ended; `unship status` shows what it does"))
-            }
+            LedgerError::Held { .. } => (
+                exit::BUSY,
+                Some("wait until it has ended; `unship status` shows what it does"),
+            ),
             LedgerError::Fenced { .. } => (
                 exit::UNFINISHED,
-                Some("another unship took over while this one was not answering; `unship status` shows what it does"),
+                Some(
+                    "another unship took over while this one was not answering; `unship status` shows what it does",
+                ),
             ),
             LedgerError::Corrupt { .. } | LedgerError::Damaged { .. } => (
                 exit::NOT_PROVED,
@@ -178,8 +186,10 @@ impl From<OperateError> for CliError {
             OperateError::NoTarget(_) => Self::new(exit::NOTHING, text)
                 .hint("name a release with `--to`; `unship log` lists them"),
             OperateError::OthersWrote(relations) => {
-                let list: Vec<_> =
-                    relations.iter().map(|(name, what)| format!("{name} ({what})")).collect();
+                let list: Vec<_> = relations
+                    .iter()
+                    .map(|(name, what)| format!("{name} ({what})"))
+                    .collect();
                 Self::new(exit::REFUSED, format!("{text}: {}", list.join(", ")))
                     .production("nothing was changed")
                     .hint("`--set-aside` goes on: what they wrote stays in the retained version, and nowhere else")

@@ -11,8 +11,11 @@ pub fn code(dir: &Path) -> Option<Code> {
     let mut parts = head.trim_end().split('\0');
     let (commit, author, subject) = (parts.next()?, parts.next()?, parts.next().unwrap_or(""));
     let branch = git(dir, &["symbolic-ref", "--quiet", "--short", "HEAD"]);
-    let diff = git(dir, &["diff", "--no-ext-diff", "--no-textconv", "HEAD", "--"])
-        .filter(|diff| !diff.is_empty());
+    let diff = git(
+        dir,
+        &["diff", "--no-ext-diff", "--no-textconv", "HEAD", "--"],
+    )
+    .filter(|diff| !diff.is_empty());
     Some(Code {
         commit: commit.to_owned(),
         branch: branch.map(|b| b.trim_end().to_owned()),
@@ -33,5 +36,8 @@ fn git(dir: &Path, args: &[&str]) -> Option<String> {
         .env("GIT_OPTIONAL_LOCKS", "0")
         .output()
         .ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }

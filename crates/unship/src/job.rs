@@ -42,7 +42,12 @@ pub fn run(
     if let Some(parent) = log.parent() {
         std::fs::create_dir_all(parent)?;
     }
-    let mut log_file = File::options().create(true).truncate(true).read(true).write(true).open(log)?;
+    let mut log_file = File::options()
+        .create(true)
+        .truncate(true)
+        .read(true)
+        .write(true)
+        .open(log)?;
     let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let started = Instant::now();
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])?;
@@ -51,7 +56,12 @@ pub fn run(
         .current_dir(dir)
         .envs(env)
         .env("PYTHONUNBUFFERED", "1")
-        .envs(colour.then_some([("DBT_USE_COLORS", "1"), ("CLICOLOR_FORCE", "1")]).into_iter().flatten())
+        .envs(
+            colour
+                .then_some([("DBT_USE_COLORS", "1"), ("CLICOLOR_FORCE", "1")])
+                .into_iter()
+                .flatten(),
+        )
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -88,7 +98,12 @@ pub fn run(
     log_file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL)))?;
     let mut tail = Vec::new();
     log_file.take(LOG_TAIL).read_to_end(&mut tail)?;
-    Ok(Ended { exit_code: status.code(), signal: status.signal(), took, log: tail })
+    Ok(Ended {
+        exit_code: status.code(),
+        signal: status.signal(),
+        took,
+        log: tail,
+    })
 }
 
 /// Copies until the end. Output that cannot be shown or kept is no reason to stop the job.
@@ -104,7 +119,10 @@ fn copy<'scope>(
         while let Ok(n @ 1..) = from.read(&mut buffer) {
             let Some(bytes) = buffer.get(..n) else { break };
             let _ = to.write_all(bytes).and_then(|()| to.flush());
-            if log.as_mut().is_some_and(|log| log.write_all(bytes).is_err()) {
+            if log
+                .as_mut()
+                .is_some_and(|log| log.write_all(bytes).is_err())
+            {
                 log = None;
             }
         }

@@ -30,9 +30,9 @@ fn back(ledger: &Ledger, steps: usize) -> CliResult<ReleaseId> {
         .release;
     for _ in 0..steps {
         let release = ledger.history(|h| h.release(id))?;
-        id = release.and_then(|r| r.parent).ok_or_else(|| {
-            CliError::usage(format!("nothing was live before {id}"))
-        })?;
+        id = release
+            .and_then(|r| r.parent)
+            .ok_or_else(|| CliError::usage(format!("nothing was live before {id}")))?;
     }
     Ok(id)
 }

@@ -35,7 +35,10 @@ pub fn relations(
         // A part is a slip only if it selects nothing in either release.
         unmatched = Some(match unmatched {
             None => missed,
-            Some(before) => before.into_iter().filter(|u| missed.iter().any(|m| m.part == u.part)).collect(),
+            Some(before) => before
+                .into_iter()
+                .filter(|u| missed.iter().any(|m| m.part == u.part))
+                .collect(),
         });
     }
     if let Some(first) = unmatched.unwrap_or_default().first() {
@@ -56,17 +59,14 @@ fn by_lineage(manifest: Manifest, select: &[String], exclude: &[String]) -> CliR
     let selector = Selector::parse(select, exclude).map_err(|e| CliError::usage(e.to_string()))?;
     let lineage = Lineage::new(manifest);
     let selected = lineage.select(&selector);
-    let relations = lineage
-        .built_relations(selected.picked.iter().map(String::as_str))
-        .into_iter()
-        .collect();
+    let relations = lineage.built_relations(&selected.picked);
     Ok((relations, selected.unmatched))
 }
 
 fn by_name(map: &Map, select: &[String], exclude: &[String]) -> CliResult<Found> {
     let names: BTreeSet<RelationName> = map.keys().cloned().collect();
-    let selected = select_relations(select, exclude, &names)
-        .map_err(|e| CliError::usage(e.to_string()))?;
+    let selected =
+        select_relations(select, exclude, &names).map_err(|e| CliError::usage(e.to_string()))?;
     Ok((selected.picked, selected.unmatched))
 }
 
@@ -74,9 +74,16 @@ fn by_name(map: &Map, select: &[String], exclude: &[String]) -> CliResult<Found>
 pub fn manifest(ledger: &Ledger, release: ReleaseId) -> CliResult<Option<Manifest>> {
     let mut at = ledger.history(|h| h.release(release))?;
     while let Some(release) = at {
-        if let Some(blob) = release.end.as_ref().and_then(|end| end.artefacts.get(MANIFEST)) {
+        if let Some(blob) = release
+            .end
+            .as_ref()
+            .and_then(|end| end.artefacts.get(MANIFEST))
+        {
             let manifest = Manifest::parse(&ledger.get_blob(&blob.0)?).map_err(|e| {
-                CliError::failed(format!("the manifest of {} cannot be read: {e}", release.id))
+                CliError::failed(format!(
+                    "the manifest of {} cannot be read: {e}",
+                    release.id
+                ))
             })?;
             return Ok(Some(manifest));
         }

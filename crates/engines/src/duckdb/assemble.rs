@@ -108,7 +108,9 @@ impl From<RestoreError> for EngineError {
         let kind = match &error {
             RestoreError::Refused(_) => ErrorKind::Refused,
             RestoreError::Differs { .. } => ErrorKind::Corrupt,
-            RestoreError::Statement { .. } | RestoreError::Worker(_) => ErrorKind::Query,
+            RestoreError::Statement { .. } | RestoreError::InDoubt(_) | RestoreError::Worker(_) => {
+                ErrorKind::Query
+            }
         };
         EngineError::new(kind, error.to_string()).hint("production is as it was")
     }

@@ -5,18 +5,25 @@ use super::layout::{DbFile, companions};
 use super::lock::{FileLock, Freeze};
 use super::plan::{self, DuckAction, ENGINE, FileSurvey, PointSurvey, Survey};
 use super::sessions::Sessions;
+use super::sql::diff::{self, DiffError};
 use super::store::{Store, StoreWriter};
+use super::worker::Open;
 use super::{assemble, doctor, observe};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use unship_core::diff::RelationDiff;
 use unship_core::engine::{
     Atomicity, Build, Capabilities, Depth, Diagnosis, Engine, EngineError, ErrorKind, Housekeeping,
     Observation, OnProgress, Place, Point, RestoreRequest, Retention, Steps,
 };
 use unship_core::fault::boundary;
-use unship_core::ident::ReleaseId;
+use unship_core::ident::{RelationName, ReleaseId};
 use unship_core::plan::Step;
+
+/// The catalog names under which two files are compared.
+const OLD: &str = "unship_old";
+const NEW: &str = "unship_new";
 
 /// What is guarded, and with which DuckDB it is queried.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -585,6 +592,43 @@ impl Engine for DuckDb {
         Ok(())
     }
 
+    fn diff(
+        &mut self,
+        old: (Place, &RelationName),
+        new: (Place, &RelationName),
+        key: Option<&[String]>,
+        examples: u64,
+        on: OnProgress<'_>,
+    ) -> Result<RelationDiff, EngineError> {
+        // Both files have the same name, and DuckDB names catalogs after files: hence aliases.
+        let mut open = Open::default();
+        for ((place, name), alias) in [(old, OLD), (new, NEW)] {
+            let file = self
+                .files
+                .iter()
+                .find(|f| f.catalog == name.database)
+                .ok_or_else(|| {
+                    let text = format!("{name} is in no database that is guarded here");
+                    EngineError::new(ErrorKind::Missing, text)
+                })?;
+            open = open.with(self.path_at(file, place, on)?, alias);
+        }
+        let worker = self.sessions.must_open(open)?;
+        let under = |name: &RelationName, alias: &str| RelationName {
+            database: alias.to_owned(),
+            ..name.clone()
+        };
+        let answer = diff::diff(
+            worker,
+            &under(old.1, OLD),
+            &under(new.1, NEW),
+            key,
+            examples,
+        )?;
+        worker.close()?;
+        Ok(answer)
+    }
+
     fn housekeep(
         &mut self,
         keep: &Retention,
@@ -640,4 +684,15 @@ pub(super) fn pack_point(
 /// Whether nothing is at this identity.
 pub(super) fn absent(identity: &str) -> bool {
     identity == ABSENT
+}
+
+impl From<DiffError> for EngineError {
+    fn from(error: DiffError) -> Self {
+        match error {
+            DiffError::Worker(error) => error.into(),
+            error @ DiffError::NotATable { .. } => {
+                Self::new(ErrorKind::Unsupported, error.to_string())
+            }
+        }
+    }
 }

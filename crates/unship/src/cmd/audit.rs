@@ -18,8 +18,13 @@ pub fn run(global: &Global, args: &Audit) -> CliResult {
             let bad: Vec<String> = report
                 .broken
                 .iter()
-                .map(|b| format!("entry {}: {}", b.seq, b.how))
-                .chain(report.bad_blobs.iter().map(|b| format!("entry {}: {}", b.seq, b.what)))
+                .map(ToString::to_string)
+                .chain(
+                    report
+                        .bad_blobs
+                        .iter()
+                        .map(|b| format!("entry {}: {}", b.seq, b.what)),
+                )
                 .collect();
             if global.json {
                 let document = serde_json::json!({
@@ -30,18 +35,27 @@ pub fn run(global: &Global, args: &Audit) -> CliResult {
             } else if bad.is_empty() {
                 anstream::println!(
                     "{} entries and {} blobs are what was written; the head is {}",
-                    report.entries, report.blobs, report.good.hash
+                    report.entries,
+                    report.blobs,
+                    report.good.hash
                 );
             }
             if bad.is_empty() {
                 return Ok(exit::OK);
             }
-            Err(CliError::new(exit::NOT_PROVED, format!("the log was changed: {}", bad.join("; ")))
-                .hint("keep the file as it is, and compare it with a backup"))
+            Err(CliError::new(
+                exit::NOT_PROVED,
+                format!("the log was changed: {}", bad.join("; ")),
+            )
+            .hint("keep the file as it is, and compare it with a backup"))
         }
         Audit::Head => {
             let head = ledger.store().head()?;
-            let name = context.root.file_name().unwrap_or_default().to_string_lossy();
+            let name = context
+                .root
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy();
             let statement = HeadStatement::new(name, head, Timestamp::now())?;
             anstream::print!("{statement}");
             Ok(exit::OK)

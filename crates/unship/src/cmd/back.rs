@@ -18,21 +18,39 @@ pub fn rollback(global: &Global, args: &Rollback) -> CliResult {
     let context = Context::find(global)?;
     let mut bench = context.take(None, "unship rollback")?;
     let ask = ask(&bench, &args.target)?;
-    restore(global, &context, bench_plan(&mut bench, &ask)?, bench, &args.restore)
+    restore(
+        global,
+        &context,
+        bench_plan(&mut bench, &ask)?,
+        bench,
+        &args.restore,
+    )
 }
 
 /// Takes the last operation back.
 pub fn undo(global: &Global, args: &Restore) -> CliResult {
     let context = Context::find(global)?;
     let mut bench = context.take(None, "unship undo")?;
-    restore(global, &context, bench_plan(&mut bench, &Ask::Undo)?, bench, args)
+    restore(
+        global,
+        &context,
+        bench_plan(&mut bench, &Ask::Undo)?,
+        bench,
+        args,
+    )
 }
 
 /// Goes forward again.
 pub fn redo(global: &Global, args: &Restore) -> CliResult {
     let context = Context::find(global)?;
     let mut bench = context.take(None, "unship redo")?;
-    restore(global, &context, bench_plan(&mut bench, &Ask::Redo)?, bench, args)
+    restore(
+        global,
+        &context,
+        bench_plan(&mut bench, &Ask::Redo)?,
+        bench,
+        args,
+    )
 }
 
 /// Carries out a plan that was made before.
@@ -85,7 +103,11 @@ fn restore(
             plan.from
         );
     }
-    let proof = if args.no_verify { None } else { Some(verify::prove(&mut bench, release)?) };
+    let proof = if args.no_verify {
+        None
+    } else {
+        Some(verify::prove(&mut bench, release)?)
+    };
     let keep = context.config.keep.parse()?;
     bench.session().housekeep(&keep)?;
     bench.done()?;

@@ -3,8 +3,8 @@
 use crate::cli::Global;
 use crate::context::Context;
 use crate::error::{CliResult, exit};
-use crate::render::text::{self, BAD, GOOD, WARN, paint};
 use crate::render::json;
+use crate::render::text::{self, BAD, GOOD, WARN, paint};
 use serde::Serialize;
 use unship_core::engine::{Capabilities, Diagnosis, Level};
 
@@ -19,16 +19,26 @@ struct Document<'a> {
 pub fn run(global: &Global) -> CliResult {
     let context = Context::find(global)?;
     let job = context.read().ok().and_then(|ledger| {
-        let releases = ledger.history(|h| h.releases(&context.env, None, 20)).ok()?;
-        releases.into_iter().find_map(|r| r.job)?.command.first().cloned()
+        let releases = ledger
+            .history(|h| h.releases(&context.env, None, 20))
+            .ok()?;
+        releases
+            .into_iter()
+            .find_map(|r| r.job)?
+            .command
+            .first()
+            .cloned()
     });
     let program = job.unwrap_or_else(|| "dbt".to_owned());
     let mut engine = context.engine(Some(program.as_ref()))?;
     let diagnoses = engine.doctor();
     let capabilities = engine.capabilities();
     if global.json {
-        let document =
-            Document { env: &context.env, diagnoses: &diagnoses, capabilities: &capabilities };
+        let document = Document {
+            env: &context.env,
+            diagnoses: &diagnoses,
+            capabilities: &capabilities,
+        };
         json("unship.doctor/1", &document)?;
     } else {
         print(&diagnoses);

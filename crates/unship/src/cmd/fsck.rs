@@ -30,11 +30,21 @@ pub fn run(global: &Global) -> CliResult {
         diagnoses.push(say(Level::Ok, ledger, "are what the log says"));
     } else {
         bench.ledger.store().rebuild_views()?;
-        diagnoses.push(say(Level::Warning, ledger, "were not what the log says, and were rebuilt"));
+        diagnoses.push(say(
+            Level::Warning,
+            ledger,
+            "were not what the log says, and were rebuilt",
+        ));
     }
     bench.terminal.finish();
     if global.json {
-        json("unship.fsck/1", &Document { env: &context.env, diagnoses: &diagnoses })?;
+        json(
+            "unship.fsck/1",
+            &Document {
+                env: &context.env,
+                diagnoses: &diagnoses,
+            },
+        )?;
     } else {
         super::doctor::print(&diagnoses);
     }
@@ -43,5 +53,10 @@ pub fn run(global: &Global) -> CliResult {
 }
 
 fn say(level: Level, subject: &str, finding: &str) -> Diagnosis {
-    Diagnosis { level, subject: subject.to_owned(), finding: finding.to_owned(), hint: None }
+    Diagnosis {
+        level,
+        subject: subject.to_owned(),
+        finding: finding.to_owned(),
+        hint: None,
+    }
 }

@@ -20,9 +20,16 @@ pub fn run(global: &Global, args: &Init) -> CliResult {
     };
     if let Some(database) = &args.database {
         let path = absolute(database)?;
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let stem = path
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         let name = global.env.clone().unwrap_or_else(|| "prod".to_owned());
-        let files = vec![DbFile { catalog: stem, path }];
+        let files = vec![DbFile {
+            catalog: stem,
+            path,
+        }];
         write(&dir, &name, &files, None, args.force)?;
         say(&dir, &name, &files);
         return Ok(exit::OK);
@@ -37,11 +44,21 @@ pub fn run(global: &Global, args: &Init) -> CliResult {
     let invocation = Invocation::parse(&argv)
         .ok_or_else(|| CliError::failed("the dbt command line could not be read"))?;
     let dbt = DbtJob::of(invocation).map_err(|e| {
-        let hint = "where there is no dbt project, name the file: `unship init --database shop.duckdb`";
-        CliError { hint: e.hint.or(Some(hint.to_owned())), ..e }
+        let hint =
+            "where there is no dbt project, name the file: `unship init --database shop.duckdb`";
+        CliError {
+            hint: e.hint.or(Some(hint.to_owned())),
+            ..e
+        }
     })?;
     let root = dbt.project_dir().to_owned();
-    write(&root, dbt.target(), &dbt.files()?, Some(PathBuf::from(".")), args.force)?;
+    write(
+        &root,
+        dbt.target(),
+        &dbt.files()?,
+        Some(PathBuf::from(".")),
+        args.force,
+    )?;
     say(&root, dbt.target(), &dbt.files()?);
     protection(&dbt);
     Ok(exit::OK)
@@ -69,8 +86,11 @@ fn write(
     let mut config = if path.exists() && !force {
         let config = Config::read(root)?;
         if config.envs.contains_key(env) {
-            return Err(CliError::usage(format!("{} has the environment `{env}` already", path.display()))
-                .hint("`--force` writes the file anew"));
+            return Err(CliError::usage(format!(
+                "{} has the environment `{env}` already",
+                path.display()
+            ))
+            .hint("`--force` writes the file anew"));
         }
         config
     } else {
@@ -89,25 +109,35 @@ fn write(
         path: relative(root, &main.path),
         attach: attached
             .iter()
-            .map(|f| Attach { alias: f.catalog.clone(), path: relative(root, &f.path) })
+            .map(|f| Attach {
+                alias: f.catalog.clone(),
+                path: relative(root, &f.path),
+            })
             .collect(),
         python: None,
         memory_limit: None,
     };
     config.envs.insert(env.to_owned(), Env::DuckDb(duckdb));
     let text = toml::to_string_pretty(&config).map_err(|e| CliError::failed(e.to_string()))?;
-    let text = format!("# What unship guards. Every key is described in the book, under Configuration.\n{text}");
+    let text = format!(
+        "# What unship guards. Every key is described in the book, under Configuration.\n{text}"
+    );
     std::fs::write(&path, text)
         .map_err(|e| CliError::failed(format!("cannot write {}: {e}", path.display())))
 }
 
 fn relative(root: &Path, path: &Path) -> PathBuf {
     let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
-    path.strip_prefix(&root).map_or_else(|_| path.to_owned(), Path::to_owned)
+    path.strip_prefix(&root)
+        .map_or_else(|_| path.to_owned(), Path::to_owned)
 }
 
 fn say(root: &Path, env: &str, files: &[DbFile]) {
-    anstream::println!("{} {}", paint(GOOD, "wrote"), root.join(config::FILE).display());
+    anstream::println!(
+        "{} {}",
+        paint(GOOD, "wrote"),
+        root.join(config::FILE).display()
+    );
     for file in files {
         let size = std::fs::metadata(&file.path).map(|m| text::bytes(m.len()));
         let size = size.unwrap_or_else(|_| "not there yet".to_owned());
@@ -120,28 +150,47 @@ fn protection(dbt: &DbtJob) {
     for database in dbt.unprotected() {
         anstream::println!(
             "  {}",
-            paint(WARN, format!("not protected: the attached database {database} is no file"))
+            paint(
+                WARN,
+                format!("not protected: the attached database {database} is no file")
+            )
         );
     }
     let Some(manifest) = dbt.manifest() else {
         anstream::println!("  every relation in these files is protected from the first run on");
         return;
     };
-    let built: Vec<_> =
-        manifest.nodes.values().filter(|n| n.resource_type.is_built() && n.relation.is_some()).collect();
-    anstream::println!("  protected: {} of {}", count(built.len(), "relation"), manifest.project);
+    let built: Vec<_> = manifest
+        .nodes
+        .values()
+        .filter(|n| n.resource_type.is_built() && n.relation.is_some())
+        .collect();
+    anstream::println!(
+        "  protected: {} of {}",
+        count(built.len(), "relation"),
+        manifest.project
+    );
     let history: Vec<_> = built
         .iter()
         .filter(|n| matches!(n.materialized.as_deref(), Some("incremental" | "snapshot")))
         .map(|n| n.name.as_str())
         .collect();
     if !history.is_empty() {
-        anstream::println!("  cannot be rebuilt from code, only restored: {}", history.join(", "));
+        anstream::println!(
+            "  cannot be rebuilt from code, only restored: {}",
+            history.join(", ")
+        );
     }
     for node in built.iter().filter(|n| n.external.is_some()) {
         anstream::println!(
             "  {}",
-            paint(WARN, format!("not protected: {} writes a file outside of the database", node.name))
+            paint(
+                WARN,
+                format!(
+                    "not protected: {} writes a file outside of the database",
+                    node.name
+                )
+            )
         );
     }
     anstream::println!("\nguard a build with: unship run -- dbt build");

@@ -20,13 +20,22 @@ struct Document<'a> {
 pub fn run(global: &Global, args: &Log) -> CliResult {
     let context = Context::find(global)?;
     let mut bench = context.look()?;
-    let live = bench.ledger.history(|h| h.live(&context.env))?.map(|l| l.release);
-    let releases = bench.ledger.history(|h| h.releases(&context.env, None, args.limit))?;
+    let live = bench
+        .ledger
+        .history(|h| h.live(&context.env))?
+        .map(|l| l.release);
+    let releases = bench
+        .ledger
+        .history(|h| h.releases(&context.env, None, args.limit))?;
     let points = bench.engine.points().map_err(CliError::from)?;
     let restorable: Vec<_> = points.iter().map(|p| p.release).collect();
     if global.json {
-        let document =
-            Document { env: &context.env, live, releases: &releases, restorable: &restorable };
+        let document = Document {
+            env: &context.env,
+            live,
+            releases: &releases,
+            restorable: &restorable,
+        };
         json("unship.log/1", &document)?;
     } else {
         render::log(&releases, live, &restorable);

@@ -11,14 +11,25 @@ pub fn pin(global: &Global, args: &Pin) -> CliResult {
     let context = Context::find(global)?;
     let mut bench = context.look()?;
     let release = refs::release(&bench.ledger, &args.release)?.id;
-    let live = bench.ledger.history(|h| h.live(&context.env))?.map(|l| l.release);
+    let live = bench
+        .ledger
+        .history(|h| h.live(&context.env))?
+        .map(|l| l.release);
     let points = bench.engine.points().map_err(CliError::from)?;
     if live != Some(release) && points.iter().all(|p| p.release != release) {
-        return Err(CliError::new(exit::NOTHING, format!("{release} has no restore point to keep"))
-            .hint("`unship log` shows which releases have one"));
+        return Err(CliError::new(
+            exit::NOTHING,
+            format!("{release} has no restore point to keep"),
+        )
+        .hint("`unship log` shows which releases have one"));
     }
-    bench.ledger.append(&[Event::Pinned { release, reason: args.reason.clone() }])?;
-    anstream::println!("{release} is pinned: its restore point stays until `unship unpin {release}`");
+    bench.ledger.append(&[Event::Pinned {
+        release,
+        reason: args.reason.clone(),
+    }])?;
+    anstream::println!(
+        "{release} is pinned: its restore point stays until `unship unpin {release}`"
+    );
     Ok(exit::OK)
 }
 
@@ -28,9 +39,14 @@ pub fn unpin(global: &Global, args: &Unpin) -> CliResult {
     let mut ledger = context.read()?;
     let release = refs::release(&ledger, &args.release)?;
     if !release.pinned {
-        return Err(CliError::new(exit::NOTHING, format!("{} is not pinned", release.id)));
+        return Err(CliError::new(
+            exit::NOTHING,
+            format!("{} is not pinned", release.id),
+        ));
     }
-    ledger.append(&[Event::Unpinned { release: release.id }])?;
+    ledger.append(&[Event::Unpinned {
+        release: release.id,
+    }])?;
     anstream::println!("{} is no longer pinned", release.id);
     Ok(exit::OK)
 }

@@ -21,11 +21,17 @@ pub fn run(global: &Global, args: &Plan) -> CliResult {
             .map_err(|e| CliError::failed(format!("cannot write {}: {e}", path.display())))?;
     }
     if global.json {
-        json("unship.plan/1", &serde_json::json!({ "id": id, "plan": plan }))?;
+        json(
+            "unship.plan/1",
+            &serde_json::json!({ "id": id, "plan": plan }),
+        )?;
     } else {
         render::print(&plan, &id);
         if let Some(path) = &args.output {
-            anstream::println!("\nwritten to {0}; `unship apply {0}` carries it out", path.display());
+            anstream::println!(
+                "\nwritten to {0}; `unship apply {0}` carries it out",
+                path.display()
+            );
         }
     }
     Ok(exit::OK)
@@ -40,7 +46,12 @@ pub fn ask(bench: &Workbench, target: &Target) -> CliResult<Ask> {
     let select = if target.select.is_empty() {
         None
     } else {
-        Some(scope::relations(&bench.ledger, to, &target.select, &target.exclude)?)
+        Some(scope::relations(
+            &bench.ledger,
+            to,
+            &target.select,
+            &target.exclude,
+        )?)
     };
     Ok(Ask::Rollback { to, select })
 }

@@ -19,9 +19,10 @@ pub fn run(global: &Global, args: &Resume) -> CliResult {
     bench.done()?;
     let (release, text) = match resumed {
         Resumed::Finished(r) => (r, format!("{r} is finished, and production")),
-        Resumed::Dropped(r) => {
-            (r, format!("{r} was dropped: it had not touched production, which is as it was"))
-        }
+        Resumed::Dropped(r) => (
+            r,
+            format!("{r} was dropped: it had not touched production, which is as it was"),
+        ),
         Resumed::LeftInPlace(r) => (
             r,
             format!(
@@ -31,7 +32,10 @@ pub fn run(global: &Global, args: &Resume) -> CliResult {
         ),
     };
     if global.json {
-        json("unship.resume/1", &serde_json::json!({ "release": release, "text": text }))?;
+        json(
+            "unship.resume/1",
+            &serde_json::json!({ "release": release, "text": text }),
+        )?;
     } else {
         anstream::println!("{text}");
     }

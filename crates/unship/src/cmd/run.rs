@@ -6,8 +6,8 @@ use crate::context::{Context, Workbench};
 use crate::dbt_job::{DbtJob, Left};
 use crate::error::{CliError, CliResult, exit};
 use crate::pipeline::dbt::invocation::Invocation;
-use crate::render::text::{self, BAD, BOLD, GOOD, paint};
 use crate::render::json;
+use crate::render::text::{self, BAD, BOLD, GOOD, paint};
 use crate::{git, job};
 use jiff::SignedDuration;
 use serde::Serialize;
@@ -42,7 +42,10 @@ pub fn run(global: &Global, args: &Run) -> CliResult {
         same_files(&context, dbt)?;
     } else if let (true, Some(section)) = (aside, &context.config.dbt) {
         // A script that starts dbt finds the build through the environment.
-        dbt = Some(DbtJob::of_script(&context.root.join(&section.project_dir), &context.env)?);
+        dbt = Some(DbtJob::of_script(
+            &context.root.join(&section.project_dir),
+            &context.env,
+        )?);
     }
     let dir = std::env::current_dir()?;
     let request = RunRequest {
@@ -55,10 +58,21 @@ pub fn run(global: &Global, args: &Run) -> CliResult {
         aside,
     };
     let program = args.command.first().map(Path::new);
-    let mut bench = context.take(program, &format!("unship run -- {}", shell_words::join(&args.command)))?;
+    let mut bench = context.take(
+        program,
+        &format!("unship run -- {}", shell_words::join(&args.command)),
+    )?;
     let mut job_took = SignedDuration::ZERO;
     let ran = bench.session().run(request, |build, ledger| {
-        let launched = launch(&context, &args.command, &dir, dbt.as_ref(), aside, build, ledger);
+        let launched = launch(
+            &context,
+            &args.command,
+            &dir,
+            dbt.as_ref(),
+            aside,
+            build,
+            ledger,
+        );
         let (result, took) = launched.map_err(|e| OperateError::Job(e.message))?;
         job_took = took;
         Ok(result)
@@ -90,13 +104,20 @@ fn context(global: &Global, dbt: Option<&DbtJob>) -> CliResult<Context> {
 fn same_files(context: &Context, dbt: &DbtJob) -> CliResult<()> {
     let (ours, theirs) = (context.files()?, dbt.files()?);
     let paths = |files: &[unship_engines::duckdb::layout::DbFile]| {
-        files.iter().map(|f| f.path.clone()).collect::<std::collections::BTreeSet<_>>()
+        files
+            .iter()
+            .map(|f| f.path.clone())
+            .collect::<std::collections::BTreeSet<_>>()
     };
     if paths(&ours) == paths(&theirs) {
         return Ok(());
     }
     let list = |paths: std::collections::BTreeSet<std::path::PathBuf>| {
-        paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
+        paths
+            .iter()
+            .map(|p| p.display().to_string())
+            .collect::<Vec<_>>()
+            .join(", ")
     };
     Err(CliError::usage(format!(
         "the target `{}` writes {}, and the environment `{}` of {} guards {}",
@@ -106,7 +127,11 @@ fn same_files(context: &Context, dbt: &DbtJob) -> CliResult<()> {
         config::FILE,
         list(paths(&ours)),
     ))
-    .hint(format!("`unship init --env {}` adds it to {}", dbt.target(), config::FILE)))
+    .hint(format!(
+        "`unship init --env {}` adds it to {}",
+        dbt.target(),
+        config::FILE
+    )))
 }
 
 fn launch(
@@ -129,7 +154,10 @@ fn launch(
         argv = &redirected.command;
     }
     let since = SystemTime::now();
-    let log = context.home().join("logs").join(format!("{}.log", build.release));
+    let log = context
+        .home()
+        .join("logs")
+        .join(format!("{}.log", build.release));
     let ended = job::run(argv, dir, &env, &log)?;
     let took = SignedDuration::try_from(ended.took).unwrap_or_default();
     let left = match dbt {
@@ -151,7 +179,14 @@ fn launch(
         packages: left.packages,
         failures: left.failures,
     };
-    Ok((JobResult { end, built: left.built, good }, took))
+    Ok((
+        JobResult {
+            end,
+            built: left.built,
+            good,
+        },
+        took,
+    ))
 }
 
 fn tell(

@@ -27,20 +27,40 @@ pub fn run(global: &Global, args: &Show) -> CliResult {
     if args.log {
         let blob = release.end.as_ref().and_then(|end| end.log.as_ref());
         let blob = blob.ok_or_else(|| {
-            CliError::new(exit::NOTHING, format!("{} ran no job that printed anything", release.id))
+            CliError::new(
+                exit::NOTHING,
+                format!("{} ran no job that printed anything", release.id),
+            )
         })?;
         std::io::stdout().write_all(&bench.ledger.get_blob(&blob.0)?)?;
         return Ok(exit::OK);
     }
-    let map = bench.ledger.history(|h| h.map(release.id))?.unwrap_or_default();
+    let map = bench
+        .ledger
+        .history(|h| h.map(release.id))?
+        .unwrap_or_default();
     let points = bench.engine.points().map_err(CliError::from)?;
     let point = points.iter().find(|p| p.release == release.id);
-    let live = bench.ledger.history(|h| h.live(&context.env))?.map(|l| l.release);
+    let live = bench
+        .ledger
+        .history(|h| h.live(&context.env))?
+        .map(|l| l.release);
     if global.json {
-        json("unship.release/1", &Document { release: &release, point, relations: &map })?;
+        json(
+            "unship.release/1",
+            &Document {
+                release: &release,
+                point,
+                relations: &map,
+            },
+        )?;
         return Ok(exit::OK);
     }
-    anstream::println!("{} {}", paint(BOLD, release.id), render::state(&release, live));
+    anstream::println!(
+        "{} {}",
+        paint(BOLD, release.id),
+        render::state(&release, live)
+    );
     line("what", render::operation(&release));
     line("who", &release.actor);
     line("opened", text::moment(release.opened));
@@ -55,7 +75,13 @@ pub fn run(global: &Global, args: &Show) -> CliResult {
         line("commit", format!("{} on {branch}", code.commit));
         line("", format!("{} ({})", code.subject, code.author));
         if let Some(diff) = &code.diff {
-            line("", format!("with uncommitted changes {}", diff.get(..12).unwrap_or(diff)));
+            line(
+                "",
+                format!(
+                    "with uncommitted changes {}",
+                    diff.get(..12).unwrap_or(diff)
+                ),
+            );
         }
     }
     if let Some(end) = &release.end {
@@ -65,7 +91,13 @@ pub fn run(global: &Global, args: &Show) -> CliResult {
             (None, None) => "unknown".to_owned(),
         };
         let took = i64::try_from(end.milliseconds).unwrap_or(i64::MAX);
-        line("job", format!("{how} after {}", text::span(jiff::SignedDuration::from_millis(took))));
+        line(
+            "job",
+            format!(
+                "{how} after {}",
+                text::span(jiff::SignedDuration::from_millis(took))
+            ),
+        );
         for failure in &end.failures {
             line("", failure);
         }
@@ -74,7 +106,10 @@ pub fn run(global: &Global, args: &Show) -> CliResult {
         }
     }
     match point {
-        Some(point) => line("point", format!("{} ({})", point.location, text::bytes(point.bytes))),
+        Some(point) => line(
+            "point",
+            format!("{} ({})", point.location, text::bytes(point.bytes)),
+        ),
         None if live == Some(release.id) => line("point", "it is production"),
         None => line("point", "none: it cannot be restored as a whole any more"),
     }
@@ -90,12 +125,18 @@ fn relations(release: &Release, map: &Map) {
     let built_here = |id: &VersionId| id.release == release.id;
     let mut table = text::table(["relation", "kind", "version", "rows", "owner"]);
     for (name, version) in map {
-        let Some(state) = &version.state else { continue };
+        let Some(state) = &version.state else {
+            continue;
+        };
         let id = version.id.to_string();
         table.add_row([
             name.to_string(),
             state.kind.word().to_owned(),
-            if built_here(&version.id) { paint(BOLD, id) } else { id },
+            if built_here(&version.id) {
+                paint(BOLD, id)
+            } else {
+                id
+            },
             state.rows.map(text::number).unwrap_or_default(),
             if version.owned { "jobs" } else { "others" }.to_owned(),
         ]);

@@ -54,10 +54,12 @@ pub fn run(global: &Global) -> CliResult {
     let untouched = bench.engine.mark().map_err(CliError::from)? == live.mark;
     let now = Timestamp::now();
     let lease = bench.ledger.store().lease(&env)?;
-    let running = lease.filter(|l| l.state(now) == LeaseState::Held).map(|l| Running {
-        holder: l.holder.to_string(),
-        since: l.holder.since,
-    });
+    let running = lease
+        .filter(|l| l.state(now) == LeaseState::Held)
+        .map(|l| Running {
+            holder: l.holder.to_string(),
+            since: l.holder.since,
+        });
     let open = bench.ledger.history(|h| h.open(&env))?;
     let interrupted = match (&running, open) {
         (None, Some(open)) => Some(interrupted(&mut bench, &open)?),
@@ -65,9 +67,21 @@ pub fn run(global: &Global) -> CliResult {
     };
     let points = bench.engine.points().map_err(CliError::from)?.len();
     let good = release.verdict == Verdict::Good;
-    let code = if interrupted.is_some() { exit::UNFINISHED } else { exit::OK };
-    let status =
-        Status { env, since: live.since, good, untouched, running, interrupted, points, release };
+    let code = if interrupted.is_some() {
+        exit::UNFINISHED
+    } else {
+        exit::OK
+    };
+    let status = Status {
+        env,
+        since: live.since,
+        good,
+        untouched,
+        running,
+        interrupted,
+        points,
+        release,
+    };
     if global.json {
         json("unship.status/1", &status)?;
     } else {
@@ -93,12 +107,19 @@ fn interrupted(bench: &mut Workbench, open: &Open) -> CliResult<Interrupted> {
             steps.push(format!("{}. {word}: {}", step.id, step.explain));
         }
     }
-    Ok(Interrupted { release: open.release.to_string(), steps })
+    Ok(Interrupted {
+        release: open.release.to_string(),
+        steps,
+    })
 }
 
 fn print(status: &Status, now: Timestamp) {
     let release = &status.release;
-    let word = if status.good { paint(GOOD, "good") } else { paint(BAD, "bad") };
+    let word = if status.good {
+        paint(GOOD, "good")
+    } else {
+        paint(BAD, "bad")
+    };
     anstream::println!(
         "{} is {word}: {} is live since {} ({})",
         paint(BOLD, &status.env),
@@ -108,7 +129,11 @@ fn print(status: &Status, now: Timestamp) {
     );
     anstream::println!("  {}", render::operation(release));
     if let Some(code) = &release.code {
-        let dirty = if code.dirty { ", with uncommitted changes" } else { "" };
+        let dirty = if code.dirty {
+            ", with uncommitted changes"
+        } else {
+            ""
+        };
         let short = code.commit.get(..8).unwrap_or(&code.commit);
         anstream::println!("  commit {short}{dirty}: {}", code.subject);
     }
@@ -118,7 +143,10 @@ fn print(status: &Status, now: Timestamp) {
     if !status.untouched {
         anstream::println!(
             "  {}",
-            paint(WARN, "somebody wrote to it since; `unship plan` or `unship verify` says what")
+            paint(
+                WARN,
+                "somebody wrote to it since; `unship plan` or `unship verify` says what"
+            )
         );
     }
     match &status.running {
@@ -128,11 +156,20 @@ fn print(status: &Status, now: Timestamp) {
     if let Some(interrupted) = &status.interrupted {
         anstream::println!(
             "  {}",
-            paint(BAD, format!("{} was interrupted; `unship resume` finishes it", interrupted.release))
+            paint(
+                BAD,
+                format!(
+                    "{} was interrupted; `unship resume` finishes it",
+                    interrupted.release
+                )
+            )
         );
         for step in &interrupted.steps {
             anstream::println!("    {step}");
         }
     }
-    anstream::println!("  {}", paint(DIM, format!("{} restore points", status.points)));
+    anstream::println!(
+        "  {}",
+        paint(DIM, format!("{} restore points", status.points))
+    );
 }

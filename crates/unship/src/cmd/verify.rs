@@ -39,11 +39,18 @@ pub fn prove(bench: &mut Workbench, release: ReleaseId) -> CliResult<Proof> {
 /// The proof, or its failure, in words.
 pub fn report(proof: &Proof, quiet: bool) -> CliResult {
     if !proof.differences.is_empty() {
-        let list: Vec<_> =
-            proof.differences.iter().map(|(name, what)| format!("{name} {what}")).collect();
+        let list: Vec<_> = proof
+            .differences
+            .iter()
+            .map(|(name, what)| format!("{name} {what}"))
+            .collect();
         return Err(CliError::new(
             exit::NOT_PROVED,
-            format!("production is not what {} recorded: {}", proof.release, list.join("; ")),
+            format!(
+                "production is not what {} recorded: {}",
+                proof.release,
+                list.join("; ")
+            ),
         )
         .production("as it was found; verifying changes nothing")
         .hint("`unship plan` shows what others wrote; `unship rollback` goes back"));
@@ -61,7 +68,15 @@ pub fn report(proof: &Proof, quiet: bool) -> CliResult {
 }
 
 fn document(proof: &Proof) -> Document<'_> {
-    let differences =
-        proof.differences.iter().map(|(n, what)| (n.to_string(), what.as_str())).collect();
-    Document { release: proof.release, equal: proof.equal, foreign: proof.foreign, differences }
+    let differences = proof
+        .differences
+        .iter()
+        .map(|(n, what)| (n.to_string(), what.as_str()))
+        .collect();
+    Document {
+        release: proof.release,
+        equal: proof.equal,
+        foreign: proof.foreign,
+        differences,
+    }
 }

@@ -16,8 +16,7 @@ pub fn json(schema: &str, value: &impl Serialize) -> CliResult<()> {
     if let Some(object) = value.as_object_mut() {
         object.insert("schema".to_owned(), schema.into());
     }
-    let text =
-        serde_json::to_string_pretty(&value).map_err(|e| CliError::failed(e.to_string()))?;
+    let text = serde_json::to_string_pretty(&value).map_err(|e| CliError::failed(e.to_string()))?;
     anstream::println!("{text}");
     Ok(())
 }

@@ -25,15 +25,20 @@ pub fn print(plan: &Plan, id: &PlanId) {
     impact(plan);
     anstream::println!("\n{}", paint(BOLD, "Steps"));
     for step in &plan.steps {
-        let mark = if step.production { paint(WARN, "production") } else { paint(DIM, "aside") };
+        let mark = if step.production {
+            paint(WARN, "production")
+        } else {
+            paint(DIM, "aside")
+        };
         anstream::println!("  {}. [{mark}] {}", step.id, step.explain);
         for statement in &step.statements {
             anstream::println!("       {}", paint(DIM, statement));
         }
     }
-    for (title, lines) in
-        [("Cannot be brought back", &plan.irreversible), ("Needs", &plan.needs)]
-    {
+    for (title, lines) in [
+        ("Cannot be brought back", &plan.irreversible),
+        ("Needs", &plan.needs),
+    ] {
         if !lines.is_empty() {
             anstream::println!("\n{}", paint(BOLD, title));
             for line in lines {
@@ -46,7 +51,13 @@ pub fn print(plan: &Plan, id: &PlanId) {
 /// What a plan does, in a few words.
 pub fn what(plan: &Plan) -> String {
     match (&plan.operation, plan.operation.target()) {
-        (Operation::Rollback { to, select: Some(select) }, _) => {
+        (
+            Operation::Rollback {
+                to,
+                select: Some(select),
+            },
+            _,
+        ) => {
             format!("rollback of {select} to {to}")
         }
         (operation, Some(to)) => format!("{} to {to}", operation.word()),
@@ -56,12 +67,23 @@ pub fn what(plan: &Plan) -> String {
 
 fn impact(plan: &Plan) {
     let rows = |n: Option<u64>| n.map_or_else(|| "-".to_owned(), text::number);
-    let mut table = text::table(["relation", "now", "then", "rows now", "rows then", "columns"]);
+    let mut table = text::table([
+        "relation",
+        "now",
+        "then",
+        "rows now",
+        "rows then",
+        "columns",
+    ]);
     for (name, change) in &plan.impact.changes {
         table.add_row([
             name.to_string(),
-            change.from.map_or_else(|| "-".to_owned(), |v| v.to_string()),
-            change.to.map_or_else(|| "removed".to_owned(), |v| v.to_string()),
+            change
+                .from
+                .map_or_else(|| "-".to_owned(), |v| v.to_string()),
+            change
+                .to
+                .map_or_else(|| "removed".to_owned(), |v| v.to_string()),
             rows(change.rows_now),
             rows(change.rows_then),
             change.columns.join(" "),
@@ -69,13 +91,19 @@ fn impact(plan: &Plan) {
     }
     anstream::println!(
         "\n{} ({} stay as they are)",
-        paint(BOLD, format!("{} change", count(plan.impact.changes.len(), "relation"))),
+        paint(
+            BOLD,
+            format!("{} change", count(plan.impact.changes.len(), "relation"))
+        ),
         plan.impact.untouched
     );
     text::print_table(&table);
     for (title, map) in [
         ("Written by others since; stays as it is", &plan.impact.kept),
-        ("Written by others since; only the retained version will have it", &plan.impact.set_aside),
+        (
+            "Written by others since; only the retained version will have it",
+            &plan.impact.set_aside,
+        ),
     ] {
         if !map.is_empty() {
             anstream::println!("\n{}", paint(BOLD, title));
@@ -85,7 +113,10 @@ fn impact(plan: &Plan) {
         }
     }
     if !plan.impact.stale.is_empty() {
-        anstream::println!("\n{}", paint(BOLD, "Reads what changes, and stays as it is"));
+        anstream::println!(
+            "\n{}",
+            paint(BOLD, "Reads what changes, and stays as it is")
+        );
         for name in &plan.impact.stale {
             anstream::println!("  - {name}");
         }

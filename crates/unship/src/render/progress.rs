@@ -37,8 +37,15 @@ impl Terminal {
         if let Ok(style) = ProgressStyle::with_template("  {msg} {wide_bar} {percent}% {eta}") {
             bar.set_style(style);
         }
-        let phase = Phase { name: String::new(), since: Instant::now() };
-        Self { bar, quiet: json, phase: Mutex::new(phase) }
+        let phase = Phase {
+            name: String::new(),
+            since: Instant::now(),
+        };
+        Self {
+            bar,
+            quiet: json,
+            phase: Mutex::new(phase),
+        }
     }
 
     /// Takes the bar away.
@@ -77,10 +84,16 @@ impl Watch for Terminal {
                 self.line(&text::paint(DIM, format!("unship: done: {}", step.explain)));
             }
             Notice::Step(step, Mark::Failed) => {
-                self.line(&text::paint(text::WARN, format!("unship: failed: {}", step.explain)));
+                self.line(&text::paint(
+                    text::WARN,
+                    format!("unship: failed: {}", step.explain),
+                ));
             }
             Notice::Step(step, Mark::UndoFinished) => {
-                self.line(&text::paint(text::WARN, format!("unship: taken back: {}", step.explain)));
+                self.line(&text::paint(
+                    text::WARN,
+                    format!("unship: taken back: {}", step.explain),
+                ));
             }
             Notice::Step(..) => {}
             Notice::Note(note) => self.line(&format!("unship: {note}")),

@@ -22,11 +22,21 @@ pub fn operation(release: &Release) -> String {
     match &release.operation {
         Operation::Adopt => "found here".to_owned(),
         Operation::Run { aside } => {
-            let command =
-                release.job.as_ref().map(|j| shell_words::join(&j.command)).unwrap_or_default();
-            if *aside { command } else { format!("{command} (in place)") }
+            let command = release
+                .job
+                .as_ref()
+                .map(|j| shell_words::join(&j.command))
+                .unwrap_or_default();
+            if *aside {
+                command
+            } else {
+                format!("{command} (in place)")
+            }
         }
-        Operation::Rollback { to, select: Some(select) } => format!("rollback to {to} of {select}"),
+        Operation::Rollback {
+            to,
+            select: Some(select),
+        } => format!("rollback to {to} of {select}"),
         Operation::Rollback { to, select: None } => format!("rollback to {to}"),
         Operation::Undo { to } => format!("undo, back to {to}"),
         Operation::Redo { to } => format!("redo, forward to {to}"),
@@ -35,7 +45,9 @@ pub fn operation(release: &Release) -> String {
 
 /// Prints the releases, the newest first.
 pub fn log(releases: &[Release], live: Option<ReleaseId>, restorable: &[ReleaseId]) {
-    let mut table = text::table(["release", "when", "state", "what", "commit", "changed", "point"]);
+    let mut table = text::table([
+        "release", "when", "state", "what", "commit", "changed", "point",
+    ]);
     for release in releases {
         let commit = release.code.as_ref().map_or_else(String::new, |c| {
             let short = c.commit.get(..8).unwrap_or(&c.commit);

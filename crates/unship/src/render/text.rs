@@ -22,7 +22,9 @@ pub fn paint(style: Style, text: impl std::fmt::Display) -> String {
 
 /// A moment in the reader's own time zone.
 pub fn moment(at: Timestamp) -> String {
-    at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+    at.to_zoned(TimeZone::system())
+        .strftime("%Y-%m-%d %H:%M:%S")
+        .to_string()
 }
 
 /// How long ago, in the largest unit that fits.
@@ -60,7 +62,9 @@ pub fn number(n: u64) -> String {
 /// A table without lines, which wraps where the terminal is narrow.
 pub fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(header.map(str::to_uppercase));
     table
 }
