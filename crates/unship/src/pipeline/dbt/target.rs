@@ -236,10 +236,11 @@ fn locate(path: &str, directory: &Path, home: Option<&Path>) -> Location {
                     .all(|c| c.is_ascii_alphanumeric() || c == '_')
         });
     match scheme.as_deref() {
-        Some("file") => {
-            let rest = path.get(5..).unwrap_or_default();
-            let local = rest.strip_prefix("//localhost").or(rest.strip_prefix("//"));
-            Location::File(directory.join(local.unwrap_or(rest)))
+        // `file:w.db` without slashes is no file to DuckDB.
+        Some("file") if path.get(5..7) == Some("//") => {
+            let rest = path.get(7..).unwrap_or_default();
+            let local = rest.strip_prefix("localhost").unwrap_or(rest);
+            Location::File(directory.join(local))
         }
         Some("md" | "motherduck") => Location::MotherDuck,
         Some("ducklake") => Location::DuckLake,
@@ -296,6 +297,11 @@ mod tests {
             ("md:prod?x=y", Location::MotherDuck, "prod"),
             ("MotherDuck:prod", Location::MotherDuck, "prod"),
             ("ducklake:meta.ducklake", Location::DuckLake, "meta"),
+            (
+                "file:w.db",
+                Location::Other("at a `file:` address".into()),
+                "w",
+            ),
             (
                 "s3://b/w.duckdb",
                 Location::Other("at a `s3:` address".into()),

@@ -284,7 +284,8 @@ fn integer(text: &str) -> Option<Option<i64>> {
         !part.is_empty() && part.bytes().all(|b| b == b'_' || ok(b))
     };
     let parse = |digits: &str, radix: u32| {
-        let digits = digits.replace('_', "");
+        // `0_` is nothing but zero.
+        let digits = format!("0{}", digits.replace('_', ""));
         i64::from_str_radix(&digits, radix)
             .ok()
             .map(|number| sign * number)
@@ -341,7 +342,8 @@ fn is_float(text: &str) -> bool {
     };
     let digits = |part: &str| part.bytes().all(|b| b == b'_' || b.is_ascii_digit());
     let starts = match whole.is_empty() {
-        true => fraction.starts_with(|c: char| c.is_ascii_digit()),
+        // Without a digit before the dot there is no sign either.
+        true => body == text && fraction.starts_with(|c: char| c.is_ascii_digit()),
         false => whole.starts_with(|c: char| c.is_ascii_digit()),
     };
     let exponent_ok = exponent.is_none_or(|exponent| {
@@ -382,6 +384,8 @@ mod tests {
             ("1.", json!(1.0)),
             (".5", json!(0.5)),
             (".", json!(".")),
+            ("+.5", json!("+.5")),
+            ("0_", json!(0)),
             ("1:30", json!(90)),
             ("-1:30", json!(-90)),
             ("1:99", json!("1:99")),
