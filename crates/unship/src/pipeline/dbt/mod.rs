@@ -9,7 +9,7 @@ mod target;
 pub mod yaml;
 
 pub use jinja::RenderError;
-pub use target::{Attachment, DbtTarget, DuckDbTarget, Location, Unprotected};
+pub use target::{Attachment, DatabaseFile, DbtTarget, DuckDbTarget, Location, Unprotected};
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +18,8 @@ use std::{
 };
 
 /// What a job sees around itself: dbt reads its settings, and resolves relative paths, by these.
-#[derive(Debug, Clone)]
+/// It cannot be printed for debugging: an environment holds secrets.
+#[derive(Clone)]
 pub struct Surroundings {
     /// The directory that the job runs in. dbt and DuckDB resolve relative database paths against
     /// it, not against the project.

@@ -10,8 +10,9 @@ use super::{
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
-/// A project and its profiles, as they are on disk: templates are text.
-#[derive(Debug, Clone)]
+/// A project and its profiles, as they are on disk: templates are text. It cannot be printed for
+/// debugging: profiles hold secrets.
+#[derive(Clone)]
 pub struct Located {
     /// The project's directory.
     pub project_dir: PathBuf,
