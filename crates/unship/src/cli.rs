@@ -97,6 +97,10 @@ pub enum Command {
     Demo(Demo),
     /// Print a completion script for a shell
     Completions(Completions),
+    /// Answer queries over standard input and output
+    #[cfg(feature = "linked")]
+    #[command(hide = true)]
+    Worker,
 }
 
 /// `unship init`

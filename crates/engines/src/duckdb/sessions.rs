@@ -33,8 +33,9 @@ impl Sessions {
                 return Err(no_worker(missing));
             }
             let python = self.settings.python.as_deref();
-            match find_python(self.settings.job_program.as_deref(), python) {
-                Ok(found) => self.worker = Some(found.worker),
+            let found = find_python(self.settings.job_program.as_deref(), python);
+            match found.map(|found| found.worker).or_else(in_this_binary) {
+                Ok(worker) => self.worker = Some(worker),
                 Err(error) => {
                     let text = error.to_string();
                     self.missing = Some(text.clone());
@@ -97,6 +98,21 @@ impl Sessions {
             ..open
         }
     }
+}
+
+/// Where no Python will do, the DuckDB that this binary was built with.
+#[cfg(feature = "linked")]
+fn in_this_binary(error: StartError) -> Result<Worker, StartError> {
+    match (error, std::env::current_exe()) {
+        (StartError::NoPython { .. }, Ok(exe)) => super::worker::start_bundled(&exe, &["worker"]),
+        (error, _) => Err(error),
+    }
+}
+
+/// This binary was built without DuckDB.
+#[cfg(not(feature = "linked"))]
+fn in_this_binary(error: StartError) -> Result<Worker, StartError> {
+    Err(error)
 }
 
 fn no_worker(why: &str) -> EngineError {

@@ -45,5 +45,10 @@ pub fn dispatch(cli: Cli) -> CliResult {
         Command::Fsck => fsck::run(global),
         Command::Demo(args) => crate::demo::run(global, &args),
         Command::Completions(args) => completions::run(&args),
+        #[cfg(feature = "linked")]
+        Command::Worker => {
+            unship_engines::duckdb::worker::serve(std::io::stdin(), std::io::stdout())?;
+            Ok(crate::error::exit::OK)
+        }
     }
 }

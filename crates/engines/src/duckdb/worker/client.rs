@@ -1,9 +1,10 @@
 //! The side of the pipe that asks.
 
+use super::cells::{Kind, Rows};
 use super::error::{StartError, WorkerError};
+use super::open::Open;
 use super::protocol::{
-    Answer, AnswerFrame, PROTOCOL, Param, Request, RequestFrame, TextRow, read_frame, unhex,
-    write_frame,
+    Answer, AnswerFrame, PROTOCOL, Param, Request, RequestFrame, TextRow, read_frame, write_frame,
 };
 use crate::duckdb::sql::quote;
 use std::io::Read;
@@ -22,78 +23,6 @@ const HELLO: Duration = Duration::from_secs(60);
 
 /// How many bytes of a worker's standard error are kept for an error message.
 const TAIL: usize = 4096;
-
-/// A database file that is attached beside the main one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attach {
-    /// The file.
-    pub path: PathBuf,
-    /// The catalog name that SQL will use for it.
-    pub alias: String,
-    /// Whether it may be written.
-    pub read_only: bool,
-    /// Its key, if it is encrypted.
-    pub key: Option<String>,
-}
-
-/// What to open, and within which limits.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Open {
-    /// The main database file; `None` for an empty database in memory.
-    pub path: Option<PathBuf>,
-    /// Whether it may be written.
-    pub read_only: bool,
-    /// Its key, if it is encrypted.
-    pub key: Option<String>,
-    /// DuckDB's memory limit, such as `2GB`; what is larger spills to `temp_directory`.
-    pub memory_limit: Option<String>,
-    /// Where DuckDB spills to. Without it that is beside the database file.
-    pub temp_directory: Option<PathBuf>,
-    /// More files, under names of their own.
-    pub attach: Vec<Attach>,
-}
-
-impl Open {
-    /// Only reading.
-    pub fn read_only(path: impl Into<PathBuf>) -> Self {
-        Self {
-            path: Some(path.into()),
-            read_only: true,
-            ..Self::default()
-        }
-    }
-
-    /// Reading and writing.
-    pub fn writable(path: impl Into<PathBuf>) -> Self {
-        Self {
-            path: Some(path.into()),
-            ..Self::default()
-        }
-    }
-
-    /// Attaches one more file, only for reading, under `alias`.
-    #[must_use]
-    pub fn with(mut self, path: impl Into<PathBuf>, alias: impl Into<String>) -> Self {
-        self.attach.push(Attach {
-            path: path.into(),
-            alias: alias.into(),
-            read_only: true,
-            key: None,
-        });
-        self
-    }
-}
-
-/// A query's answer.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Rows {
-    /// Each column's name and its type as DuckDB prints it.
-    pub columns: Vec<(String, String)>,
-    /// The rows.
-    pub rows: Vec<Vec<Value>>,
-    /// Whether there were more rows than asked for.
-    pub truncated: bool,
-}
 
 /// A running worker. Dropping it kills the process; [`Worker::close`] first if something was
 /// written, so that it reaches the database file and not only its write-ahead log.
@@ -634,50 +563,4 @@ fn first_cell(rows: Vec<TextRow>) -> Result<String, WorkerError> {
         .flatten()
         .next()
         .ok_or_else(|| WorkerError::Garbled("an answer without a row".to_owned()))
-}
-
-/// How a column's cells become text in DuckDB and a [`Value`] here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Bool,
-    Int,
-    Float,
-    Bytes,
-    Text,
-}
-
-impl Kind {
-    fn of(data_type: &str) -> Self {
-        match data_type {
-            "BOOLEAN" => Self::Bool,
-            "TINYINT" | "SMALLINT" | "INTEGER" | "BIGINT" | "HUGEINT" | "UTINYINT"
-            | "USMALLINT" | "UINTEGER" | "UBIGINT" => Self::Int,
-            "FLOAT" | "DOUBLE" => Self::Float,
-            "BLOB" => Self::Bytes,
-            _ => Self::Text,
-        }
-    }
-
-    fn as_text(self, cell: &str) -> String {
-        match self {
-            // Widened first: the shortest text of a 32-bit float is another 64-bit number.
-            Self::Float => format!("CAST(CAST({cell} AS DOUBLE) AS VARCHAR)"),
-            Self::Bytes => format!("hex({cell})"),
-            Self::Bool | Self::Int | Self::Text => format!("CAST({cell} AS VARCHAR)"),
-        }
-    }
-
-    fn value(self, cell: Option<String>) -> Result<Value, WorkerError> {
-        let Some(text) = cell else {
-            return Ok(Value::Null);
-        };
-        let value = match self {
-            Self::Bool => text.parse().ok().map(Value::Bool),
-            Self::Int => text.parse().ok().map(Value::Int),
-            Self::Float => text.parse().ok().map(Value::Float),
-            Self::Bytes => unhex(&text).map(Value::Bytes),
-            Self::Text => return Ok(Value::Text(text)),
-        };
-        value.ok_or_else(|| WorkerError::Garbled(format!("`{text}` is no {self:?}")))
-    }
 }

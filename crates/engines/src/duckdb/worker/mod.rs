@@ -5,15 +5,23 @@
 //! Python that already holds `duckdb` for the job, or unship itself re-executed where it was built
 //! with the `linked` or `bundled` feature.
 
+#[cfg(feature = "linked")]
+mod bundled;
+mod cells;
 mod client;
 mod error;
+mod open;
 pub mod protocol;
 mod python;
 #[cfg(test)]
 mod tests;
 
-pub use client::{Attach, Canceller, Open, Rows, Worker};
+#[cfg(feature = "linked")]
+pub use bundled::{serve, start_bundled};
+pub use cells::Rows;
+pub use client::{Canceller, Worker};
 pub use error::{StartError, WorkerError};
+pub use open::{Attach, Open};
 pub use python::{Found, find_python};
 
 #[cfg(test)]
