@@ -204,7 +204,9 @@ impl From<OperateError> for CliError {
             }
             OperateError::NotProved { .. } => Self::new(exit::NOT_PROVED, text)
                 .hint("`unship diff` shows the rows; `unship undo` takes the operation back"),
-            OperateError::Job(_) => Self::failed(text),
+            OperateError::Job(_) => {
+                Self::failed(text).production("as it was before: the job did not run")
+            }
         }
     }
 }

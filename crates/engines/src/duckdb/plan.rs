@@ -364,13 +364,13 @@ pub fn restore(survey: &Survey, request: &RestoreRequest) -> Result<Steps, Engin
 
 /// The point whose file is exactly what this file shall become, or why there is none.
 fn whole_file<'a>(at: &FileSurvey, request: &'a RestoreRequest) -> Result<&'a PointMap, String> {
-    let mut reason = "no restore point holds the whole file".to_owned();
-    let candidates = request
+    let mut reason = None;
+    let mut candidates: Vec<_> = request
         .points
         .iter()
-        .filter(|p| at.points.contains_key(&p.point.release));
+        .filter(|p| at.points.contains_key(&p.point.release))
+        .collect();
     // An unpacked one first: it needs no more than a rename.
-    let mut candidates: Vec<_> = candidates.collect();
     candidates.sort_by_key(|p| {
         let plain = at
             .points
@@ -386,31 +386,45 @@ fn whole_file<'a>(at: &FileSurvey, request: &'a RestoreRequest) -> Result<&'a Po
             .chain(request.bring.keys())
             .filter(|name| name.database == at.catalog)
             .collect();
-        let different = names.into_iter().find(|name| {
-            let after = if request.remove.contains(*name) {
-                None
-            } else {
-                present(
-                    request
-                        .bring
-                        .get(*name)
-                        .or_else(|| request.live_map.get(*name)),
-                )
-            };
-            after.map(|v| v.id) != present(point.map.get(*name)).map(|v| v.id)
-        });
-        match different {
-            None => return Ok(point),
-            Some(name) if !request.bring.contains_key(name) && !request.remove.contains(name) => {
-                reason = format!(
-                    "{} is not part of this and differs from what it was in {}",
-                    name, point.point.release
-                );
+        let different: Vec<_> = names
+            .into_iter()
+            .filter(|name| {
+                let after = if request.remove.contains(*name) {
+                    None
+                } else {
+                    present(
+                        request
+                            .bring
+                            .get(*name)
+                            .or_else(|| request.live_map.get(*name)),
+                    )
+                };
+                after.map(|v| v.id) != present(point.map.get(*name)).map(|v| v.id)
+            })
+            .collect();
+        let others = |name: &&RelationName| {
+            !request.bring.contains_key(*name) && !request.remove.contains(*name)
+        };
+        match different.as_slice() {
+            [] => return Ok(point),
+            // It holds all that is wanted, and something else would go back with it.
+            [first, rest @ ..] if different.iter().all(|name| others(name)) => {
+                reason.get_or_insert_with(|| {
+                    let more = match rest.len() {
+                        0 => "has".to_owned(),
+                        n => format!("and {n} more have"),
+                    };
+                    format!(
+                        "{first} {more} changed since {} and must stay as it is now",
+                        point.point.release
+                    )
+                });
             }
-            Some(_) => {}
+            _ => {}
         }
     }
-    Err(reason)
+    Err(reason
+        .unwrap_or_else(|| "no restore point holds just this state of the whole file".to_owned()))
 }
 
 fn present(version: Option<&Version>) -> Option<&Version> {
