@@ -128,6 +128,15 @@ pub struct RestoreRequest {
     pub points: Vec<PointMap>,
 }
 
+/// What others wrote beside a build, and must be in it before it becomes production.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Carry {
+    /// Relations as they are in production now.
+    pub bring: BTreeSet<RelationName>,
+    /// Relations that are no longer there.
+    pub remove: BTreeSet<RelationName>,
+}
+
 /// A point and the versions in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PointMap {
@@ -249,12 +258,13 @@ pub trait Engine {
     /// Reads what planning needs to know beyond the request. The two plan methods look at nothing else.
     fn survey(&mut self, release: ReleaseId) -> Result<serde_json::Value, EngineError>;
 
-    /// Steps that make a build aside live. Pure.
+    /// Steps that make a build aside live, with what others wrote meanwhile. Pure.
     fn plan_publish(
         &self,
         survey: &serde_json::Value,
         release: ReleaseId,
         live: ReleaseId,
+        carry: &Carry,
     ) -> Result<Steps, EngineError>;
 
     /// Steps that fulfil a restore request. Pure.

@@ -123,6 +123,9 @@ pub struct Code {
 pub struct Job {
     /// The command as given.
     pub command: Vec<String>,
+    /// Where its program was found: whoever comes later may have another search path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<String>,
     /// The directory it ran in.
     pub directory: String,
     /// What kind of pipeline it was recognised as.

@@ -178,7 +178,8 @@ impl Wish {
     }
 }
 
-fn written_since(version: &Version) -> String {
+/// What others did to a relation, in words.
+pub fn written_since(version: &Version) -> String {
     match version.state.as_ref().and_then(|s| s.rows) {
         Some(rows) => format!(
             "written by others since {}; {rows} rows now",

@@ -56,12 +56,20 @@ pub struct DuckDb {
     /// Writable databases that jobs attach; they are guarded together with the main one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attach: Vec<Attach>,
+    /// Whether others wait while a job builds aside, as they wait for dbt itself. If not, what they
+    /// wrote to relations that no job owns is carried over into the build before it is published.
+    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+    pub freeze_writers: bool,
     /// The Python that has `duckdb`, if it is not the one of the job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub python: Option<PathBuf>,
     /// How much memory DuckDB may use for unship's queries, as DuckDB writes it (`2GB`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_limit: Option<String>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// An attached database.

@@ -147,6 +147,7 @@ impl Context {
             files: self.files()?,
             python: self.global.python.clone().or(named),
             job_program: job_program.map(Path::to_owned),
+            freeze_writers: duckdb.freeze_writers,
             memory_limit: duckdb.memory_limit.clone(),
         }))
     }
@@ -180,11 +181,13 @@ impl Context {
     }
 
     /// The program of the last job: the Python behind it has the right DuckDB.
-    fn last_program(&self) -> Option<PathBuf> {
+    pub fn last_program(&self) -> Option<PathBuf> {
         let ledger = self.read().ok()?;
         let releases = ledger.history(|h| h.releases(&self.env, None, 20)).ok()?;
         let job = releases.into_iter().find_map(|r| r.job)?;
-        job.command.first().map(PathBuf::from)
+        job.program
+            .or_else(|| job.command.first().cloned())
+            .map(PathBuf::from)
     }
 }
 

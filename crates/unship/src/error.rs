@@ -194,6 +194,9 @@ impl From<OperateError> for CliError {
                     .production("nothing was changed")
                     .hint("`--set-aside` goes on: what they wrote stays in the retained version, and nowhere else")
             }
+            OperateError::Conflict { .. } => Self::new(exit::REFUSED, text)
+                .production("as others left it; what the job built is kept to be looked at")
+                .hint("run the job again; with `freeze_writers = true` others wait instead"),
             OperateError::StalePlan { .. } => Self::new(exit::REFUSED, text)
                 .production("nothing was changed")
                 .hint("make a new plan with `unship plan`"),

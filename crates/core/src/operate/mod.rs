@@ -82,6 +82,14 @@ pub enum OperateError {
     /// Others wrote to what would be replaced.
     #[error("others wrote to {} that would be replaced", count(.0.len(), "relation"))]
     OthersWrote(BTreeMap<RelationName, String>),
+    /// Others wrote to what a job built, while it ran.
+    #[error("{release} was not published: others wrote to {} while the job ran", names(.conflicts))]
+    Conflict {
+        /// The release.
+        release: ReleaseId,
+        /// What they wrote to.
+        conflicts: BTreeMap<RelationName, String>,
+    },
     /// A plan was made for another moment.
     #[error(
         "this plan was made when {then} was live and the next release was {next}; now {now} is live"

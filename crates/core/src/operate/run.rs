@@ -2,7 +2,7 @@
 
 use super::look::{changes, progress, states};
 use super::{OperateError, Session};
-use crate::engine::{Build, Depth, Place};
+use crate::engine::{Build, Carry, Depth, Place};
 use crate::event::Event;
 use crate::execute::{Notice, Outcome, execute};
 use crate::fault::boundary;
@@ -11,7 +11,7 @@ use crate::journal::Journal;
 use crate::ledger::BlobRef;
 use crate::plan::{FORMAT, Impact, Plan};
 use crate::release::{Code, Job, JobEnd, Operation, Verdict, Version, VersionId};
-use crate::restore::Map;
+use crate::restore::{Map, written_since};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is to be guarded.
@@ -130,8 +130,18 @@ impl Session<'_> {
         result: JobResult,
     ) -> Result<Ran, OperateError> {
         let changes = self.seen_in(Place::Build(release), release, before, &result.built)?;
+        self.engine.freeze()?;
+        let carry = match self.written_meanwhile(before, &changes)? {
+            Ok(carry) => carry,
+            Err(conflicts) => {
+                self.engine.keep_build(release)?;
+                let reason = "others wrote to what the job built while it ran".to_owned();
+                self.abandon(release, reason, changes)?;
+                return Err(OperateError::Conflict { release, conflicts });
+            }
+        };
         let survey = self.engine.survey(release)?;
-        let steps = self.engine.plan_publish(&survey, release, live)?;
+        let steps = self.engine.plan_publish(&survey, release, live, &carry)?;
         let plan = Plan {
             format: FORMAT,
             env: self.ledger.env().to_owned(),
@@ -152,6 +162,35 @@ impl Session<'_> {
             published: true,
             changes,
             result,
+        })
+    }
+
+    /// What others wrote since the build began, where writers were not kept out; or, as an error,
+    /// what both they and the job, or an earlier job, wrote to.
+    fn written_meanwhile(
+        &mut self,
+        before: &Map,
+        built: &Map,
+    ) -> Result<Result<Carry, BTreeMap<RelationName, String>>, OperateError> {
+        let (_, now) = self.see_drift()?;
+        let mut carry = Carry::default();
+        let mut conflicts = BTreeMap::new();
+        for (name, version) in &now {
+            if before.get(name).map(|v| v.id) == Some(version.id) {
+                continue;
+            }
+            if version.owned || built.contains_key(name) {
+                conflicts.insert(name.clone(), written_since(version));
+            } else if version.state.is_some() {
+                carry.bring.insert(name.clone());
+            } else {
+                carry.remove.insert(name.clone());
+            }
+        }
+        Ok(if conflicts.is_empty() {
+            Ok(carry)
+        } else {
+            Err(conflicts)
         })
     }
 

@@ -17,11 +17,12 @@ use unship_core::ident::RelationName;
 /// The catalog name that a source is attached under.
 const SOURCE: &str = "unship_source";
 
-/// Makes the file `to`: production, with `sources`' relations brought in and `remove` removed, one
-/// transaction a source. Under its final name it is whole or not there.
+/// Makes the file `to`: a clone of `base` (production, or a build) with `sources`' relations brought
+/// in and `remove` removed, one transaction a source. Under its final name it is whole or not there.
 pub(super) fn assemble(
     sessions: &mut Sessions,
     file: &DbFile,
+    base: &Path,
     to: &Path,
     sources: &[Source],
     remove: &BTreeSet<RelationName>,
@@ -31,7 +32,7 @@ pub(super) fn assemble(
     let bench = with_suffix(to.parent().unwrap_or(to), ".assembling").join(file.basename());
     let folder = bench.parent().unwrap_or(&bench).to_owned();
     super::engine::remove_dir(&folder)?;
-    file::clone(&file.path, &bench, on)?;
+    file::clone(base, &bench, on)?;
     boundary("assemble cloned");
 
     let mut removals = remove.clone();

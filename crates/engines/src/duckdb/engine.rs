@@ -14,8 +14,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use unship_core::diff::RelationDiff;
 use unship_core::engine::{
-    Atomicity, Build, Capabilities, Depth, Diagnosis, Engine, EngineError, ErrorKind, Housekeeping,
-    Observation, OnProgress, Place, Point, RestoreRequest, Retention, Steps,
+    Atomicity, Build, Capabilities, Carry, Depth, Diagnosis, Engine, EngineError, ErrorKind,
+    Housekeeping, Observation, OnProgress, Place, Point, RestoreRequest, Retention, Steps,
 };
 use unship_core::fault::boundary;
 use unship_core::ident::{RelationName, ReleaseId};
@@ -34,6 +34,9 @@ pub struct Settings {
     pub python: Option<PathBuf>,
     /// The job's program; the Python behind it has the right DuckDB.
     pub job_program: Option<PathBuf>,
+    /// Whether others wait while a job builds aside. If not, what they wrote is carried over into
+    /// the build before it is published.
+    pub freeze_writers: bool,
     /// DuckDB's memory limit for unship's queries.
     pub memory_limit: Option<String>,
 }
@@ -43,6 +46,7 @@ pub struct DuckDb {
     pub(super) files: Vec<DbFile>,
     pub(super) sessions: Sessions,
     pub(super) locks: Vec<FileLock>,
+    freeze_writers: bool,
 }
 
 impl DuckDb {
@@ -50,6 +54,7 @@ impl DuckDb {
     pub fn new(settings: Settings) -> Self {
         Self {
             files: settings.files.clone(),
+            freeze_writers: settings.freeze_writers,
             sessions: Sessions::new(settings),
             locks: Vec::new(),
         }
@@ -348,8 +353,8 @@ impl Engine for DuckDb {
                 files.push((file.path.clone(), file.path.clone()));
             }
         }
-        if !aside {
-            // The job has to write.
+        if !aside || !self.freeze_writers {
+            // The job, or others meanwhile, have to write.
             self.locks.clear();
         }
         let mut env = BTreeMap::new();
@@ -415,8 +420,9 @@ impl Engine for DuckDb {
         survey: &serde_json::Value,
         release: ReleaseId,
         live: ReleaseId,
+        carry: &Carry,
     ) -> Result<Steps, EngineError> {
-        plan::publish(&read_survey(survey)?, release, live)
+        plan::publish(&read_survey(survey)?, release, live, carry)
     }
 
     fn plan_restore(
@@ -496,12 +502,13 @@ impl Engine for DuckDb {
             DuckAction::Clone { from, to } => file::clone(&from, &to, on).map(drop),
             DuckAction::Assemble {
                 live,
+                base,
                 to,
                 sources,
                 remove,
             } => {
                 let file = self.file(&live)?.clone();
-                assemble::assemble(&mut self.sessions, &file, &to, &sources, &remove, on)
+                assemble::assemble(&mut self.sessions, &file, &base, &to, &sources, &remove, on)
             }
             DuckAction::Swap {
                 live,

@@ -5,8 +5,9 @@ use super::layout::DbFile;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use unship_core::engine::{EngineError, ErrorKind, PointMap, RestoreRequest, Steps};
+use unship_core::engine::{Carry, EngineError, ErrorKind, PointMap, RestoreRequest, Steps};
 use unship_core::ident::{RelationName, ReleaseId};
+use unship_core::operate::count;
 use unship_core::plan::{Action, Fact, Step};
 use unship_core::relation::Fingerprint;
 use unship_core::release::Version;
@@ -73,10 +74,12 @@ pub enum DuckAction {
         /// The new file.
         to: PathBuf,
     },
-    /// Clones production and restores chosen relations in the clone, in one transaction a source.
+    /// Clones a file and brings chosen relations into the clone, in one transaction a source.
     Assemble {
-        /// The production file.
+        /// The production file that it is about.
         live: PathBuf,
+        /// What is cloned: production, or a build.
+        base: PathBuf,
         /// The new file.
         to: PathBuf,
         /// What to bring from which file, with the fingerprints it must have afterwards.
@@ -238,27 +241,44 @@ fn file_of(survey: &FileSurvey) -> DbFile {
     }
 }
 
-/// Steps that make every built file production.
-pub fn publish(survey: &Survey, release: ReleaseId, live: ReleaseId) -> Result<Steps, EngineError> {
-    let mut builder = Builder::default();
+/// Steps that make every built file production. What others wrote meanwhile (`carry`) is brought
+/// into the build first.
+pub fn publish(
+    survey: &Survey,
+    release: ReleaseId,
+    live: ReleaseId,
+    carry: &Carry,
+) -> Result<Steps, EngineError> {
+    let mut prepare = Builder::default();
+    let mut swaps = Vec::new();
+    let mut steps = Steps::default();
     for at in &survey.files {
         let file = file_of(at);
+        let build = file.build(release);
         if at.build == ABSENT {
             if at.identity == ABSENT {
                 continue;
             }
             return Err(EngineError::new(
                 ErrorKind::Missing,
-                format!(
-                    "the job left no database at {}",
-                    file.build(release).display()
-                ),
+                format!("the job left no database at {}", build.display()),
             ));
         }
-        builder.push(swap(at, &file, &file.build(release), Some(&at.build), live))?;
+        match carried(at, &file, &build, carry) {
+            Some((draft, to)) => {
+                steps.bytes += if at.reflink { 0 } else { at.bytes };
+                prepare.push(draft)?;
+                swaps.push(swap(at, &file, &to, None, live));
+            }
+            None => swaps.push(swap(at, &file, &build, Some(&at.build), live)),
+        }
     }
-    let files = survey.files.len();
-    let method = if files == 1 {
+    let files = swaps.len();
+    for draft in swaps {
+        prepare.push(draft)?;
+    }
+    steps.steps = prepare.steps;
+    steps.method = if files == 1 {
         "rename the file that was built into place; the old file becomes the restore point"
             .to_owned()
     } else {
@@ -267,11 +287,63 @@ pub fn publish(survey: &Survey, release: ReleaseId, live: ReleaseId) -> Result<S
              are journaled"
         )
     };
-    Ok(Steps {
-        steps: builder.steps,
-        method,
-        ..Steps::default()
-    })
+    Ok(steps)
+}
+
+/// The step that brings what others wrote while the job ran into the build, and where to.
+fn carried(
+    at: &FileSurvey,
+    file: &DbFile,
+    build: &Path,
+    carry: &Carry,
+) -> Option<(Draft, PathBuf)> {
+    let here = |name: &&RelationName| name.database == at.catalog;
+    let bring: BTreeMap<_, _> = carry
+        .bring
+        .iter()
+        .filter(here)
+        .map(|n| (n.clone(), None))
+        .collect();
+    let remove: BTreeSet<_> = carry.remove.iter().filter(here).cloned().collect();
+    if bring.is_empty() && remove.is_empty() {
+        return None;
+    }
+    let to = build
+        .parent()
+        .unwrap_or(build)
+        .join("carried")
+        .join(file.basename());
+    let relations: Vec<_> = bring.keys().chain(&remove).cloned().collect();
+    let draft = Draft {
+        explain: format!(
+            "bring {} that others wrote while the job ran into what it built",
+            count(relations.len(), "relation")
+        ),
+        action: DuckAction::Assemble {
+            live: at.path.clone(),
+            base: build.to_owned(),
+            to: to.clone(),
+            sources: vec![Source {
+                path: at.path.clone(),
+                relations: bring,
+            }],
+            remove,
+        },
+        relations,
+        guard: vec![
+            facts::file(&at.path, &at.identity),
+            facts::no_wal(&at.path),
+            facts::file(build, &at.build),
+            facts::exists(&to, false),
+        ],
+        expect: vec![
+            facts::exists(&to, true),
+            facts::file(&at.path, &at.identity),
+        ],
+        undo: false,
+        production: false,
+    };
+    Some((draft, to))
 }
 
 fn swap(
@@ -408,7 +480,7 @@ fn whole_file<'a>(at: &FileSurvey, request: &'a RestoreRequest) -> Result<&'a Po
         match different.as_slice() {
             [] => return Ok(point),
             // It holds all that is wanted, and something else would go back with it.
-            [first, rest @ ..] if different.iter().all(|name| others(name)) => {
+            [first, rest @ ..] if different.iter().all(others) => {
                 reason.get_or_insert_with(|| {
                     let more = match rest.len() {
                         0 => "has".to_owned(),
@@ -597,6 +669,7 @@ fn restore_relations(
         ),
         action: DuckAction::Assemble {
             live: at.path.clone(),
+            base: at.path.clone(),
             to: build.clone(),
             sources,
             remove,

@@ -18,19 +18,8 @@ struct Document<'a> {
 /// Looks at everything unship depends on.
 pub fn run(global: &Global) -> CliResult {
     let context = Context::find(global)?;
-    let job = context.read().ok().and_then(|ledger| {
-        let releases = ledger
-            .history(|h| h.releases(&context.env, None, 20))
-            .ok()?;
-        releases
-            .into_iter()
-            .find_map(|r| r.job)?
-            .command
-            .first()
-            .cloned()
-    });
-    let program = job.unwrap_or_else(|| "dbt".to_owned());
-    let mut engine = context.engine(Some(program.as_ref()))?;
+    let program = context.last_program().unwrap_or_else(|| "dbt".into());
+    let mut engine = context.engine(Some(&program))?;
     let diagnoses = engine.doctor();
     let capabilities = engine.capabilities();
     if global.json {

@@ -114,6 +114,7 @@ fn write(
                 path: relative(root, &f.path),
             })
             .collect(),
+        freeze_writers: true,
         python: None,
         memory_limit: None,
     };

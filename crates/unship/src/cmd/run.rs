@@ -34,7 +34,7 @@ struct Document {
 pub fn run(global: &Global, args: &Run) -> CliResult {
     let started = Instant::now();
     let invocation = Invocation::parse(&args.command);
-    let mut dbt = invocation.map(DbtJob::of).transpose()?;
+    let mut dbt = invocation.clone().map(DbtJob::of).transpose()?;
     let context = context(global, dbt.as_ref())?;
     let is_dbt = dbt.is_some();
     let aside = if is_dbt { !args.in_place } else { args.aside };
@@ -48,18 +48,23 @@ pub fn run(global: &Global, args: &Run) -> CliResult {
         )?);
     }
     let dir = std::env::current_dir()?;
+    let name = match &invocation {
+        Some(invocation) => Some(invocation.program().to_owned()),
+        None => args.command.first().cloned(),
+    };
+    let program = name.and_then(|name| which::which(name).ok());
     let request = RunRequest {
         job: Job {
             command: args.command.clone(),
+            program: program.as_ref().map(|p| p.display().to_string()),
             directory: dir.display().to_string(),
             pipeline: is_dbt.then(|| "dbt".to_owned()),
         },
         code: git::code(&dir),
         aside,
     };
-    let program = args.command.first().map(Path::new);
     let mut bench = context.take(
-        program,
+        program.as_deref(),
         &format!("unship run -- {}", shell_words::join(&args.command)),
     )?;
     let mut job_took = SignedDuration::ZERO;
