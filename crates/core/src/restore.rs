@@ -49,7 +49,8 @@ pub fn present(version: Option<&Version>) -> Option<&Version> {
 
 impl Wish {
     /// What the engine is asked for: the relations that jobs own and whose versions differ. What
-    /// belongs to others stays as it is.
+    /// belongs to others stays as it is. An undo or redo may ask for nothing: the operation that it
+    /// takes back may have changed nothing, and must not bar the way to the ones before it.
     pub fn request(&self) -> Result<RestoreRequest, WishError> {
         let target = self.operation.target().unwrap_or(self.live);
         let mut bring = Map::new();
@@ -77,7 +78,11 @@ impl Wish {
                 }
             }
         }
-        if bring.is_empty() && remove.is_empty() {
+        let along_the_stack = matches!(
+            self.operation,
+            Operation::Undo { .. } | Operation::Redo { .. }
+        );
+        if bring.is_empty() && remove.is_empty() && !along_the_stack {
             return Err(match self.only {
                 Some(_) => WishError::NothingSelected(target),
                 None => WishError::NothingToDo(target),

@@ -1,7 +1,7 @@
 //! Going back and forth: rollback, undo, redo.
 
 use super::{OperateError, Session};
-use crate::engine::PointMap;
+use crate::engine::{PointMap, Steps};
 use crate::event::Event;
 use crate::execute::Notice;
 use crate::fault::boundary;
@@ -139,8 +139,15 @@ impl Session<'_> {
             points: self.point_maps()?,
         };
         let request = wish.request()?;
-        let survey = self.engine.survey(wish.release)?;
-        let steps = self.engine.plan_restore(&survey, &request)?;
+        let steps = if request.bring.is_empty() && request.remove.is_empty() {
+            Steps {
+                method: "nothing differs: only the ledger is written".to_owned(),
+                ..Steps::default()
+            }
+        } else {
+            let survey = self.engine.survey(wish.release)?;
+            self.engine.plan_restore(&survey, &request)?
+        };
         Ok(wish.plan(&request, steps))
     }
 
