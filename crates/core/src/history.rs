@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 
 /// The version of what is kept on the shelf. When it changes, the views are folded again.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// An ordered map of bytes to bytes.
 pub trait Shelf {
@@ -566,20 +566,18 @@ impl Fold<'_> {
             write(self.shelf, &numbered(key(STACK, self.env), 0), &id)?;
             return Ok((0, 0));
         };
-        match operation {
+        let (cursor, top) = match operation {
             Operation::Undo { .. } => match before.cursor.checked_sub(1) {
-                Some(down) => Ok((down, before.top)),
-                None => self.story("an undo below the first state"),
+                Some(down) => (down, before.top),
+                None => return self.story("an undo below the first state"),
             },
-            Operation::Redo { .. } if before.cursor < before.top => {
-                Ok((before.cursor + 1, before.top))
-            }
-            _ => {
-                let up = before.cursor + 1;
-                write(self.shelf, &numbered(key(STACK, self.env), up), &id)?;
-                Ok((up, up))
-            }
-        }
+            Operation::Redo { .. } if before.cursor < before.top => (before.cursor + 1, before.top),
+            _ => (before.cursor + 1, before.cursor + 1),
+        };
+        // The state at this place is the new release's from now on, with what others will write to
+        // it; the point of the release that had it before may be gone.
+        write(self.shelf, &numbered(key(STACK, self.env), cursor), &id)?;
+        Ok((cursor, top))
     }
 
     fn versions(&mut self, changes: &BTreeMap<RelationName, Version>) -> Result<(), ShelfError> {
