@@ -6,6 +6,7 @@ use crate::engine::{Housekeeping, Retention};
 use crate::event::Event;
 use crate::execute::Notice;
 use crate::ident::ReleaseId;
+use crate::restore::present;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeSet;
 
@@ -22,8 +23,10 @@ pub struct Keep {
 }
 
 impl Session<'_> {
-    /// Packs and drops points as the retention says, and records it.
+    /// Packs and drops points as the retention says, and records it. Refused while an operation is
+    /// not finished: what it has retired and built is what `resume` needs.
     pub fn housekeep(&mut self, keep: &Keep) -> Result<Housekeeping, OperateError> {
+        self.nothing_open()?;
         let retention = self.retention(keep, Timestamp::now())?;
         self.watch
             .notice(Notice::Phase("packing older restore points"));
@@ -53,7 +56,7 @@ impl Session<'_> {
         points.dedup();
 
         let mut kept: BTreeSet<ReleaseId> = points.iter().take(keep.last).copied().collect();
-        kept.extend(self.ledger.history(|h| h.pins(&env))?);
+        let mut promised = self.ledger.history(|h| h.pins(&env))?;
         for id in &points {
             let closed = self
                 .ledger
@@ -67,9 +70,11 @@ impl Session<'_> {
             .into_iter()
             .flatten()
         {
-            kept.extend(self.ledger.history(|h| h.stacked(&env, place))?);
+            promised.extend(self.ledger.history(|h| h.stacked(&env, place))?);
         }
-        kept.extend(live.taken);
+        promised.extend(live.taken);
+        kept.extend(self.holders(&promised)?);
+        kept.extend(promised);
         let plain = points
             .iter()
             .filter(|id| kept.contains(id))
@@ -77,5 +82,29 @@ impl Session<'_> {
             .copied()
             .collect();
         Ok(Retention { keep: kept, plain })
+    }
+
+    /// The points that hold what these releases need and their own points do not: a point may have
+    /// been moved into place and retired again under a later release's name, and a restore that
+    /// touched one database retires only that one.
+    fn holders(&mut self, promised: &[ReleaseId]) -> Result<BTreeSet<ReleaseId>, OperateError> {
+        let mut points = self.point_maps()?;
+        points.sort_by_key(|p| std::cmp::Reverse(p.point.release));
+        let mut holders = BTreeSet::new();
+        for id in promised {
+            let map = self.ledger.history(|h| h.map(*id))?.unwrap_or_default();
+            for (name, version) in map.iter().filter(|(_, v)| v.state.is_some()) {
+                let mut holding = points
+                    .iter()
+                    .filter(|p| present(p.map.get(name)).is_some_and(|held| held.id == version.id));
+                let newest = holding.next().map(|p| p.point.release);
+                let is_kept = |r: ReleaseId| promised.contains(&r) || holders.contains(&r);
+                if newest.is_some_and(is_kept) || holding.any(|p| is_kept(p.point.release)) {
+                    continue;
+                }
+                holders.extend(newest);
+            }
+        }
+        Ok(holders)
     }
 }
