@@ -1,7 +1,7 @@
 //! Looking at production: the first time, and again whenever somebody else may have written.
 
 use super::{OperateError, Session};
-use crate::engine::{Depth, Observation, Place};
+use crate::engine::{Depth, Observation, Place, Retention};
 use crate::event::Event;
 use crate::execute::Notice;
 use crate::ident::ReleaseId;
@@ -55,13 +55,18 @@ impl Session<'_> {
     }
 
     /// Brings the ledger up to date with what others wrote. Costs one look at the file as long as
-    /// nobody did.
+    /// nobody did. While an operation is under way nothing is looked at: what differs may be the
+    /// work of its job.
     pub fn see_drift(&mut self) -> Result<(ReleaseId, Map), OperateError> {
         let live = self.live()?;
         let map = self
             .ledger
             .history(|h| h.map(live.release))?
             .unwrap_or_default();
+        let env = self.ledger.env();
+        if self.ledger.history(|h| h.open(env))?.is_some() {
+            return Ok((live.release, map));
+        }
         let mark = self.engine.mark()?;
         if mark == live.mark {
             return Ok((live.release, map));
@@ -79,6 +84,9 @@ impl Session<'_> {
             drift: live.drifts + 1,
         };
         let changes = changes(&map, &seen, id, |_| false);
+        if !changes.is_empty() {
+            self.forget_point(live.release)?;
+        }
         let mut now = map;
         now.extend(changes.clone());
         self.ledger.append(&[Event::DriftSeen {
@@ -87,6 +95,25 @@ impl Session<'_> {
             mark,
         }])?;
         Ok((live.release, now))
+    }
+}
+
+impl Session<'_> {
+    /// Drops the point of the live release, which a job in place took that then did nothing. It was
+    /// taken before others wrote, and would pass for the state that includes what they wrote.
+    fn forget_point(&mut self, live: ReleaseId) -> Result<(), OperateError> {
+        let points = self.engine.points()?;
+        if points.iter().all(|p| p.release != live) {
+            return Ok(());
+        }
+        let others = points.iter().filter(|p| p.release != live);
+        let keep = Retention {
+            keep: others.clone().map(|p| p.release).collect(),
+            plain: others.filter(|p| !p.packed).map(|p| p.release).collect(),
+        };
+        let on = progress(self.watch);
+        self.engine.housekeep(&keep, &on)?;
+        Ok(())
     }
 }
 
