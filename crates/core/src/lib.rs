@@ -20,4 +20,6 @@ pub mod plan;
 pub mod relation;
 pub mod release;
 pub mod restore;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod value;

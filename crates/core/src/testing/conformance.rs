@@ -1,0 +1,445 @@
+//! What every engine must do. One suite, run over each.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "it is a test, and says which engine broke which promise"
+)]
+
+use super::faulty::{Fault, Side};
+use super::world::{Harness, Script, World};
+use super::{Contents, Table, Write};
+use crate::engine::{Depth, Place};
+use crate::execute::ExecuteError;
+use crate::ident::{RelationName, ReleaseId};
+use crate::ledger::{Head, verify::Blobs, verify_chain};
+use crate::operate::{Ask, OperateError, Resumed};
+use crate::release::{Stage, Verdict};
+use std::collections::BTreeSet;
+
+/// Makes a fresh, empty warehouse and ways to it.
+pub type Make<'a> = &'a dyn Fn() -> Box<dyn Harness>;
+
+/// Runs the whole suite. An engine that cannot restore chosen relations here (no worker, say) is
+/// not conforming; give the harness one that can.
+pub fn conforms(make: Make<'_>) {
+    for (name, case) in CASES {
+        // Printed only when the case fails.
+        #[expect(clippy::print_stdout, reason = "it names the case that fails")]
+        {
+            println!("conformance: {name}");
+        }
+        case(make);
+    }
+}
+
+/// A name, and what is played; it panics when the engine does not do it.
+pub type Case = (&'static str, fn(Make<'_>));
+
+/// Every case of the suite, so that an engine's tests can run them one by one.
+pub const CASES: &[Case] = &[
+    ("publish and roll back", publish_and_roll_back),
+    ("part of it", part_of_it),
+    ("undo and redo are a stack", undo_and_redo_are_a_stack),
+    ("what others wrote stays", what_others_wrote_stays),
+    ("what others wrote to ours is set aside", set_aside),
+    (
+        "a failed job leaves production",
+        a_failed_job_leaves_production,
+    ),
+    ("a failed job in place is undone", in_place),
+    ("points are readable", points_are_readable),
+    ("tampering is found", tampering_is_found),
+    ("a plan for another moment is refused", moved_world),
+    ("writers are frozen during a run", writers_are_frozen),
+    ("a crash anywhere is resumed", crash_anywhere),
+];
+
+struct Story {
+    world: World,
+    at: [Contents; 3],
+}
+
+impl Story {
+    fn name(&self, database: usize, name: &str) -> RelationName {
+        self.world.harness.relation(database, name)
+    }
+
+    fn is(&self, expected: &Contents) {
+        assert_eq!(&self.world.production(), expected);
+    }
+
+    fn proved(&mut self) {
+        let live = self.world.live().unwrap().release;
+        let proof = self.world.session(|s| s.verify(live)).unwrap();
+        assert!(proof.differences.is_empty(), "{proof:?}");
+    }
+}
+
+fn value(name: RelationName, value: i64) -> Write {
+    Write::Replace(name, Table::new(&["id", "value"], [vec![1, value]]))
+}
+
+fn first(harness: &dyn Harness) -> Vec<Write> {
+    vec![
+        value(harness.relation(0, "orders"), 1),
+        value(harness.relation(0, "gone"), 1),
+        value(harness.relation(1, "customers"), 1),
+    ]
+}
+
+/// Other rows, another schema, a relation less, a relation more.
+fn second(harness: &dyn Harness) -> Vec<Write> {
+    vec![
+        Write::Insert(harness.relation(0, "orders"), vec![vec![2, 2], vec![2, 2]]),
+        Write::Replace(
+            harness.relation(1, "customers"),
+            Table::new(&["id", "value", "extra"], [vec![1, 2, 3]]),
+        ),
+        Write::Drop(harness.relation(0, "gone")),
+        value(harness.relation(1, "new"), 2),
+    ]
+}
+
+/// `R0` raw data only, `R1` a first build, `R2` a second one.
+fn told(make: Make<'_>) -> Story {
+    let harness = make();
+    harness
+        .others_write(&value(harness.relation(0, "raw"), 0))
+        .unwrap();
+    let (one, two) = (first(&*harness), second(&*harness));
+    let mut world = World::new(harness).unwrap();
+    let r0 = world.production();
+    world.run(&Script::good(one)).unwrap();
+    let r1 = world.production();
+    world.run(&Script::good(two)).unwrap();
+    let r2 = world.production();
+    assert_eq!(world.live().unwrap().release, ReleaseId(2));
+    assert!(r0 != r1 && r1 != r2, "the jobs' writes reached production");
+    Story {
+        world,
+        at: [r0, r1, r2],
+    }
+}
+
+fn select(to: u64, names: &[RelationName]) -> Ask {
+    Ask::Rollback {
+        to: Some(ReleaseId(to)),
+        select: Some((
+            "chosen".to_owned(),
+            names.iter().cloned().collect::<BTreeSet<_>>(),
+        )),
+    }
+}
+
+fn publish_and_roll_back(make: Make<'_>) {
+    let mut story = told(make);
+    let [r0, r1, r2] = story.at.clone();
+    story.proved();
+    let default = Ask::Rollback {
+        to: None,
+        select: None,
+    };
+    story.world.back(&default, false).unwrap();
+    story.is(&r1);
+    story.proved();
+    let bad = story.world.ledger.history(|h| h.release(ReleaseId(2)));
+    assert_eq!(bad.unwrap().unwrap().verdict, Verdict::Bad);
+    story.world.back_to(ReleaseId(2)).unwrap();
+    story.is(&r2);
+    story.world.back_to(ReleaseId(0)).unwrap();
+    story.is(&r0);
+    let again = story.world.back_to(ReleaseId(0));
+    assert!(matches!(again, Err(OperateError::Wish(_))), "{again:?}");
+    story.world.back_to(ReleaseId(1)).unwrap();
+    story.is(&r1);
+    story.proved();
+}
+
+fn part_of_it(make: Make<'_>) {
+    let mut story = told(make);
+    let [_, r1, mut expected] = story.at.clone();
+    let (orders, gone, new) = (
+        story.name(0, "orders"),
+        story.name(0, "gone"),
+        story.name(1, "new"),
+    );
+    let ask = select(1, &[orders.clone(), gone.clone(), new.clone()]);
+    story.world.back(&ask, false).unwrap();
+    for name in [&orders, &gone] {
+        expected.insert(name.clone(), r1.get(name).unwrap().clone());
+    }
+    expected.remove(&new);
+    story.is(&expected);
+    story.proved();
+    story.world.back(&Ask::Undo, false).unwrap();
+    let r2 = story.at[2].clone();
+    story.is(&r2);
+    story.world.back(&Ask::Redo, false).unwrap();
+    story.is(&expected);
+    let nothing = story.world.back(&select(1, &[orders]), false);
+    assert!(matches!(nothing, Err(OperateError::Wish(_))), "{nothing:?}");
+}
+
+fn undo_and_redo_are_a_stack(make: Make<'_>) {
+    let mut story = told(make);
+    let [r0, r1, r2] = story.at.clone();
+    story.world.back_to(ReleaseId(1)).unwrap();
+    // Nothing was undone: redo brings back what the rollback took away, and can itself be undone.
+    story.world.back(&Ask::Redo, false).unwrap();
+    story.is(&r2);
+    for state in [&r1, &r2, &r1, &r0] {
+        story.world.back(&Ask::Undo, false).unwrap();
+        story.is(state);
+    }
+    let end = story.world.back(&Ask::Undo, false);
+    assert!(matches!(end, Err(OperateError::NoUndo)), "{end:?}");
+    for state in [&r1, &r2, &r1, &r2] {
+        story.world.back(&Ask::Redo, false).unwrap();
+        story.is(state);
+    }
+    let end = story.world.back(&Ask::Redo, false);
+    assert!(matches!(end, Err(OperateError::NoRedo)), "{end:?}");
+    story.proved();
+}
+
+fn what_others_wrote_stays(make: Make<'_>) {
+    let mut story = told(make);
+    let [_, mut r1, mut r2] = story.at.clone();
+    let raw = story.name(0, "raw");
+    let theirs = [
+        Write::Insert(raw, vec![vec![2, 0], vec![3, 0]]),
+        value(story.name(1, "report"), 7),
+    ];
+    for write in &theirs {
+        story.world.harness.others_write(write).unwrap();
+        write.apply(&mut r1);
+        write.apply(&mut r2);
+    }
+    story.world.back_to(ReleaseId(1)).unwrap();
+    story.is(&r1);
+    story.proved();
+    story.world.back(&Ask::Undo, false).unwrap();
+    story.is(&r2);
+}
+
+fn set_aside(make: Make<'_>) {
+    let mut story = told(make);
+    let [_, r1, mut r2] = story.at.clone();
+    let write = Write::Insert(story.name(0, "orders"), vec![vec![9, 9]]);
+    story.world.harness.others_write(&write).unwrap();
+    write.apply(&mut r2);
+    let ask = Ask::Rollback {
+        to: Some(ReleaseId(1)),
+        select: None,
+    };
+    match story.world.back(&ask, false) {
+        Err(OperateError::OthersWrote(names)) => {
+            let orders = story.name(0, "orders");
+            assert_eq!(names.into_keys().collect::<Vec<_>>(), [orders]);
+        }
+        other => panic!("it must be refused: {other:?}"),
+    }
+    story.is(&r2);
+    story.world.back(&ask, true).unwrap();
+    story.is(&r1);
+    assert_eq!(story.world.harness.read(Place::Point(ReleaseId(2))), r2);
+    story.world.back(&Ask::Undo, false).unwrap();
+    story.is(&r2);
+}
+
+fn a_failed_job_leaves_production(make: Make<'_>) {
+    let mut story = told(make);
+    let r2 = story.at[2].clone();
+    let writes = [
+        value(story.name(0, "orders"), 66),
+        value(story.name(1, "half"), 66),
+    ];
+    let mut built = r2.clone();
+    for write in &writes {
+        write.apply(&mut built);
+    }
+    let ran = story.world.run(&Script::good(writes).failing()).unwrap();
+    assert!(!ran.published);
+    story.is(&r2);
+    story.proved();
+    let kept = Place::Point(ran.release);
+    assert_eq!(story.world.harness.read(kept), built, "it can be looked at");
+    let never = story.world.back_to(ran.release);
+    assert!(
+        matches!(never, Err(OperateError::NeverLive(_))),
+        "{never:?}"
+    );
+    // A job that did nothing at all is a release too, and is no obstacle.
+    story.world.run(&Script::default()).unwrap();
+    story.is(&r2);
+    story.world.back(&Ask::Undo, false).unwrap();
+    story.world.back(&Ask::Undo, false).unwrap();
+    let r1 = story.at[1].clone();
+    story.is(&r1);
+}
+
+fn in_place(make: Make<'_>) {
+    let mut story = told(make);
+    let r2 = story.at[2].clone();
+    let writes = [
+        value(story.name(0, "orders"), 66),
+        Write::Drop(story.name(1, "customers")),
+    ];
+    let script = Script::good(writes).in_place().failing();
+    let ran = story.world.run(&script).unwrap();
+    assert!(ran.published && story.world.production() != r2);
+    let release = story.world.ledger.history(|h| h.release(ran.release));
+    assert_eq!(release.unwrap().unwrap().verdict, Verdict::Bad);
+    story.world.back(&Ask::Undo, false).unwrap();
+    story.is(&r2);
+    story.proved();
+}
+
+fn points_are_readable(make: Make<'_>) {
+    let mut story = told(make);
+    let [r0, r1, _] = story.at.clone();
+    for (release, expected) in [(ReleaseId(0), &r0), (ReleaseId(1), &r1)] {
+        let place = Place::Point(release);
+        assert_eq!(&story.world.harness.read(place), expected);
+        let seen = story.world.session(|s| {
+            s.engine.prove_point(release).unwrap();
+            s.engine
+                .observe(place, &Depth::AllRows, &|_, _, _| {})
+                .unwrap()
+        });
+        assert_eq!(
+            seen.keys().collect::<Vec<_>>(),
+            expected.keys().collect::<Vec<_>>()
+        );
+        let map = story.world.ledger.history(|h| h.map(release));
+        let map = map.unwrap().unwrap();
+        for (name, now) in &seen {
+            let then = map.get(name).and_then(|v| v.state.as_ref()).unwrap();
+            assert_eq!(
+                then.difference(now),
+                crate::relation::Difference::None,
+                "{name} in {release}"
+            );
+        }
+    }
+}
+
+fn tampering_is_found(make: Make<'_>) {
+    let mut story = told(make);
+    let (orders, customers, new) = (
+        story.name(0, "orders"),
+        story.name(1, "customers"),
+        story.name(1, "new"),
+    );
+    for write in [
+        value(orders.clone(), 5),
+        Write::Drop(customers.clone()),
+        Write::Replace(new.clone(), Table::new(&["other"], [vec![2]])),
+    ] {
+        story.world.harness.others_write(&write).unwrap();
+    }
+    let proof = story.world.session(|s| s.verify(ReleaseId(2))).unwrap();
+    let found: BTreeSet<_> = proof.differences.into_keys().collect();
+    assert_eq!(found, BTreeSet::from([orders, customers, new]));
+}
+
+fn moved_world(make: Make<'_>) {
+    let mut story = told(make);
+    let ask = Ask::Rollback {
+        to: Some(ReleaseId(1)),
+        select: None,
+    };
+    let plan = story.world.session(|s| s.plan(&ask)).unwrap();
+    let write = Write::Insert(story.name(0, "raw"), vec![vec![4, 4]]);
+    story.world.harness.others_write(&write).unwrap();
+    let mut expected = story.at[2].clone();
+    write.apply(&mut expected);
+    let refused = story.world.session(|s| s.apply(plan, false));
+    assert!(
+        matches!(
+            refused,
+            Err(OperateError::Execute(ExecuteError::Moved { .. }) | OperateError::TakenBack { .. })
+        ),
+        "{refused:?}"
+    );
+    story.is(&expected);
+    let again = story.world.session(|s| s.plan(&ask)).unwrap();
+    story.world.session(|s| s.apply(again, false)).unwrap();
+    let mut expected = story.at[1].clone();
+    write.apply(&mut expected);
+    story.is(&expected);
+}
+
+fn writers_are_frozen(make: Make<'_>) {
+    let story = told(make);
+    let write = Write::Insert(story.name(0, "raw"), vec![vec![8, 8]]);
+    let harness = &story.world.harness;
+    let mut engine = harness.engine();
+    engine.freeze().unwrap();
+    assert!(harness.others_write(&write).is_err(), "it was not frozen");
+    drop(engine);
+    harness.others_write(&write).unwrap();
+}
+
+type Operate = fn(&mut World) -> Result<(), OperateError>;
+
+/// Each operation, a crash before and after each of its boundaries.
+fn crash_anywhere(make: Make<'_>) {
+    let operations: [(&str, Operate); 3] = [
+        ("run", |w| {
+            let writes = [
+                value(w.harness.relation(0, "orders"), 3),
+                value(w.harness.relation(1, "customers"), 3),
+            ];
+            w.run(&Script::good(writes)).map(drop)
+        }),
+        ("rollback", |w| w.back_to(ReleaseId(1)).map(drop)),
+        ("partial rollback", |w| {
+            let names = [
+                w.harness.relation(0, "orders"),
+                w.harness.relation(1, "new"),
+            ];
+            w.back(&select(1, &names), false).map(drop)
+        }),
+    ];
+    for (name, operate) in operations {
+        let mut story = told(make);
+        operate(&mut story.world).unwrap();
+        let (old, new) = (story.at[2].clone(), story.world.production());
+        for side in [Side::Before, Side::After] {
+            for n in 1.. {
+                let mut story = told(make);
+                let (answer, blown) = story.world.broken(n, side, Fault::Crash, operate);
+                let Some(boundary) = blown else {
+                    answer.unwrap();
+                    break;
+                };
+                let at = format!("{name}, crash {side:?} {boundary}");
+                let resumed = story.world.resume(None);
+                let production = story.world.production();
+                let live = story.world.live().unwrap().release;
+                let expected = match (&resumed, live) {
+                    (_, ReleaseId(2)) => &old,
+                    (Ok(Resumed::Finished(_)) | Err(OperateError::NothingToResume), _) => &new,
+                    (other, _) => panic!("{at}: {other:?}"),
+                };
+                assert_eq!(&production, expected, "{at}: {resumed:?}");
+                story.proved();
+                settled(&mut story.world, &at);
+            }
+        }
+    }
+}
+
+fn settled(world: &mut World, at: &str) {
+    let again = world.resume(None);
+    assert!(
+        matches!(again, Err(OperateError::NothingToResume)),
+        "{at}: {again:?}"
+    );
+    let all = world.ledger.history(|h| h.releases("prod", None, 10));
+    assert!(all.unwrap().iter().all(|r| r.stage != Stage::Open), "{at}");
+    let chain = verify_chain(world.ledger.store(), &Head::genesis(), None, Blobs::Check);
+    assert!(chain.unwrap().is_good(), "{at}");
+}

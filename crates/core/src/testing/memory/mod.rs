@@ -1,0 +1,596 @@
+//! A warehouse in memory, and the engine for it.
+//!
+//! It has several databases, each swapped by a step of its own, so that a release of it needs a
+//! journal. Its state outlives the engine, as a disk outlives a process: dropping the engine in the
+//! middle of an operation is a crash.
+
+mod plan;
+
+use super::{Contents, Table, Write};
+use crate::engine::{
+    Atomicity, Build, Capabilities, Depth, Diagnosis, Engine, EngineError, ErrorKind, Housekeeping,
+    Observation, OnProgress, Place, Point, RestoreRequest, Retention, Steps,
+};
+use crate::ident::{RelationName, ReleaseId};
+use crate::plan::Step;
+use crate::relation::{Column, Fingerprint, RelationKind, RelationState};
+use plan::{FileSurvey, MemoryAction, Survey};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Where one database's contents lie.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Slot {
+    /// Production.
+    Live(String),
+    /// Beside production, for a release.
+    Build(ReleaseId, String),
+    /// A release's restore point.
+    Point(ReleaseId, String),
+}
+
+impl Slot {
+    fn at(place: Place, database: &str) -> Self {
+        let database = database.to_owned();
+        match place {
+            Place::Live => Self::Live(database),
+            Place::Build(release) => Self::Build(release, database),
+            Place::Point(release) => Self::Point(release, database),
+        }
+    }
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Live(database) => write!(f, "{database}"),
+            Self::Build(release, database) => write!(f, "build {release} of {database}"),
+            Self::Point(release, database) => write!(f, "point {release} of {database}"),
+        }
+    }
+}
+
+/// How a warehouse brings a whole database back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restoring {
+    /// It clones the restore point, which stays.
+    Clones,
+    /// It moves the restore point itself into place, as a rename does.
+    Moves,
+}
+
+/// One database's contents. Every write gives it another identity.
+#[derive(Debug, Clone)]
+struct File {
+    identity: u64,
+    relations: BTreeMap<RelationName, Stored>,
+}
+
+#[derive(Debug, Clone)]
+struct Stored {
+    table: Table,
+    storage: u64,
+}
+
+#[derive(Debug)]
+struct Disk {
+    restoring: Restoring,
+    files: BTreeMap<Slot, File>,
+    packed: BTreeSet<ReleaseId>,
+    frozen: Option<u64>,
+    clock: u64,
+}
+
+impl Disk {
+    fn tick(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
+    }
+
+    fn file(&self, slot: &Slot) -> Result<&File, EngineError> {
+        self.files
+            .get(slot)
+            .ok_or_else(|| EngineError::new(ErrorKind::Missing, format!("there is no {slot}")))
+    }
+
+    fn take(&mut self, slot: &Slot) -> Result<File, EngineError> {
+        self.files
+            .remove(slot)
+            .ok_or_else(|| EngineError::new(ErrorKind::Missing, format!("there is no {slot}")))
+    }
+
+    fn databases(&self) -> Vec<String> {
+        let live = self.files.keys().filter_map(|slot| match slot {
+            Slot::Live(database) => Some(database.clone()),
+            _ => None,
+        });
+        live.collect()
+    }
+
+    fn clone_file(&mut self, from: &Slot, to: Slot) -> Result<(), EngineError> {
+        let mut file = self.file(from)?.clone();
+        file.identity = self.tick();
+        self.files.insert(to, file);
+        Ok(())
+    }
+
+    fn write(&mut self, slot: &Slot, write: &Write) -> Result<(), EngineError> {
+        let name = write.relation();
+        let before = self.file(slot)?.relations.get(name).map(|s| &s.table);
+        let after = write.on(before);
+        let storage = self.tick();
+        let mut file = self.take(slot)?;
+        match after {
+            Some(table) => drop(
+                file.relations
+                    .insert(name.clone(), Stored { table, storage }),
+            ),
+            None => drop(file.relations.remove(name)),
+        }
+        file.identity = storage;
+        self.files.insert(slot.clone(), file);
+        Ok(())
+    }
+
+    fn contents(&self, place: Place) -> Contents {
+        let mut out = Contents::new();
+        for database in self.databases() {
+            if let Some(file) = self.files.get(&Slot::at(place, &database)) {
+                let tables = file
+                    .relations
+                    .iter()
+                    .map(|(n, s)| (n.clone(), s.table.clone()));
+                out.extend(tables);
+            }
+        }
+        out
+    }
+
+    fn points(&self) -> BTreeMap<ReleaseId, BTreeSet<String>> {
+        let mut out: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        for slot in self.files.keys() {
+            if let Slot::Point(release, database) = slot {
+                out.entry(*release).or_default().insert(database.clone());
+            }
+        }
+        out
+    }
+}
+
+/// A warehouse. Clones of it are the same warehouse.
+#[derive(Debug, Clone)]
+pub struct Warehouse(Arc<Mutex<Disk>>);
+
+impl Warehouse {
+    /// An empty warehouse with these databases.
+    pub fn new(databases: &[&str], restoring: Restoring) -> Self {
+        let files = databases.iter().zip(1..).map(|(database, identity)| {
+            let relations = BTreeMap::new();
+            (
+                Slot::Live((*database).to_owned()),
+                File {
+                    identity,
+                    relations,
+                },
+            )
+        });
+        Self(Arc::new(Mutex::new(Disk {
+            restoring,
+            files: files.collect(),
+            packed: BTreeSet::new(),
+            frozen: None,
+            clock: databases.len() as u64,
+        })))
+    }
+
+    /// An engine for it, as a new process would make one.
+    pub fn engine(&self) -> Memory {
+        let id = self.disk().tick();
+        Memory {
+            warehouse: self.clone(),
+            id,
+        }
+    }
+
+    /// Writes to production, as somebody who knows nothing of unship.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Busy`] while writers are frozen.
+    pub fn others_write(&self, write: &Write) -> Result<(), EngineError> {
+        let mut disk = self.disk();
+        if disk.frozen.is_some() {
+            return Err(EngineError::new(
+                ErrorKind::Busy,
+                "production is frozen for a moment",
+            ));
+        }
+        disk.write(&Slot::Live(write.relation().database.clone()), write)
+    }
+
+    /// Writes where a release's job builds: beside production if a build is open, else to it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Missing`] if there is no such database.
+    pub fn job_writes(&self, release: ReleaseId, write: &Write) -> Result<(), EngineError> {
+        let mut disk = self.disk();
+        let database = write.relation().database.clone();
+        let build = Slot::Build(release, database.clone());
+        let slot = if disk.files.contains_key(&build) {
+            build
+        } else {
+            Slot::Live(database)
+        };
+        disk.write(&slot, write)
+    }
+
+    /// Everything that stands at a place.
+    pub fn contents(&self, place: Place) -> Contents {
+        self.disk().contents(place)
+    }
+
+    /// The restore points, with the databases that each holds.
+    pub fn points(&self) -> BTreeMap<ReleaseId, BTreeSet<String>> {
+        self.disk().points()
+    }
+
+    fn disk(&self) -> MutexGuard<'_, Disk> {
+        // A test that failed while it held the lock is reported by itself.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The engine for a [`Warehouse`].
+#[derive(Debug)]
+pub struct Memory {
+    warehouse: Warehouse,
+    id: u64,
+}
+
+impl Memory {
+    fn thaw(&self) {
+        let mut disk = self.warehouse.disk();
+        if disk.frozen == Some(self.id) {
+            disk.frozen = None;
+        }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.thaw();
+    }
+}
+
+impl Engine for Memory {
+    fn capabilities(&mut self) -> Capabilities {
+        Capabilities {
+            engine: plan::ENGINE.to_owned(),
+            version: None,
+            atomicity: Atomicity::Relations,
+            restore_point: "the old contents themselves".to_owned(),
+            aside: true,
+            free_clone: true,
+            relations: Ok(()),
+            carries: Vec::new(),
+            not_protected: Vec::new(),
+        }
+    }
+
+    fn doctor(&mut self) -> Vec<Diagnosis> {
+        Vec::new()
+    }
+
+    fn mark(&mut self) -> Result<String, EngineError> {
+        let disk = self.warehouse.disk();
+        let live = disk
+            .files
+            .iter()
+            .filter(|(slot, _)| matches!(slot, Slot::Live(_)));
+        let marks: Vec<_> = live
+            .map(|(slot, file)| format!("{slot}:{}", file.identity))
+            .collect();
+        Ok(marks.join(" "))
+    }
+
+    fn freeze(&mut self) -> Result<(), EngineError> {
+        let mut disk = self.warehouse.disk();
+        match disk.frozen {
+            Some(id) if id != self.id => Err(EngineError::new(
+                ErrorKind::Busy,
+                "another process has frozen production",
+            )),
+            _ => {
+                disk.frozen = Some(self.id);
+                Ok(())
+            }
+        }
+    }
+
+    fn observe(
+        &mut self,
+        place: Place,
+        depth: &Depth,
+        _on: OnProgress<'_>,
+    ) -> Result<Observation, EngineError> {
+        let disk = self.warehouse.disk();
+        let mut out = Observation::new();
+        for database in disk.databases() {
+            let slot = Slot::at(place, &database);
+            let Some(file) = disk.files.get(&slot) else {
+                continue;
+            };
+            for (name, stored) in &file.relations {
+                let storage = stored.storage.to_string();
+                let read = match depth {
+                    Depth::Catalog => false,
+                    Depth::AllRows => true,
+                    Depth::Rows(names) => names.contains(name),
+                    Depth::Changed { known, always } => {
+                        let known = known.get(name).and_then(|s| s.storage.as_ref());
+                        always.contains(name) || known != Some(&storage)
+                    }
+                };
+                out.insert(name.clone(), state(&stored.table, storage, read));
+            }
+        }
+        Ok(out)
+    }
+
+    fn begin_build(
+        &mut self,
+        release: ReleaseId,
+        live: ReleaseId,
+        aside: bool,
+        _on: OnProgress<'_>,
+    ) -> Result<Build, EngineError> {
+        let mut disk = self.warehouse.disk();
+        for database in disk.databases() {
+            let from = Slot::Live(database.clone());
+            let to = if aside {
+                Slot::Build(release, database)
+            } else {
+                Slot::Point(live, database)
+            };
+            disk.clone_file(&from, to)?;
+        }
+        drop(disk);
+        if !aside {
+            // The job has to write.
+            self.thaw();
+        }
+        Ok(Build {
+            release,
+            files: Vec::new(),
+            env: BTreeMap::from([("UNSHIP_RELEASE".to_owned(), release.to_string())]),
+        })
+    }
+
+    fn keep_build(&mut self, release: ReleaseId) -> Result<(), EngineError> {
+        let mut disk = self.warehouse.disk();
+        for database in disk.databases() {
+            if let Some(file) = disk.files.remove(&Slot::Build(release, database.clone())) {
+                disk.files.insert(Slot::Point(release, database), file);
+            }
+        }
+        Ok(())
+    }
+
+    fn discard_build(&mut self, release: ReleaseId) -> Result<(), EngineError> {
+        let mut disk = self.warehouse.disk();
+        disk.files
+            .retain(|slot, _| !matches!(slot, Slot::Build(r, _) if *r == release));
+        Ok(())
+    }
+
+    fn survey(&mut self, release: ReleaseId) -> Result<serde_json::Value, EngineError> {
+        let disk = self.warehouse.disk();
+        let mut files = Vec::new();
+        for database in disk.databases() {
+            let identity = |slot: &Slot| disk.files.get(slot).map(|f| f.identity);
+            let points = disk.points().into_keys().filter_map(|r| {
+                let identity = identity(&Slot::Point(r, database.clone()))?;
+                Some((r, identity))
+            });
+            files.push(FileSurvey {
+                live: disk.file(&Slot::Live(database.clone()))?.identity,
+                build: identity(&Slot::Build(release, database.clone())),
+                points: points.collect(),
+                database,
+            });
+        }
+        let moves = disk.restoring == Restoring::Moves;
+        serde_json::to_value(Survey { moves, files }).map_err(|e| plan::internal(&e))
+    }
+
+    fn plan_publish(
+        &self,
+        survey: &serde_json::Value,
+        release: ReleaseId,
+        live: ReleaseId,
+    ) -> Result<Steps, EngineError> {
+        plan::publish(&plan::read_survey(survey)?, release, live)
+    }
+
+    fn plan_restore(
+        &self,
+        survey: &serde_json::Value,
+        request: &RestoreRequest,
+    ) -> Result<Steps, EngineError> {
+        plan::restore(&plan::read_survey(survey)?, request)
+    }
+
+    fn fact(&mut self, subject: &str) -> Result<String, EngineError> {
+        let disk = self.warehouse.disk();
+        let (kind, slot) = plan::subject(subject)?;
+        let file = disk.files.get(&slot);
+        Ok(match (kind, file) {
+            ("exists", file) => if file.is_some() { "yes" } else { "no" }.to_owned(),
+            (_, Some(file)) => file.identity.to_string(),
+            (_, None) => "absent".to_owned(),
+        })
+    }
+
+    fn apply(&mut self, step: &Step, _on: OnProgress<'_>) -> Result<(), EngineError> {
+        let mut disk = self.warehouse.disk();
+        match MemoryAction::of(&step.action)? {
+            MemoryAction::Clone { from, to } => disk.clone_file(&from, to),
+            MemoryAction::Assemble {
+                live,
+                to,
+                bring,
+                remove,
+            } => {
+                let mut file = disk.file(&live)?.clone();
+                for (name, source) in bring {
+                    let stored = disk.file(&source)?.relations.get(&name).cloned();
+                    let Some(stored) = stored else {
+                        return Err(EngineError::new(
+                            ErrorKind::Corrupt,
+                            format!("{source} does not hold {name}"),
+                        ));
+                    };
+                    let storage = disk.tick();
+                    file.relations.insert(name, Stored { storage, ..stored });
+                }
+                file.relations.retain(|name, _| !remove.contains(name));
+                file.identity = disk.tick();
+                disk.files.insert(to, file);
+                Ok(())
+            }
+            MemoryAction::Swap {
+                live,
+                incoming,
+                retired,
+            } => {
+                let new = disk.take(&incoming)?;
+                let old = disk.take(&live)?;
+                disk.files.insert(retired, old);
+                disk.files.insert(live, new);
+                Ok(())
+            }
+        }
+    }
+
+    fn revert(&mut self, step: &Step, _on: OnProgress<'_>) -> Result<(), EngineError> {
+        let mut disk = self.warehouse.disk();
+        match step.undo.as_ref().map(MemoryAction::of).transpose()? {
+            Some(MemoryAction::Swap {
+                live,
+                incoming,
+                retired,
+            }) => {
+                let old = disk.take(&retired)?;
+                let new = disk.take(&live)?;
+                disk.files.insert(incoming, new);
+                disk.files.insert(live, old);
+                Ok(())
+            }
+            _ => Err(EngineError::new(
+                ErrorKind::Unsupported,
+                format!("step {} cannot be taken back", step.id),
+            )),
+        }
+    }
+
+    fn points(&mut self) -> Result<Vec<Point>, EngineError> {
+        let disk = self.warehouse.disk();
+        let points = disk.points().into_iter();
+        Ok(points
+            .map(|(release, databases)| Point {
+                release,
+                location: format!("point {release}"),
+                packed: disk.packed.contains(&release),
+                bytes: 0,
+                databases,
+            })
+            .collect())
+    }
+
+    fn prove_point(&mut self, release: ReleaseId) -> Result<(), EngineError> {
+        let disk = self.warehouse.disk();
+        for database in disk.databases() {
+            disk.file(&Slot::Point(release, database))?;
+        }
+        Ok(())
+    }
+
+    fn housekeep(
+        &mut self,
+        keep: &Retention,
+        _on: OnProgress<'_>,
+    ) -> Result<Housekeeping, EngineError> {
+        let mut disk = self.warehouse.disk();
+        let mut done = Housekeeping::default();
+        for release in disk.points().into_keys() {
+            if !keep.keep.contains(&release) {
+                done.dropped.push(release);
+                disk.packed.remove(&release);
+            } else if !keep.plain.contains(&release) && disk.packed.insert(release) {
+                done.packed.push(release);
+            }
+        }
+        disk.files.retain(|slot, _| match slot {
+            Slot::Live(_) => true,
+            Slot::Build(..) => false,
+            Slot::Point(release, _) => keep.keep.contains(release),
+        });
+        Ok(done)
+    }
+
+    fn fsck(&mut self, _on: OnProgress<'_>) -> Result<Vec<Diagnosis>, EngineError> {
+        Ok(Vec::new())
+    }
+}
+
+/// What is observed of a table.
+pub fn state(table: &Table, storage: String, read: bool) -> RelationState {
+    let columns = table.columns.iter().map(|name| Column {
+        name: name.clone(),
+        data_type: "BIGINT".to_owned(),
+        nullable: false,
+    });
+    RelationState {
+        kind: RelationKind::Table,
+        columns: columns.collect(),
+        definition: format!("table ({})", table.columns.join(", ")),
+        dependents: Vec::new(),
+        rows: Some(table.rows.len() as u64),
+        fingerprint: read.then(|| fingerprint(table)),
+        storage: Some(storage),
+    }
+}
+
+fn fingerprint(table: &Table) -> Fingerprint {
+    fn sum<T>(items: &[T], bytes: impl Fn(&T) -> Vec<u8>) -> String {
+        let mut sum = 0_u64;
+        for item in items {
+            let mut word = [0; 8];
+            blake3::Hasher::new()
+                .update(&bytes(item))
+                .finalize_xof()
+                .fill(&mut word);
+            sum = sum.wrapping_add(u64::from_le_bytes(word));
+        }
+        sum.to_string()
+    }
+    let whole = sum(&table.rows, |row| {
+        row.iter().flat_map(|v| v.to_le_bytes()).collect()
+    });
+    let columns = table.columns.iter().enumerate().map(|(i, name)| {
+        let cells = sum(&table.rows, |row| {
+            row.get(i)
+                .map(|v| v.to_le_bytes().to_vec())
+                .unwrap_or_default()
+        });
+        (name.clone(), cells)
+    });
+    Fingerprint {
+        method: "memory-1".to_owned(),
+        rows: table.rows.len() as u64,
+        columns: columns.collect(),
+        whole,
+    }
+}
