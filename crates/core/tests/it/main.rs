@@ -1,0 +1,18 @@
+//! What a user of the core would notice, on a warehouse in memory.
+
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod machine;
+#[cfg(test)]
+mod model;
+
+use unship_core::testing::conformance::conforms;
+use unship_core::testing::memory::Restoring;
+use unship_core::testing::world::memory;
+
+#[test]
+fn the_engine_in_memory_conforms() {
+    conforms(&|| Box::new(memory(Restoring::Clones)));
+    conforms(&|| Box::new(memory(Restoring::Moves)));
+}
