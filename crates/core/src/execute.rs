@@ -104,6 +104,21 @@ pub enum ExecuteError {
         #[source]
         error: EngineError,
     },
+    /// A step failed after another had changed production for good.
+    #[error(
+        "step {step} failed: {error}. Step {changed} has changed production and cannot be taken \
+         back, so that this can only go on: `unship resume` tries step {step} again"
+    )]
+    HalfWay {
+        /// The step that failed.
+        step: u32,
+        /// The step that cannot be taken back.
+        changed: u32,
+        /// Why it failed.
+        error: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
     /// The engine could not even be looked at.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -144,7 +159,7 @@ pub fn execute(
         journal,
         assume,
     };
-    if run.journal.backward() {
+    if run.journal.backward() && run.changed_for_good().is_none() {
         let cause = "an earlier attempt failed".to_owned();
         let step = plan
             .steps
@@ -169,6 +184,7 @@ impl Run<'_> {
                 _ => {
                     if let Err(unmet) = engine::holds(self.engine, &step.guard)? {
                         if self.anything_done() {
+                            self.can_go_back(step.id, &unmet.to_string(), None)?;
                             return self.backward(step.id, unmet.to_string(), None);
                         }
                         return Err(ExecuteError::Moved {
@@ -205,7 +221,31 @@ impl Run<'_> {
             return self.forward();
         }
         self.mark(step, Mark::Failed, Some(&chain(&error)))?;
+        self.can_go_back(step.id, &chain(&error), error.hint.as_deref())?;
         self.backward(step.id, chain(&error), error.hint)
+    }
+
+    /// The step that changed production and has no undo, if one did.
+    fn changed_for_good(&self) -> Option<u32> {
+        let mut steps = self.plan.steps.iter();
+        steps
+            .find(|s| {
+                s.production && s.undo.is_none() && self.journal.status(s.id) == Status::Succeeded
+            })
+            .map(|s| s.id)
+    }
+
+    /// Refuses to take a plan back of which a part would stay: that would be a mixture.
+    fn can_go_back(&self, step: u32, error: &str, hint: Option<&str>) -> Result<(), ExecuteError> {
+        match self.changed_for_good() {
+            None => Ok(()),
+            Some(changed) => Err(ExecuteError::HalfWay {
+                step,
+                changed,
+                error: error.to_owned(),
+                hint: hint.map(str::to_owned),
+            }),
+        }
     }
 
     fn backward(
@@ -224,17 +264,20 @@ impl Run<'_> {
                         continue;
                     }
                 }
-                Status::Succeeded | Status::UndoFailed => {}
-                Status::UndoStarted => {
-                    if self.happened(step, &step.guard, &step.expect)? {
-                        self.mark(step, Mark::UndoFinished, None)?;
-                        continue;
-                    }
-                }
+                Status::Succeeded | Status::UndoStarted | Status::UndoFailed => {}
                 Status::NotStarted | Status::Failed | Status::Undone => continue,
             }
             if step.undo.is_none() {
                 // What was prepared beside production hurts nobody and is swept later.
+                continue;
+            }
+            // Undoing a step swaps its guard and its expectation: what others did to its result
+            // since must not go with it.
+            if self.happened(step, &step.guard, &step.expect)? {
+                if self.journal.status(step.id) != Status::UndoStarted {
+                    self.mark(step, Mark::UndoStarted, None)?;
+                }
+                self.mark(step, Mark::UndoFinished, None)?;
                 continue;
             }
             self.mark(step, Mark::UndoStarted, None)?;
@@ -244,15 +287,17 @@ impl Run<'_> {
                 watch.notice(Notice::Progress(what, done, total))
             });
             boundary("undo applied");
-            if let Err(error) = reverted {
-                self.mark(step, Mark::UndoFailed, Some(&chain(&error)))?;
-                return Err(ExecuteError::NotTakenBack {
-                    step: step.id,
-                    error,
-                });
-            }
-            if let Err(unmet) = engine::holds(self.engine, &step.guard)? {
-                return Err(self.stuck(step, unmet.clone(), unmet));
+            match (reverted, engine::holds(self.engine, &step.guard)?) {
+                // It is undone, whatever the engine reported.
+                (_, Ok(())) => {}
+                (Err(error), Err(_)) => {
+                    self.mark(step, Mark::UndoFailed, Some(&chain(&error)))?;
+                    return Err(ExecuteError::NotTakenBack {
+                        step: step.id,
+                        error,
+                    });
+                }
+                (Ok(()), Err(unmet)) => return Err(self.stuck(step, unmet.clone(), unmet)),
             }
             self.mark(step, Mark::UndoFinished, None)?;
             boundary("undo recorded");
