@@ -72,7 +72,8 @@ pub struct Live {
     pub release: ReleaseId,
     /// Since when.
     pub since: Timestamp,
-    /// The engine's mark of production when it was last looked at.
+    /// The engine's mark of production when it was last looked at; empty if nobody has looked since
+    /// it became live.
     pub mark: String,
     /// How many drifts were recorded since it became live.
     pub drifts: u32,

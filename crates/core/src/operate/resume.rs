@@ -36,7 +36,7 @@ impl Session<'_> {
         if let Some((id, blob, seq)) = &open.plan {
             let (plan, journal) = self.interrupted(id, blob, *seq)?;
             self.engine.freeze()?;
-            self.go_on(&plan, journal, assume)?;
+            self.go_on(&plan, journal, assume, true)?;
             return Ok(Resumed::Finished(release));
         }
         self.drop_unplanned(&open)

@@ -287,15 +287,17 @@ impl Session<'_> {
         }])?;
         boundary("plan recorded");
         let journal = Journal::new(id);
-        self.go_on(plan, journal, None)
+        self.go_on(plan, journal, None, false)
     }
 
-    /// Carries a plan out from where its journal says that it stopped.
+    /// Carries a plan out from where its journal says that it stopped. `resumed` says that nobody
+    /// watched production in between.
     pub(super) fn go_on(
         &mut self,
         plan: &Plan,
         journal: Journal,
         assume: Option<crate::execute::Assume>,
+        resumed: bool,
     ) -> Result<(), OperateError> {
         let id = plan.id()?;
         let outcome = match execute(
@@ -318,7 +320,12 @@ impl Session<'_> {
         };
         match outcome {
             Outcome::Done => {
-                let mark = self.engine.mark()?;
+                // Others may have written between a step and its resumption. An empty mark makes
+                // the next operation look.
+                let mark = match resumed {
+                    true => String::new(),
+                    false => self.engine.mark()?,
+                };
                 let mut events = vec![Event::ReleasePublished {
                     release: plan.release,
                     changes: plan.result.clone(),
