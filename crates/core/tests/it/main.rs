@@ -6,6 +6,10 @@ mod crash;
 mod machine;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod plans;
+#[cfg(test)]
+mod recovery;
 
 use unship_core::testing::conformance::conforms;
 use unship_core::testing::memory::Restoring;
