@@ -3,6 +3,7 @@
 
 pub mod conformance;
 pub mod faulty;
+pub mod long;
 pub mod memory;
 pub mod world;
 
