@@ -231,6 +231,12 @@ impl From<ExecuteError> for CliError {
                     .production("in between; some steps are done and one could not be taken back")
                     .hint("mend the cause and run `unship resume`")
             }
+            ExecuteError::HalfWay { hint, .. } => {
+                let mut e = Self::new(exit::UNFINISHED, text)
+                    .production("in between: `unship status` shows which steps are done");
+                e.hint = hint;
+                e
+            }
             ExecuteError::Engine(error) => error.into(),
             ExecuteError::Record(_) => Self::new(exit::UNFINISHED, chain(&error))
                 .production("as `unship status` says; the last step is in doubt")

@@ -5,13 +5,14 @@
 //! that is asked of either has an effect any more, as if the process were gone. What a session
 //! still does on its way out cannot help it.
 
+use crate::diff::RelationDiff;
 use crate::engine::{
-    Build, Capabilities, Depth, Diagnosis, Engine, EngineError, ErrorKind, Housekeeping,
+    Build, Capabilities, Carry, Depth, Diagnosis, Engine, EngineError, ErrorKind, Housekeeping,
     Observation, OnProgress, Place, Point, RestoreRequest, Retention, Steps,
 };
 use crate::event::Event;
 use crate::execute::{RecordError, Recorder};
-use crate::ident::ReleaseId;
+use crate::ident::{RelationName, ReleaseId};
 use crate::ledger::{Entry, SqliteLedger, View};
 use crate::log::{Ledger, LogError};
 use crate::plan::Step;
@@ -202,9 +203,10 @@ impl Engine for Faulty {
         survey: &serde_json::Value,
         release: ReleaseId,
         live: ReleaseId,
+        carry: &Carry,
     ) -> Result<Steps, EngineError> {
         self.fuse.pass("plan publish", || {
-            self.engine.plan_publish(survey, release, live)
+            self.engine.plan_publish(survey, release, live, carry)
         })
     }
 
@@ -236,6 +238,17 @@ impl Engine for Faulty {
     fn prove_point(&mut self, release: ReleaseId) -> Result<(), EngineError> {
         self.fuse
             .pass("prove point", || self.engine.prove_point(release))
+    }
+
+    fn diff(
+        &mut self,
+        old: (Place, &RelationName),
+        new: (Place, &RelationName),
+        key: Option<&[String]>,
+        examples: u64,
+        on: OnProgress<'_>,
+    ) -> Result<RelationDiff, EngineError> {
+        self.engine.diff(old, new, key, examples, on)
     }
 
     fn housekeep(

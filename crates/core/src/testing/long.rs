@@ -60,6 +60,7 @@ pub fn grow(ledger: &mut Ledger, shape: Shape, from: u64, to: u64) -> Result<(),
             parent: n.checked_sub(1).map(ReleaseId),
             job: Some(Job {
                 command: vec!["dbt".to_owned(), "build".to_owned()],
+                program: None,
                 directory: "/srv/warehouse".to_owned(),
                 pipeline: Some("dbt".to_owned()),
             }),

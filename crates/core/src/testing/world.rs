@@ -156,6 +156,7 @@ impl World {
         let request = RunRequest {
             job: Job {
                 command: vec!["build".to_owned()],
+                program: None,
                 directory: "/project".to_owned(),
                 pipeline: None,
             },

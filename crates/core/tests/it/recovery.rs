@@ -1,5 +1,6 @@
 //! What the world does between a crash and `resume`, and steps that fail after others have worked.
 
+use unship_core::engine::Carry;
 use unship_core::engine::Engine;
 use unship_core::event::Event;
 use unship_core::execute::{ExecuteError, Outcome, RecordError, Recorder, execute};
@@ -167,7 +168,7 @@ fn planned() -> (Warehouse, Plan) {
     }
     let survey = engine.survey(ReleaseId(1)).unwrap();
     let steps = engine
-        .plan_publish(&survey, ReleaseId(1), ReleaseId(0))
+        .plan_publish(&survey, ReleaseId(1), ReleaseId(0), &Carry::default())
         .unwrap();
     let plan = Plan {
         format: FORMAT,

@@ -7,9 +7,10 @@
 mod plan;
 
 use super::{Contents, Table, Write};
+use crate::diff::RelationDiff;
 use crate::engine::{
-    Atomicity, Build, Capabilities, Depth, Diagnosis, Engine, EngineError, ErrorKind, Housekeeping,
-    Observation, OnProgress, Place, Point, RestoreRequest, Retention, Steps,
+    Atomicity, Build, Capabilities, Carry, Depth, Diagnosis, Engine, EngineError, ErrorKind,
+    Housekeeping, Observation, OnProgress, Place, Point, RestoreRequest, Retention, Steps,
 };
 use crate::ident::{RelationName, ReleaseId};
 use crate::plan::Step;
@@ -410,7 +411,12 @@ impl Engine for Memory {
         survey: &serde_json::Value,
         release: ReleaseId,
         live: ReleaseId,
+        carry: &Carry,
     ) -> Result<Steps, EngineError> {
+        if *carry != Carry::default() {
+            let text = "others cannot write here while a job builds, and yet they did";
+            return Err(EngineError::new(ErrorKind::Refused, text));
+        }
         plan::publish(&plan::read_survey(survey)?, release, live)
     }
 
@@ -515,6 +521,37 @@ impl Engine for Memory {
             disk.file(&Slot::Point(release, database))?;
         }
         Ok(())
+    }
+
+    fn diff(
+        &mut self,
+        old: (Place, &RelationName),
+        new: (Place, &RelationName),
+        _key: Option<&[String]>,
+        _examples: u64,
+        _on: OnProgress<'_>,
+    ) -> Result<RelationDiff, EngineError> {
+        let disk = self.warehouse.disk();
+        let rows = |(place, name): (Place, &RelationName)| {
+            let file = disk.file(&Slot::at(place, &name.database))?;
+            let stored = file.relations.get(name).ok_or_else(|| {
+                EngineError::new(ErrorKind::Missing, format!("there is no {name}"))
+            })?;
+            Ok::<_, EngineError>(stored.table.rows.clone())
+        };
+        let (old, mut added) = (rows(old)?, rows(new)?);
+        let mut diff = RelationDiff::default();
+        for row in old {
+            match added.iter().position(|other| *other == row) {
+                Some(at) => {
+                    added.swap_remove(at);
+                    diff.unchanged += 1;
+                }
+                None => diff.removed += 1,
+            }
+        }
+        diff.added = added.len() as u64;
+        Ok(diff)
     }
 
     fn housekeep(
