@@ -32,6 +32,9 @@ pub enum Event {
         changes: BTreeMap<RelationName, Version>,
         /// The engine's mark of production as seen.
         mark: String,
+        /// Where the rows of unchanged relations are stored now, if not where they were.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        moved: BTreeMap<RelationName, Option<String>>,
     },
     /// A restore point was taken and proved readable.
     PointTaken {
@@ -88,6 +91,9 @@ pub enum Event {
         changes: BTreeMap<RelationName, Version>,
         /// The engine's mark of production right afterwards.
         mark: String,
+        /// Where the rows of unchanged relations are stored now, if not where they were.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        moved: BTreeMap<RelationName, Option<String>>,
     },
     /// A release will never become production.
     ReleaseAbandoned {

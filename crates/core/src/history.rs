@@ -370,6 +370,7 @@ impl Fold<'_> {
                 release,
                 changes,
                 mark,
+                moved,
             } => {
                 let Some(mut live) = self.history(|h| h.live(self.env))? else {
                     return self.story("drift before anything was live");
@@ -382,7 +383,8 @@ impl Fold<'_> {
                     live.drifts += 1;
                 }
                 write(self.shelf, &key(LIVE, self.env), &live)?;
-                self.versions(changes)
+                self.versions(changes)?;
+                self.moved(moved)
             }
             Event::JobEnded { release, end } => self
                 .change(*release, |r| r.end = Some(end.clone()))
@@ -402,7 +404,11 @@ impl Fold<'_> {
                 release,
                 changes,
                 mark,
-            } => self.published(*release, changes, mark),
+                moved,
+            } => {
+                self.published(*release, changes, mark)?;
+                self.moved(moved)
+            }
             Event::ReleaseAbandoned {
                 release,
                 reason,
@@ -586,6 +592,24 @@ impl Fold<'_> {
             write(self.shelf, &relation_key(NAMES, self.env, name), name)?;
             let at = numbered(relation_key(MAP, self.env, name), self.seq);
             write(self.shelf, &at, version)?;
+        }
+        Ok(())
+    }
+
+    /// The same versions, stored elsewhere. Without it a place that a table once had, and got back
+    /// with other rows in it, would look like a table that nobody rewrote.
+    fn moved(&mut self, moved: &BTreeMap<RelationName, Option<String>>) -> Result<(), ShelfError> {
+        for (name, storage) in moved {
+            let versions = relation_key(MAP, self.env, name);
+            let below = numbered(versions.clone(), u64::MAX);
+            let Some((_, value)) = self.shelf.last_below(&versions, &below)? else {
+                return self.story(format!("{name} moved and never was there"));
+            };
+            let mut version: Version = read(&value, "a version")?;
+            if let Some(state) = &mut version.state {
+                state.storage.clone_from(storage);
+            }
+            write(self.shelf, &numbered(versions, self.seq), &version)?;
         }
         Ok(())
     }

@@ -122,6 +122,10 @@ pub struct Plan {
     pub irreversible: Vec<String>,
     /// What must be there.
     pub needs: Vec<String>,
+    /// Where a run found the rows of relations that it left as they were, if not where they had
+    /// been stored before.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub moved: BTreeMap<RelationName, Option<String>>,
     /// What the release changes against the one that is live: the versions afterwards.
     pub result: BTreeMap<RelationName, Version>,
 }

@@ -101,6 +101,10 @@ impl Wish {
     /// The plan, from the engine's steps.
     pub fn plan(&self, request: &RestoreRequest, steps: Steps) -> Plan {
         let mut result = request.bring.clone();
+        for state in result.values_mut().filter_map(|v| v.state.as_mut()) {
+            // Where the rows will be stored is not known before they are: they are read once more.
+            state.storage = None;
+        }
         for name in &request.remove {
             if let Some(id) = self.target_map.get(name).map(|v| v.id).or_else(|| {
                 // It had not been there before: its absence is as old as the release gone back to.
@@ -130,6 +134,7 @@ impl Wish {
             impact,
             irreversible: steps.irreversible,
             needs: steps.needs,
+            moved: BTreeMap::new(),
             result,
         }
     }

@@ -4,11 +4,20 @@ use super::{OperateError, Session};
 use crate::engine::{Depth, Observation, Place, Retention};
 use crate::event::Event;
 use crate::execute::Notice;
-use crate::ident::ReleaseId;
+use crate::ident::{RelationName, ReleaseId};
 use crate::relation::Difference;
 use crate::release::{Operation, Version, VersionId};
 use crate::restore::{Map, present};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// By relation: where its rows are stored now.
+pub(super) type Moved = BTreeMap<RelationName, Option<String>>;
+
+/// What a look at a build or at production found.
+pub(super) struct Seen {
+    pub changes: Map,
+    pub moved: Moved,
+}
 
 impl Session<'_> {
     /// Records what stands here as the first release, if nothing has been recorded yet.
@@ -49,6 +58,7 @@ impl Session<'_> {
                 release,
                 changes,
                 mark,
+                moved: Moved::new(),
             },
         ])?;
         Ok(())
@@ -87,12 +97,19 @@ impl Session<'_> {
         if !changes.is_empty() {
             self.forget_point(live.release)?;
         }
+        let moved = moved(&map, &seen, &changes);
         let mut now = map;
         now.extend(changes.clone());
+        for (name, storage) in &moved {
+            if let Some(state) = now.get_mut(name).and_then(|v| v.state.as_mut()) {
+                state.storage.clone_from(storage);
+            }
+        }
         self.ledger.append(&[Event::DriftSeen {
             release: live.release,
             changes,
             mark,
+            moved,
         }])?;
         Ok((live.release, now))
     }
@@ -130,8 +147,8 @@ pub(super) fn changes(
     map: &Map,
     seen: &Observation,
     id: VersionId,
-    built: impl Fn(&crate::ident::RelationName) -> bool,
-) -> BTreeMap<crate::ident::RelationName, Version> {
+    built: impl Fn(&RelationName) -> bool,
+) -> BTreeMap<RelationName, Version> {
     let mut out = BTreeMap::new();
     let by_job = id.drift == 0;
     for (name, state) in seen {
@@ -169,6 +186,103 @@ pub(super) fn changes(
     out
 }
 
+/// Where the rows of relations are stored that did not change, as far as that is not known already.
+pub(super) fn moved(map: &Map, seen: &Observation, changes: &Map) -> Moved {
+    let unchanged = seen.iter().filter(|(name, _)| !changes.contains_key(*name));
+    unchanged
+        .filter_map(|(name, state)| {
+            let before = present(map.get(name))?.state.as_ref()?;
+            (before.storage != state.storage).then(|| (name.clone(), state.storage.clone()))
+        })
+        .collect()
+}
+
 pub(super) fn progress(watch: &dyn crate::execute::Watch) -> impl Fn(&str, u64, u64) + Sync + '_ {
     move |what, done, total| watch.notice(Notice::Progress(what, done, total))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::SqliteLedger;
+    use crate::log::Ledger;
+    use crate::relation::{Fingerprint, RelationKind, RelationState};
+
+    fn table(storage: &str, sum: &str) -> RelationState {
+        RelationState {
+            kind: RelationKind::Table,
+            columns: Vec::new(),
+            definition: String::new(),
+            dependents: Vec::new(),
+            rows: Some(1),
+            fingerprint: Some(Fingerprint {
+                method: "sum".to_owned(),
+                rows: 1,
+                whole: sum.to_owned(),
+                columns: BTreeMap::new(),
+            }),
+            storage: Some(storage.to_owned()),
+        }
+    }
+
+    fn seen(name: &RelationName, storage: &str, sum: &str) -> Observation {
+        [(name.clone(), table(storage, sum))].into()
+    }
+
+    /// A job that rewrites a table leaves it in other blocks, and the next one in the first again.
+    /// If only the first place were remembered, what stands there then would pass for unchanged.
+    #[test]
+    fn where_an_unchanged_table_was_moved_to_is_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteLedger::create(&dir.path().join("l"), Ledger::views()).unwrap();
+        let mut ledger = Ledger::new(store, "prod", "me");
+        let name = RelationName::new("shop", "main", "rates");
+        let (r0, r1) = (ReleaseId(0), ReleaseId(1));
+        let opened = |release, parent| Event::ReleaseOpened {
+            release,
+            operation: Operation::Run { aside: true },
+            parent,
+            job: None,
+            code: None,
+        };
+        let id = |release| VersionId { release, drift: 0 };
+        let first = seen(&name, "here", "1");
+        let changes_0 = changes(&Map::new(), &first, id(r0), |_| true);
+        let publish = |release, changes: &Map, moved: Moved| Event::ReleasePublished {
+            release,
+            changes: changes.clone(),
+            mark: String::new(),
+            moved,
+        };
+        ledger
+            .append(&[opened(r0, None), publish(r0, &changes_0, Moved::new())])
+            .unwrap();
+
+        let second = seen(&name, "there", "1");
+        let changes_1 = changes(&changes_0, &second, id(r1), |_| true);
+        assert_eq!(changes_1, Map::new(), "the rows are the same");
+        let moved = moved(&changes_0, &second, &changes_1);
+        ledger
+            .append(&[opened(r1, Some(r0)), publish(r1, &changes_1, moved)])
+            .unwrap();
+
+        let known = |release| {
+            let map = ledger.history(|h| h.map(release)).unwrap().unwrap();
+            map[&name].clone()
+        };
+        assert_eq!(
+            known(r1).id,
+            id(r0),
+            "it still is the version that R0 built"
+        );
+        let unread = |storage| RelationState {
+            fingerprint: None,
+            ..table(storage, "1")
+        };
+        let now = known(r1).state.unwrap();
+        assert_eq!(now.difference(&unread("there")), Difference::None);
+        assert_ne!(now.difference(&unread("here")), Difference::None);
+        let then = known(r0).state.unwrap();
+        assert_eq!(then.difference(&unread("here")), Difference::None);
+    }
 }

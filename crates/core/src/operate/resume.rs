@@ -1,5 +1,6 @@
 //! Finishing what was interrupted.
 
+use super::look::Seen;
 use super::{OperateError, Session};
 use crate::engine::Place;
 use crate::event::Event;
@@ -83,7 +84,8 @@ impl Session<'_> {
             .ledger
             .history(|h| h.map(live.release))?
             .unwrap_or_default();
-        let changes = self.seen_in(Place::Live, release, &before, &BTreeSet::new())?;
+        let Seen { changes, moved } =
+            self.seen_in(Place::Live, release, &before, &BTreeSet::new())?;
         let mark = self.engine.mark()?;
         if changes.is_empty() && mark == live.mark {
             self.abandon(
@@ -98,6 +100,7 @@ impl Session<'_> {
                 release,
                 changes,
                 mark,
+                moved,
             },
             Event::ReleaseMarked {
                 release,

@@ -1,6 +1,6 @@
 //! Guarding a job.
 
-use super::look::{changes, progress, states};
+use super::look::{Seen, changes, moved, progress, states};
 use super::{OperateError, Session};
 use crate::engine::{Build, Carry, Depth, Place};
 use crate::event::Event;
@@ -129,7 +129,8 @@ impl Session<'_> {
         before: &Map,
         result: JobResult,
     ) -> Result<Ran, OperateError> {
-        let changes = self.seen_in(Place::Build(release), release, before, &result.built)?;
+        let Seen { changes, mut moved } =
+            self.seen_in(Place::Build(release), release, before, &result.built)?;
         self.engine.freeze()?;
         let carry = match self.written_meanwhile(before, &changes)? {
             Ok(carry) => carry,
@@ -140,6 +141,8 @@ impl Session<'_> {
                 return Err(OperateError::Conflict { release, conflicts });
             }
         };
+        moved.retain(|name, _| !carry.bring.contains(name) && !carry.remove.contains(name));
+        moved.extend(carry.bring.iter().map(|name| (name.clone(), None)));
         let survey = self.engine.survey(release)?;
         let steps = self.engine.plan_publish(&survey, release, live, &carry)?;
         let plan = Plan {
@@ -153,6 +156,7 @@ impl Session<'_> {
             impact: Impact::default(),
             irreversible: steps.irreversible,
             needs: steps.needs,
+            moved,
             result: changes.clone(),
         };
         self.watch.notice(Notice::Phase("publishing"));
@@ -200,7 +204,8 @@ impl Session<'_> {
         before: &Map,
         result: JobResult,
     ) -> Result<Ran, OperateError> {
-        let changes = self.seen_in(Place::Build(release), release, before, &result.built)?;
+        let Seen { changes, .. } =
+            self.seen_in(Place::Build(release), release, before, &result.built)?;
         self.engine.keep_build(release)?;
         boundary("failed build kept");
         self.abandon(release, failure(&result.end), changes.clone())?;
@@ -219,12 +224,13 @@ impl Session<'_> {
         result: JobResult,
     ) -> Result<Ran, OperateError> {
         self.engine.freeze()?;
-        let changes = self.seen_in(Place::Live, release, before, &result.built)?;
+        let Seen { changes, moved } = self.seen_in(Place::Live, release, before, &result.built)?;
         let mark = self.engine.mark()?;
         let mut events = vec![Event::ReleasePublished {
             release,
             changes: changes.clone(),
             mark,
+            moved,
         }];
         if !result.good {
             let reason = failure(&result.end);
@@ -249,7 +255,7 @@ impl Session<'_> {
         release: ReleaseId,
         before: &Map,
         built: &BTreeSet<RelationName>,
-    ) -> Result<BTreeMap<RelationName, Version>, OperateError> {
+    ) -> Result<Seen, OperateError> {
         self.watch
             .notice(Notice::Phase("looking at what was built"));
         let depth = Depth::Changed {
@@ -259,7 +265,9 @@ impl Session<'_> {
         let on = progress(self.watch);
         let seen = self.engine.observe(place, &depth, &on)?;
         let id = VersionId { release, drift: 0 };
-        Ok(changes(before, &seen, id, |name| built.contains(name)))
+        let changes = changes(before, &seen, id, |name| built.contains(name));
+        let moved = moved(before, &seen, &changes);
+        Ok(Seen { changes, moved })
     }
 
     pub(super) fn abandon(
@@ -330,6 +338,7 @@ impl Session<'_> {
                     release: plan.release,
                     changes: plan.result.clone(),
                     mark,
+                    moved: plan.moved.clone(),
                 }];
                 events.extend(self.verdicts(plan)?);
                 self.ledger.append(&events)?;
