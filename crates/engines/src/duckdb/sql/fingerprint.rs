@@ -27,6 +27,11 @@ fn cell_hash(column: &Column) -> String {
     }
 }
 
+/// Whether [`cell_hash`] makes no text of it.
+fn is_hashed_without_text(data_type: &str) -> bool {
+    matches!(data_type, "FLOAT" | "DOUBLE") || is_hashed_as_it_is(data_type)
+}
+
 /// Whether equality of this type is sameness, so that `hash` and `=` miss nothing (but for the
 /// collation of a `VARCHAR`).
 pub(super) fn is_hashed_as_it_is(data_type: &str) -> bool {
@@ -74,16 +79,20 @@ pub fn fingerprint(
     columns: &[Column],
 ) -> Result<Fingerprint, WorkerError> {
     // The text of a timestamp inside a nested value depends on the session's time zone.
-    in_utc(worker, |worker| {
-        let exact: Vec<String> = columns.iter().map(cell_hash).collect();
-        match scan(worker, relation, columns, &exact) {
-            Err(WorkerError::Sql { kind, .. }) if kind == "Binder" || kind == "Not implemented" => {
-                let text: Vec<String> = columns.iter().map(text_hash).collect();
-                scan(worker, relation, columns, &text)
-            }
-            other => other,
+    let in_its_zone = |worker: &mut Worker, hashes: Vec<String>, with_text: bool| {
+        if with_text {
+            in_utc(worker, |worker| scan(worker, relation, columns, &hashes))
+        } else {
+            scan(worker, relation, columns, &hashes)
         }
-    })
+    };
+    let with_text = !columns.iter().all(|c| is_hashed_without_text(&c.data_type));
+    match in_its_zone(worker, columns.iter().map(cell_hash).collect(), with_text) {
+        Err(WorkerError::Sql { kind, .. }) if kind == "Binder" || kind == "Not implemented" => {
+            in_its_zone(worker, columns.iter().map(text_hash).collect(), true)
+        }
+        other => other,
+    }
 }
 
 /// The fingerprints of several tables, with one scan each. Their columns are read from the catalog.

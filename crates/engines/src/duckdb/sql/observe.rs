@@ -33,28 +33,21 @@ pub fn observe(
     let loaded = Catalog::load(worker, catalog, catalog)?;
     let mut states = definitions(&loaded);
     if depth >= Depth::Storage {
+        let keys: Vec<&Key> = loaded.tables.keys().collect();
+        for (key, stored) in storage::stored(worker, catalog, &keys)? {
+            if let Some(state) = states.get_mut(&loaded.relation(&key)) {
+                state.rows = stored.rows;
+                state.storage = stored.digest;
+            }
+        }
+    }
+    if depth >= Depth::Fingerprints {
         for key in loaded.tables.keys() {
             let relation = loaded.relation(key);
-            let Some(state) = states.get_mut(&relation) else {
-                continue;
-            };
-            state.storage = storage::digest(worker, catalog, key)?;
-            if depth >= Depth::Fingerprints {
+            if let Some(state) = states.get_mut(&relation) {
                 let print = fingerprint::fingerprint(worker, &relation, &state.columns)?;
                 state.rows = Some(print.rows);
                 state.fingerprint = Some(print);
-            } else {
-                let sql = format!(
-                    "SELECT CAST(count(*) AS VARCHAR) FROM {}",
-                    quote::full(&relation)
-                );
-                let rows = worker
-                    .texts(&sql, &[])?
-                    .into_iter()
-                    .flatten()
-                    .flatten()
-                    .next();
-                state.rows = rows.and_then(|text| text.parse().ok());
             }
         }
     }
