@@ -362,6 +362,8 @@ impl Engine for DuckDb {
             env.insert("UNSHIP_DATABASE".to_owned(), main.display().to_string());
         }
         env.insert("UNSHIP_RELEASE".to_owned(), release.to_string());
+        // What the job builds is looked at as soon as it ends.
+        self.sessions.warm();
         Ok(Build {
             release,
             files,

@@ -3,12 +3,14 @@
 use super::engine::Settings;
 use super::worker::{Open, StartError, Worker, WorkerError, find_python};
 use std::path::Path;
+use std::thread::JoinHandle;
 use unship_core::engine::{EngineError, ErrorKind};
 
 /// Starts the worker on demand and remembers if there is none.
 pub(super) struct Sessions {
     settings: Settings,
     worker: Option<Worker>,
+    warming: Option<JoinHandle<Result<Worker, StartError>>>,
     missing: Option<String>,
 }
 
@@ -17,6 +19,7 @@ impl Sessions {
         Self {
             settings,
             worker: None,
+            warming: None,
             missing: None,
         }
     }
@@ -33,8 +36,14 @@ impl Sessions {
                 return Err(no_worker(missing));
             }
             let python = self.settings.python.as_deref();
-            let found = find_python(self.settings.job_program.as_deref(), python);
-            match found.map(|found| found.worker).or_else(in_this_binary) {
+            // One that could not be started in the background may have been hit by a signal meant
+            // for the job, or by what the job installs: only a start of its own says what is wrong.
+            let warm = self
+                .warming
+                .take()
+                .and_then(|thread| thread.join().ok()?.ok());
+            let warm = warm.and_then(|mut worker| worker.is_running().then_some(worker));
+            match warm.map_or_else(|| start(&self.settings), Ok) {
                 Ok(worker) => self.worker = Some(worker),
                 Err(error) => {
                     let text = error.to_string();
@@ -52,6 +61,15 @@ impl Sessions {
             }
         }
         self.worker.as_mut().ok_or_else(|| no_worker("it stopped"))
+    }
+
+    /// Starts the worker in the background: it takes about a tenth of a second, which passes unseen
+    /// while a job runs.
+    pub(super) fn warm(&mut self) {
+        if self.worker.is_none() && self.warming.is_none() && self.missing.is_none() {
+            let settings = self.settings.clone();
+            self.warming = Some(std::thread::spawn(move || start(&settings)));
+        }
     }
 
     /// Opens a file, or says with `None` that no DuckDB here can look into it: there is none, the
@@ -98,6 +116,11 @@ impl Sessions {
             ..open
         }
     }
+}
+
+fn start(settings: &Settings) -> Result<Worker, StartError> {
+    let found = find_python(settings.job_program.as_deref(), settings.python.as_deref());
+    found.map(|found| found.worker).or_else(in_this_binary)
 }
 
 /// Where no Python will do, the DuckDB that this binary was built with.

@@ -182,6 +182,11 @@ impl Worker {
         self.pid
     }
 
+    /// Whether the process is still there.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// The program that runs as the worker.
     pub fn program(&self) -> &Path {
         &self.program
