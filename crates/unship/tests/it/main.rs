@@ -1,0 +1,7 @@
+//! The real binary, with real dbt and real DuckDB.
+
+mod support;
+
+mod reading;
+mod restore;
+mod story;
