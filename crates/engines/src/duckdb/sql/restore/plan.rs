@@ -89,9 +89,6 @@ impl Planner {
             if self.bring.contains(&key) && self.then.kinds(&key) == 0 {
                 self.refuse(&key, "it is not in the restore point");
             }
-            if self.remove.contains(&key) && self.then.kinds(&key) > 0 {
-                self.refuse(&key, "it is to be removed, but the restore point has it");
-            }
         }
         let now = &self.now;
         self.remove.retain(|key| now.kinds(key) > 0);
