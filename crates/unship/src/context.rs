@@ -75,6 +75,11 @@ impl Context {
         Ok(())
     }
 
+    /// Whether standard output is one document for machines.
+    pub fn json(&self) -> bool {
+        self.global.json
+    }
+
     /// The directory of the ledger and the logs.
     pub fn home(&self) -> PathBuf {
         self.root.join(".unship")

@@ -29,12 +29,14 @@ pub struct Ended {
     pub log: Vec<u8>,
 }
 
-/// Runs a command to its end. `log` is written as it prints.
+/// Runs a command to its end. `log` is written as it prints. With `quiet` standard output stays
+/// unship's own, and what the job prints there goes to standard error.
 pub fn run(
     command: &[String],
     dir: &Path,
     env: &BTreeMap<String, String>,
     log: &Path,
+    quiet: bool,
 ) -> Result<Ended, CliError> {
     let [program, args @ ..] = command else {
         return Err(CliError::usage("there is no command to run after `--`"));
@@ -82,8 +84,13 @@ pub fn run(
                 }
             }
         });
+        let shown: Box<dyn Write + Send> = if quiet {
+            Box::new(io::stderr())
+        } else {
+            Box::new(io::stdout())
+        };
         let copies = [
-            out.map(|out| copy(scope, out, io::stdout(), log_file.try_clone())),
+            out.map(|out| copy(scope, out, shown, log_file.try_clone())),
             err.map(|err| copy(scope, err, io::stderr(), log_file.try_clone())),
         ];
         for copy in copies.into_iter().flatten() {

@@ -163,7 +163,7 @@ fn launch(
         .home()
         .join("logs")
         .join(format!("{}.log", build.release));
-    let ended = job::run(argv, dir, &env, &log)?;
+    let ended = job::run(argv, dir, &env, &log, context.json())?;
     let took = SignedDuration::try_from(ended.took).unwrap_or_default();
     let left = match dbt {
         Some(dbt) => dbt.collect(since, ledger)?,
