@@ -25,11 +25,21 @@ pub fn relations(
         .release;
     let mut picked = BTreeSet::new();
     let mut unmatched: Option<Vec<Unmatched>> = None;
+    let mut sides = Vec::new();
     for release in [Some(live), target].into_iter().flatten() {
-        let map = ledger.history(|h| h.map(release))?.unwrap_or_default();
-        let (found, missed) = match manifest(ledger, release)? {
+        sides.push((release, manifest(ledger, release)?));
+    }
+    let some_lineage = sides.iter().any(|(_, manifest)| manifest.is_some());
+    for (release, manifest) in sides {
+        let (found, missed) = match manifest {
             Some(manifest) => by_lineage(manifest, select, exclude)?,
-            None => by_name(&map, select, exclude)?,
+            // What stood here before the project was guarded has no lineage; the other side's says
+            // what is meant.
+            None if some_lineage => continue,
+            None => {
+                let map = ledger.history(|h| h.map(release))?.unwrap_or_default();
+                by_name(&map, select, exclude)?
+            }
         };
         picked.extend(found);
         // A part is a slip only if it selects nothing in either release.
