@@ -179,6 +179,7 @@ impl Session<'_> {
                 then: plan.from,
                 next: plan.release,
                 now: live.release,
+                upcoming: next,
             });
         }
         if !set_aside && !plan.impact.set_aside.is_empty() {

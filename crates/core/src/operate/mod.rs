@@ -92,7 +92,8 @@ pub enum OperateError {
     },
     /// A plan was made for another moment.
     #[error(
-        "this plan was made when {then} was live and the next release was {next}; now {now} is live"
+        "this plan was made to make {next} from {then}; now {now} is live and the next release is \
+         {upcoming}"
     )]
     StalePlan {
         /// What was live.
@@ -101,6 +102,8 @@ pub enum OperateError {
         next: ReleaseId,
         /// What is live.
         now: ReleaseId,
+        /// The release that would be made now.
+        upcoming: ReleaseId,
     },
     /// A step failed and everything was taken back.
     #[error("{release} was not made: {error}. Production is as it was before")]

@@ -64,7 +64,7 @@ pub fn apply(global: &Global, args: &Apply) -> CliResult {
         std::fs::read(&args.plan).map(|all| bytes = all)
     };
     read.map_err(|e| CliError::failed(format!("cannot read {name}: {e}")))?;
-    let plan = Plan::parse(&bytes)?;
+    let plan = super::plan::read(&bytes)?;
     let bench = context.take(None, "unship apply")?;
     restore(global, &context, plan, bench, &args.restore)
 }
