@@ -1,10 +1,12 @@
 //! `unship pin` and `unship unpin`
 
 use crate::cli::{Global, Pin, Unpin};
-use crate::context::Context;
+use crate::context::{Context, Workbench};
 use crate::error::{CliError, CliResult, exit};
 use crate::refs;
+use unship_core::engine::Point;
 use unship_core::event::Event;
+use unship_core::ident::ReleaseId;
 
 /// Keeps a release's restore point.
 pub fn pin(global: &Global, args: &Pin) -> CliResult {
@@ -15,8 +17,7 @@ pub fn pin(global: &Global, args: &Pin) -> CliResult {
         .ledger
         .history(|h| h.live(&context.env))?
         .map(|l| l.release);
-    let points = bench.engine.points().map_err(CliError::from)?;
-    if live != Some(release) && points.iter().all(|p| p.release != release) {
+    if live != Some(release) && retained(&mut bench, release)?.is_none() {
         return Err(CliError::new(
             exit::NOTHING,
             format!("{release} has no restore point to keep"),
@@ -31,6 +32,15 @@ pub fn pin(global: &Global, args: &Pin) -> CliResult {
         "{release} is pinned: its restore point stays until `unship unpin {release}`"
     );
     Ok(exit::OK)
+}
+
+/// The point that holds a release's state, under its own name or a later one's.
+pub fn retained(bench: &mut Workbench, release: ReleaseId) -> CliResult<Option<Point>> {
+    let mut points = bench.engine.points().map_err(CliError::from)?;
+    points.sort_by_key(|point| std::cmp::Reverse(point.release));
+    let ids: Vec<_> = points.iter().map(|point| point.release).collect();
+    let under = bench.session().stand_in(release, &ids)?;
+    Ok(points.into_iter().find(|p| Some(p.release) == under))
 }
 
 /// Lets the retention decide again.

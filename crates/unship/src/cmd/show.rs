@@ -39,8 +39,7 @@ pub fn run(global: &Global, args: &Show) -> CliResult {
         .ledger
         .history(|h| h.map(release.id))?
         .unwrap_or_default();
-    let points = bench.engine.points().map_err(CliError::from)?;
-    let point = points.iter().find(|p| p.release == release.id);
+    let point = super::pin::retained(&mut bench, release.id)?;
     let live = bench
         .ledger
         .history(|h| h.live(&context.env))?
@@ -50,7 +49,7 @@ pub fn run(global: &Global, args: &Show) -> CliResult {
             "unship.release/1",
             &Document {
                 release: &release,
-                point,
+                point: point.as_ref(),
                 relations: &map,
             },
         )?;
