@@ -1,5 +1,24 @@
 //! The binary's modules, as a library so that tests can reach them.
 
+/// Prints a line on standard output. A reader that has gone away (`unship log | head`) or a full
+/// disk is no reason to stop half-way: the standard library's macro would panic.
+#[macro_export]
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(anstream::stdout(), $($text)*);
+    }};
+}
+
+/// The same on standard error.
+#[macro_export]
+macro_rules! say_aside {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(anstream::stderr(), $($text)*);
+    }};
+}
+
 pub mod cli;
 pub mod cmd;
 pub mod config;

@@ -12,9 +12,9 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             if json {
-                anstream::println!("{:#}", error.json());
+                unship::say!("{:#}", error.json());
             } else {
-                anstream::eprint!("{}", error.render());
+                unship::say_aside!("{}", error.render().trim_end());
             }
             ExitCode::from(error.code)
         }

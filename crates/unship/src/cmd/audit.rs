@@ -33,7 +33,7 @@ pub fn run(global: &Global, args: &Audit) -> CliResult {
                 });
                 json("unship.audit/1", &document)?;
             } else if bad.is_empty() {
-                anstream::println!(
+                crate::say!(
                     "{} entries and {} blobs are what was written; the head is {}",
                     report.entries,
                     report.blobs,
@@ -57,7 +57,7 @@ pub fn run(global: &Global, args: &Audit) -> CliResult {
                 .unwrap_or_default()
                 .to_string_lossy();
             let statement = HeadStatement::new(name, head, Timestamp::now())?;
-            anstream::print!("{statement}");
+            crate::say!("{}", statement.to_string().trim_end());
             Ok(exit::OK)
         }
     }

@@ -88,15 +88,15 @@ fn restore(
     let took = SignedDuration::try_from(started.elapsed()).unwrap_or_default();
     bench.terminal.finish();
     if !global.json {
-        anstream::println!(
+        crate::say!(
             "{} {} is production in {} ({})",
             paint(GOOD, "done:"),
             paint(BOLD, release),
             text::span(took),
             render::what(&plan),
         );
-        anstream::println!("  {}", plan.method);
-        anstream::println!(
+        crate::say!("  {}", plan.method);
+        crate::say!(
             "  {} changed, {} stay as they are; what was live before is kept as {}",
             count(plan.impact.changes.len(), "relation"),
             plan.impact.untouched,

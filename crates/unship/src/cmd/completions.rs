@@ -6,11 +6,8 @@ use clap::CommandFactory;
 
 /// Prints the script.
 pub fn run(args: &Completions) -> CliResult {
-    clap_complete::generate(
-        args.shell,
-        &mut Cli::command(),
-        "unship",
-        &mut std::io::stdout(),
-    );
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "unship", &mut script);
+    crate::say!("{}", String::from_utf8_lossy(&script).trim_end());
     Ok(exit::OK)
 }

@@ -95,7 +95,7 @@ fn summary(global: &Global, from: ReleaseId, to: ReleaseId, old: &Map, new: &Map
         return Ok(exit::OK);
     }
     if relations.is_empty() {
-        anstream::println!("{from} and {to} hold the same versions of every relation");
+        crate::say!("{from} and {to} hold the same versions of every relation");
         return Ok(exit::OK);
     }
     let mut table = text::table([
@@ -278,13 +278,13 @@ fn key_of(
 }
 
 fn print(from: ReleaseId, to: ReleaseId, name: &RelationName, diff: &RelationDiff) {
-    anstream::println!("{} {from} → {to}", paint(BOLD, name));
+    crate::say!("{} {from} → {to}", paint(BOLD, name));
     match (&diff.key, &diff.key_refused) {
-        (Some(key), _) => anstream::println!("  rows are matched by {}", key.join(", ")),
-        (None, Some(why)) => anstream::println!("  whole rows are compared: {why}"),
-        (None, None) => anstream::println!("  whole rows are compared: no key is known"),
+        (Some(key), _) => crate::say!("  rows are matched by {}", key.join(", ")),
+        (None, Some(why)) => crate::say!("  whole rows are compared: {why}"),
+        (None, None) => crate::say!("  whole rows are compared: no key is known"),
     }
-    anstream::println!(
+    crate::say!(
         "  {} added, {} removed, {} changed, {} unchanged",
         text::number(diff.added),
         text::number(diff.removed),
@@ -292,13 +292,13 @@ fn print(from: ReleaseId, to: ReleaseId, name: &RelationName, diff: &RelationDif
         text::number(diff.unchanged)
     );
     for column in &diff.schema.added {
-        anstream::println!("  + column {} {}", column.name, column.data_type);
+        crate::say!("  + column {} {}", column.name, column.data_type);
     }
     for column in &diff.schema.removed {
-        anstream::println!("  - column {} {}", column.name, column.data_type);
+        crate::say!("  - column {} {}", column.name, column.data_type);
     }
     for column in &diff.schema.retyped {
-        anstream::println!(
+        crate::say!(
             "  ~ column {}: {} → {}",
             column.name,
             column.old,
@@ -306,7 +306,7 @@ fn print(from: ReleaseId, to: ReleaseId, name: &RelationName, diff: &RelationDif
         );
     }
     for (column, rows) in &diff.columns {
-        anstream::println!("  {column} differs in {} rows", text::number(*rows));
+        crate::say!("  {column} differs in {} rows", text::number(*rows));
     }
     for example in &diff.examples {
         let line = match example.change {
@@ -324,7 +324,7 @@ fn print(from: ReleaseId, to: ReleaseId, name: &RelationName, diff: &RelationDif
                 format!("~ {}  {}", cells(&example.key), changed.join(", "))
             }
         };
-        anstream::println!("    {}", paint(DIM, line));
+        crate::say!("    {}", paint(DIM, line));
     }
 }
 

@@ -31,12 +31,12 @@ pub fn run(global: &Global) -> CliResult {
         json("unship.doctor/1", &document)?;
     } else {
         print(&diagnoses);
-        anstream::println!("\nNot protected here:");
+        crate::say!("\nNot protected here:");
         for line in &capabilities.not_protected {
-            anstream::println!("  - {line}");
+            crate::say!("  - {line}");
         }
         if let Err(why) = &capabilities.relations {
-            anstream::println!("  - single relations, only whole files: {why}");
+            crate::say!("  - single relations, only whole files: {why}");
         }
     }
     let failed = diagnoses.iter().any(|d| d.level == Level::Error);
@@ -52,9 +52,9 @@ pub fn print(diagnoses: &[Diagnosis]) {
             Level::Warning => paint(WARN, "warn"),
             Level::Error => paint(BAD, "FAIL"),
         };
-        anstream::println!("{mark}  {}: {}", d.subject, d.finding);
+        crate::say!("{mark}  {}: {}", d.subject, d.finding);
         if let Some(hint) = &d.hint {
-            anstream::println!("      {}", paint(text::DIM, hint));
+            crate::say!("      {}", paint(text::DIM, hint));
         }
     }
 }

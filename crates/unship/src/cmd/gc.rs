@@ -16,7 +16,7 @@ pub fn run(global: &Global) -> CliResult {
     if global.json {
         json("unship.gc/1", &done)?;
     } else {
-        anstream::println!(
+        crate::say!(
             "{} packed, {} dropped, {} freed",
             count(done.packed.len(), "restore point"),
             done.dropped.len(),

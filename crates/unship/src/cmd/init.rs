@@ -70,7 +70,7 @@ pub fn for_dbt(global: &Global, dbt: &DbtJob) -> CliResult<Context> {
     let files = dbt.files()?;
     write(&root, dbt.target(), &files, Some(PathBuf::from(".")), false)?;
     if !global.json {
-        anstream::eprintln!("unship: wrote {}", root.join(config::FILE).display());
+        crate::say_aside!("unship: wrote {}", root.join(config::FILE).display());
     }
     Context::at(root, global)
 }
@@ -134,7 +134,7 @@ fn relative(root: &Path, path: &Path) -> PathBuf {
 }
 
 fn say(root: &Path, env: &str, files: &[DbFile]) {
-    anstream::println!(
+    crate::say!(
         "{} {}",
         paint(GOOD, "wrote"),
         root.join(config::FILE).display()
@@ -142,14 +142,14 @@ fn say(root: &Path, env: &str, files: &[DbFile]) {
     for file in files {
         let size = std::fs::metadata(&file.path).map(|m| text::bytes(m.len()));
         let size = size.unwrap_or_else(|_| "not there yet".to_owned());
-        anstream::println!("  {env}: {} ({size})", file.path.display());
+        crate::say!("  {env}: {} ({size})", file.path.display());
     }
 }
 
 /// What is protected and what is not, as far as the manifest of an earlier build tells.
 fn protection(dbt: &DbtJob) {
     for database in dbt.unprotected() {
-        anstream::println!(
+        crate::say!(
             "  {}",
             paint(
                 WARN,
@@ -158,7 +158,7 @@ fn protection(dbt: &DbtJob) {
         );
     }
     let Some(manifest) = dbt.manifest() else {
-        anstream::println!("  every relation in these files is protected from the first run on");
+        crate::say!("  every relation in these files is protected from the first run on");
         return;
     };
     let built: Vec<_> = manifest
@@ -166,7 +166,7 @@ fn protection(dbt: &DbtJob) {
         .values()
         .filter(|n| n.resource_type.is_built() && n.relation.is_some())
         .collect();
-    anstream::println!(
+    crate::say!(
         "  protected: {} of {}",
         count(built.len(), "relation"),
         manifest.project
@@ -177,13 +177,13 @@ fn protection(dbt: &DbtJob) {
         .map(|n| n.name.as_str())
         .collect();
     if !history.is_empty() {
-        anstream::println!(
+        crate::say!(
             "  cannot be rebuilt from code, only restored: {}",
             history.join(", ")
         );
     }
     for node in built.iter().filter(|n| n.external.is_some()) {
-        anstream::println!(
+        crate::say!(
             "  {}",
             paint(
                 WARN,
@@ -194,5 +194,5 @@ fn protection(dbt: &DbtJob) {
             )
         );
     }
-    anstream::println!("\nguard a build with: unship run -- dbt build");
+    crate::say!("\nguard a build with: unship run -- dbt build");
 }

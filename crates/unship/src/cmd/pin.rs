@@ -28,9 +28,7 @@ pub fn pin(global: &Global, args: &Pin) -> CliResult {
         release,
         reason: args.reason.clone(),
     }])?;
-    anstream::println!(
-        "{release} is pinned: its restore point stays until `unship unpin {release}`"
-    );
+    crate::say!("{release} is pinned: its restore point stays until `unship unpin {release}`");
     Ok(exit::OK)
 }
 
@@ -57,6 +55,6 @@ pub fn unpin(global: &Global, args: &Unpin) -> CliResult {
     ledger.append(&[Event::Unpinned {
         release: release.id,
     }])?;
-    anstream::println!("{} is no longer pinned", release.id);
+    crate::say!("{} is no longer pinned", release.id);
     Ok(exit::OK)
 }

@@ -66,7 +66,7 @@ pub fn run(global: &Global, args: &Plan) -> CliResult {
     } else {
         render::print(&plan, &id);
         if let Some(path) = &args.output {
-            anstream::println!(
+            crate::say!(
                 "\nwritten to {0}; `unship apply {0}` carries it out",
                 path.display()
             );

@@ -37,7 +37,7 @@ pub fn run(global: &Global, args: &Resume) -> CliResult {
             &serde_json::json!({ "release": release, "text": text }),
         )?;
     } else {
-        anstream::println!("{text}");
+        crate::say!("{text}");
     }
     Ok(exit::OK)
 }

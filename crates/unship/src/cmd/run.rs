@@ -220,29 +220,29 @@ fn tell(
     let extra = text::span(overhead);
     match (ran.published, ran.result.good) {
         (true, true) => {
-            anstream::println!(
+            crate::say!(
                 "{} {release} is production: {changed} changed (unship took {extra})",
                 paint(GOOD, "published:")
             );
         }
         (true, false) => {
-            anstream::println!(
+            crate::say!(
                 "{} the job failed and had worked on production itself; {release} is live and \
                  marked bad: {changed} changed",
                 paint(BAD, "bad:")
             );
-            anstream::println!("  `unship rollback` goes back to what was before");
+            crate::say!("  `unship rollback` goes back to what was before");
         }
         (false, _) => {
             let live = bench.session().live().map_err(CliError::from)?.release;
-            anstream::println!(
+            crate::say!(
                 "{} {release} failed and never became production, which still is {live}",
                 paint(BAD, "not published:")
             );
             for failure in end.failures.iter().take(10) {
-                anstream::println!("  - {failure}");
+                crate::say!("  - {failure}");
             }
-            anstream::println!(
+            crate::say!(
                 "  what it built is kept: `unship show {0}`, `unship diff {live} {0}`",
                 ran.release
             );

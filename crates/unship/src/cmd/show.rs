@@ -55,7 +55,7 @@ pub fn run(global: &Global, args: &Show) -> CliResult {
         )?;
         return Ok(exit::OK);
     }
-    anstream::println!(
+    crate::say!(
         "{} {}",
         paint(BOLD, release.id),
         render::state(&release, live)
@@ -117,7 +117,7 @@ pub fn run(global: &Global, args: &Show) -> CliResult {
 }
 
 fn line(label: &str, text: impl std::fmt::Display) {
-    anstream::println!("  {label:<8}{text}");
+    crate::say!("  {label:<8}{text}");
 }
 
 fn relations(release: &Release, map: &Map) {
@@ -140,6 +140,6 @@ fn relations(release: &Release, map: &Map) {
             if version.owned { "jobs" } else { "others" }.to_owned(),
         ]);
     }
-    anstream::println!();
+    crate::say!();
     text::print_table(&table);
 }

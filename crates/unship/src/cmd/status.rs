@@ -120,14 +120,14 @@ fn print(status: &Status, now: Timestamp) {
     } else {
         paint(BAD, "bad")
     };
-    anstream::println!(
+    crate::say!(
         "{} is {word}: {} is live since {} ({})",
         paint(BOLD, &status.env),
         paint(BOLD, release.id),
         text::moment(status.since),
         text::ago(status.since, now),
     );
-    anstream::println!("  {}", render::operation(release));
+    crate::say!("  {}", render::operation(release));
     if let Some(code) = &release.code {
         let dirty = if code.dirty {
             ", with uncommitted changes"
@@ -135,13 +135,13 @@ fn print(status: &Status, now: Timestamp) {
             ""
         };
         let short = code.commit.get(..8).unwrap_or(&code.commit);
-        anstream::println!("  commit {short}{dirty}: {}", code.subject);
+        crate::say!("  commit {short}{dirty}: {}", code.subject);
     }
     if let Some(reason) = release.reason.as_ref().filter(|_| !status.good) {
-        anstream::println!("  why bad: {reason}");
+        crate::say!("  why bad: {reason}");
     }
     if !status.untouched {
-        anstream::println!(
+        crate::say!(
             "  {}",
             paint(
                 WARN,
@@ -150,11 +150,11 @@ fn print(status: &Status, now: Timestamp) {
         );
     }
     match &status.running {
-        Some(running) => anstream::println!("  running: {}", running.holder),
-        None => anstream::println!("  {}", paint(DIM, "nothing is running")),
+        Some(running) => crate::say!("  running: {}", running.holder),
+        None => crate::say!("  {}", paint(DIM, "nothing is running")),
     }
     if let Some(interrupted) = &status.interrupted {
-        anstream::println!(
+        crate::say!(
             "  {}",
             paint(
                 BAD,
@@ -165,10 +165,10 @@ fn print(status: &Status, now: Timestamp) {
             )
         );
         for step in &interrupted.steps {
-            anstream::println!("    {step}");
+            crate::say!("    {step}");
         }
     }
-    anstream::println!(
+    crate::say!(
         "  {}",
         paint(DIM, format!("{} restore points", status.points))
     );

@@ -56,7 +56,7 @@ pub fn report(proof: &Proof, quiet: bool) -> CliResult {
         .hint("`unship plan` shows what others wrote; `unship rollback` goes back"));
     }
     if !quiet {
-        anstream::println!(
+        crate::say!(
             "{} {} equal to what {} recorded, row by row; {} belong to others and are as they are now",
             text::paint(text::GOOD, count(proof.equal, "relation")),
             if proof.equal == 1 { "is" } else { "are" },

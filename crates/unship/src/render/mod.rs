@@ -17,6 +17,6 @@ pub fn json(schema: &str, value: &impl Serialize) -> CliResult<()> {
         object.insert("schema".to_owned(), schema.into());
     }
     let text = serde_json::to_string_pretty(&value).map_err(|e| CliError::failed(e.to_string()))?;
-    anstream::println!("{text}");
+    crate::say!("{text}");
     Ok(())
 }

@@ -7,15 +7,15 @@ use unship_core::release::Operation;
 
 /// Prints a plan.
 pub fn print(plan: &Plan, id: &PlanId) {
-    anstream::println!(
+    crate::say!(
         "{} makes {} from {}: {}",
         paint(BOLD, format!("Plan {}", id.short())),
         plan.release,
         plan.from,
         what(plan),
     );
-    anstream::println!("  how: {}", plan.method);
-    anstream::println!(
+    crate::say!("  how: {}", plan.method);
+    crate::say!(
         "  cost: {}",
         match plan.impact.bytes {
             0 => "a rename; no data is copied".to_owned(),
@@ -23,16 +23,16 @@ pub fn print(plan: &Plan, id: &PlanId) {
         }
     );
     impact(plan);
-    anstream::println!("\n{}", paint(BOLD, "Steps"));
+    crate::say!("\n{}", paint(BOLD, "Steps"));
     for step in &plan.steps {
         let mark = if step.production {
             paint(WARN, "production")
         } else {
             paint(DIM, "aside")
         };
-        anstream::println!("  {}. [{mark}] {}", step.id, step.explain);
+        crate::say!("  {}. [{mark}] {}", step.id, step.explain);
         for statement in &step.statements {
-            anstream::println!("       {}", paint(DIM, statement));
+            crate::say!("       {}", paint(DIM, statement));
         }
     }
     for (title, lines) in [
@@ -40,9 +40,9 @@ pub fn print(plan: &Plan, id: &PlanId) {
         ("Needs", &plan.needs),
     ] {
         if !lines.is_empty() {
-            anstream::println!("\n{}", paint(BOLD, title));
+            crate::say!("\n{}", paint(BOLD, title));
             for line in lines {
-                anstream::println!("  - {line}");
+                crate::say!("  - {line}");
             }
         }
     }
@@ -89,7 +89,7 @@ fn impact(plan: &Plan) {
             change.columns.join(" "),
         ]);
     }
-    anstream::println!(
+    crate::say!(
         "\n{} ({} stay as they are)",
         paint(
             BOLD,
@@ -106,19 +106,19 @@ fn impact(plan: &Plan) {
         ),
     ] {
         if !map.is_empty() {
-            anstream::println!("\n{}", paint(BOLD, title));
+            crate::say!("\n{}", paint(BOLD, title));
             for (name, what) in map {
-                anstream::println!("  - {name}: {what}");
+                crate::say!("  - {name}: {what}");
             }
         }
     }
     if !plan.impact.stale.is_empty() {
-        anstream::println!(
+        crate::say!(
             "\n{}",
             paint(BOLD, "Reads what changes, and stays as it is")
         );
         for name in &plan.impact.stale {
-            anstream::println!("  - {name}");
+            crate::say!("  - {name}");
         }
     }
 }

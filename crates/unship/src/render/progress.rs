@@ -55,7 +55,7 @@ impl Terminal {
 
     fn line(&self, line: &str) {
         if !self.quiet {
-            self.bar.suspend(|| anstream::eprintln!("{line}"));
+            self.bar.suspend(|| crate::say_aside!("{line}"));
         }
     }
 }

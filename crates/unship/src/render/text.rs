@@ -72,6 +72,6 @@ pub fn table<const N: usize>(header: [&str; N]) -> Table {
 /// A table's text, without blanks at the ends of its lines.
 pub fn print_table(table: &Table) {
     for line in table.lines() {
-        anstream::println!("{}", line.trim_end());
+        crate::say!("{}", line.trim_end());
     }
 }
