@@ -39,7 +39,7 @@ pub struct DatabaseHeader {
     pub meta_block: u64,
     /// Where the free list begins, as DuckDB's own block pointer.
     pub free_list: u64,
-    /// How many blocks the file has, free ones included.
+    /// How many blocks the file had, free ones included. It may have given some at its end back.
     pub block_count: u64,
     /// Size of a block in bytes.
     pub block_size: u32,
@@ -115,6 +115,11 @@ pub fn block_size(bytes: &[u8]) -> u32 {
 /// Whether DuckDB could write blocks of this size.
 pub fn is_block_size(bytes: u32) -> bool {
     bytes.is_power_of_two() && (MIN_BLOCK_SIZE..=DEFAULT_BLOCK_SIZE).contains(&bytes)
+}
+
+/// The block that one of DuckDB's block pointers means; its upper byte says where in the block.
+pub fn block_of(pointer: u64) -> Option<u64> {
+    (pointer != u64::MAX).then_some(pointer & ((1 << 56) - 1))
 }
 
 fn page(bytes: &[u8], number: usize) -> Option<&[u8]> {
