@@ -195,7 +195,6 @@ impl Run<'_> {
                 }
             }
             self.mark(step, Mark::Started, None)?;
-            boundary("step started");
             let watch = self.watch;
             let applied = self.engine.apply(step, &|what, done, total| {
                 watch.notice(Notice::Progress(what, done, total))
@@ -209,7 +208,6 @@ impl Run<'_> {
                 return Err(self.stuck(step, unmet.clone(), unmet));
             }
             self.mark(step, Mark::Succeeded, None)?;
-            boundary("step recorded");
         }
         Ok(Outcome::Done)
     }
@@ -281,7 +279,6 @@ impl Run<'_> {
                 continue;
             }
             self.mark(step, Mark::UndoStarted, None)?;
-            boundary("undo started");
             let watch = self.watch;
             let reverted = self.engine.revert(step, &|what, done, total| {
                 watch.notice(Notice::Progress(what, done, total))
@@ -300,7 +297,6 @@ impl Run<'_> {
                 (Ok(()), Err(unmet)) => return Err(self.stuck(step, unmet.clone(), unmet)),
             }
             self.mark(step, Mark::UndoFinished, None)?;
-            boundary("undo recorded");
         }
         Ok(Outcome::TakenBack {
             step: failed,

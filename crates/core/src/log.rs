@@ -2,6 +2,7 @@
 
 use crate::event::Event;
 use crate::execute::{RecordError, Recorder};
+use crate::fault::boundary;
 use crate::history::{self, History, Pair, Shelf, ShelfError, ShelfMut};
 use crate::ledger::{Backend, Draft, Entry, Fence, Hash, LedgerError, SqliteLedger, View};
 use jiff::Timestamp;
@@ -81,13 +82,17 @@ impl Ledger {
                 })
             })
             .collect::<Result<Vec<_>, LogError>>()?;
+        boundary("before the ledger");
         loop {
             let head = self.store.head()?;
             match self.store.append(&head, &drafts, self.fence.as_ref()) {
                 // Somebody else's entry came between, as an approval or another environment's may;
                 // whoever must be alone holds the lease, and its fence is checked each time.
                 Err(LedgerError::HeadMoved { .. }) => {}
-                Ok(entries) => return Ok(entries.last().map_or(head.seq, |e| e.seq)),
+                Ok(entries) => {
+                    boundary(recorded(events));
+                    return Ok(entries.last().map_or(head.seq, |e| e.seq));
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -130,7 +135,9 @@ impl Ledger {
 
     /// Keeps bytes.
     pub fn put_blob(&mut self, bytes: &[u8], kind: &str) -> Result<Hash, LogError> {
-        Ok(self.store.put_blob(bytes, kind)?)
+        let hash = self.store.put_blob(bytes, kind)?;
+        boundary("blob kept");
+        Ok(hash)
     }
 
     /// The bytes with this hash.
@@ -144,6 +151,26 @@ impl Recorder for Ledger {
         self.append(&[event])
             .map(drop)
             .map_err(|e| RecordError(Box::new(e)))
+    }
+}
+
+/// What a trace of crash points calls an append.
+fn recorded(events: &[Event]) -> &'static str {
+    match events.first() {
+        Some(Event::ReleaseOpened { .. }) => "release opened",
+        Some(Event::DriftSeen { .. }) => "drift recorded",
+        Some(Event::PointTaken { .. }) => "point recorded",
+        Some(Event::JobEnded { .. }) => "job recorded",
+        Some(Event::PlanMade { .. }) => "plan recorded",
+        Some(Event::StepStarted(_)) => "step started",
+        Some(Event::StepSucceeded(_)) => "step recorded",
+        Some(Event::StepFailed { .. }) => "failure recorded",
+        Some(Event::UndoStarted(_)) => "undo started",
+        Some(Event::UndoFinished(_)) => "undo recorded",
+        Some(Event::ReleasePublished { .. }) => "release published",
+        Some(Event::ReleaseAbandoned { .. }) => "release abandoned",
+        Some(Event::HousekeepingDone { .. }) => "housekeeping recorded",
+        _ => "entry recorded",
     }
 }
 

@@ -4,7 +4,6 @@ use super::{OperateError, Session};
 use crate::engine::{PointMap, Steps};
 use crate::event::Event;
 use crate::execute::Notice;
-use crate::fault::boundary;
 use crate::ident::{RelationName, ReleaseId};
 use crate::plan::Plan;
 use crate::release::{Operation, Release, Stage, Verdict};
@@ -193,7 +192,6 @@ impl Session<'_> {
             job: None,
             code: None,
         }])?;
-        boundary("restore opened");
         self.watch.notice(Notice::Phase("restoring"));
         self.carry_out(&plan)?;
         Ok(Done {

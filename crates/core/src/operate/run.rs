@@ -71,7 +71,6 @@ impl Session<'_> {
             job: Some(request.job),
             code: request.code,
         }])?;
-        boundary("run opened");
 
         let phase = if request.aside {
             "building aside"
@@ -111,7 +110,6 @@ impl Session<'_> {
             release,
             end: result.end.clone(),
         }])?;
-        boundary("job recorded");
         let ran = if !request.aside {
             self.close_in_place(release, &before, result)?
         } else if result.good {
@@ -293,7 +291,6 @@ impl Session<'_> {
             plan: id.clone(),
             blob: BlobRef(blob),
         }])?;
-        boundary("plan recorded");
         let journal = Journal::new(id);
         self.go_on(plan, journal, None, false)
     }
@@ -342,7 +339,6 @@ impl Session<'_> {
                 }];
                 events.extend(self.verdicts(plan)?);
                 self.ledger.append(&events)?;
-                boundary("release published");
                 Ok(())
             }
             Outcome::TakenBack { error, hint, .. } => {

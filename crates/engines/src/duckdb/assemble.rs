@@ -57,7 +57,9 @@ pub(super) fn assemble(
     }
     file::sync_file(&bench)?;
     file::make_parent(to)?;
+    boundary("assemble checkpointed");
     file::rename(&bench, to)?;
+    boundary("assemble named");
     super::engine::remove_dir(&folder)
 }
 

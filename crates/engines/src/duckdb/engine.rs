@@ -220,8 +220,10 @@ fn pack(
     if store.store().point(&point, &label).is_ok() {
         // It was taken for a job that then changed nothing, or by a run that was interrupted.
         store.forget(&point)?;
+        boundary("older point forgotten");
     }
     store.snapshot(path, &point, &label, &|p| on(p.doing, p.done, p.total))?;
+    boundary("point packed");
     Ok(())
 }
 
@@ -302,6 +304,7 @@ impl Engine for DuckDb {
                 // DuckDB itself must write, so the lock has to go for that moment.
                 drop(lock);
                 self.sessions.checkpoint(path)?;
+                boundary("checkpointed");
                 let lock = FileLock::take(path, Freeze::Writers)?;
                 if file::has_wal(path)? {
                     return Err(EngineError::new(
@@ -379,9 +382,11 @@ impl Engine for DuckDb {
                 for (from, to) in companions(&build).iter().zip(&companions(&kept)) {
                     if from.exists() {
                         file::rename(from, to)?;
+                        boundary("companion kept");
                     }
                 }
                 file::rename(&build, &kept)?;
+                boundary("build kept");
                 file::make_read_only(&kept)?;
             }
         }

@@ -169,6 +169,7 @@ pub fn swap(live: &Path, incoming: &Path, retired: &Path) -> Result<(), EngineEr
             .map_err(|e| io_error("set the mode of", incoming, &e))?;
         keep_owner(meta, incoming)?;
         make_parent(retired)?;
+        boundary("swap to be linked");
         if !same_file(live, retired)? {
             fs::hard_link(live, retired)
                 .map_err(|e| io_error("keep the old file as", retired, &e))?;
@@ -178,6 +179,7 @@ pub fn swap(live: &Path, incoming: &Path, retired: &Path) -> Result<(), EngineEr
     }
     sync_file(incoming)?;
     remove_companions(live)?;
+    boundary("swap prepared");
     rename(incoming, live)?;
     boundary("swap renamed");
     if meta.is_some() {
@@ -203,6 +205,7 @@ pub fn swap_back(live: &Path, incoming: &Path, retired: &Path) -> Result<(), Eng
             & 0o7777;
         fs::set_permissions(retired, fs::Permissions::from_mode(mode))
             .map_err(|e| io_error("set the mode of", retired, &e))?;
+        boundary("swap back prepared");
         rename(retired, live)
     } else {
         // There was no production file before.

@@ -36,7 +36,6 @@ pub(super) fn housekeep(
                     continue;
                 }
                 pack_point(file, release, on)?;
-                boundary("point packed");
                 done.freed += at.bytes;
                 drop_plain(file, release)?;
                 packed.insert(release);
@@ -57,6 +56,7 @@ pub(super) fn housekeep(
                     boundary("point forgotten");
                 }
             }
+            boundary("store to be collected");
             done.freed += store.gc(&|p| on(p.doing, p.done, p.total))?.bytes_freed;
         }
     }
@@ -68,6 +68,7 @@ pub(super) fn housekeep(
 fn drop_plain(file: &DbFile, release: ReleaseId) -> Result<(), EngineError> {
     let path = file.point(release);
     file::remove_if_there(&path)?;
+    boundary("point dropped");
     for companion in super::layout::companions(&path) {
         file::remove_if_there(&companion)?;
     }

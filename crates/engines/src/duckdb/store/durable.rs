@@ -6,6 +6,7 @@ use std::{
     io::{self, Write},
     path::Path,
 };
+use unship_core::fault::boundary;
 
 /// How the name of a file ends that is not finished. Such files are never read, and gc removes them.
 pub(super) const UNFINISHED: &str = "tmp";
@@ -34,7 +35,10 @@ pub(super) fn write_file(path: &Path, parts: &[&[u8]]) -> Result<()> {
                 .map_err(io_error("write", &unfinished))?;
         }
         file.sync_all().map_err(io_error("sync", &unfinished))?;
-        fs::rename(&unfinished, path).map_err(io_error("rename into place", path))
+        boundary("stored file written");
+        fs::rename(&unfinished, path).map_err(io_error("rename into place", path))?;
+        boundary("stored file named");
+        Ok(())
     })();
     if written.is_err() {
         // Best effort: gc removes what stays behind.

@@ -12,6 +12,7 @@ use super::{
     point::{Key, Point},
 };
 use std::{collections::HashSet, fs, path::PathBuf};
+use unship_core::fault::boundary;
 
 /// What a collection did.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +95,7 @@ impl StoreWriter {
         let all = || index.packs.iter().zip(&packs);
         for (pack, _) in all().filter(|(_, needed)| needed.bytes == 0) {
             remove_file(&pack_path(&self.store.packs, &pack.name))?;
+            boundary("pack removed");
             report.packs_removed += 1;
         }
         for path in self.hopeless(&index, missing, &mut report)? {

@@ -12,6 +12,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
+use unship_core::fault::boundary;
 
 /// When a pack is full, in bytes: large enough that a terabyte makes few files, small enough that
 /// gc rewrites one cheaply.
@@ -161,7 +162,9 @@ impl Unfinished {
             .map_err(io_error("sync", &self.path))?;
         let path = pack_path(dir, &name);
         let replaced = path.exists();
+        boundary("pack written");
         fs::rename(&self.path, &path).map_err(io_error("rename into place", &path))?;
+        boundary("pack named");
         Ok(NewPack {
             name,
             replaced,

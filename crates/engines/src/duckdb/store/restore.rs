@@ -18,6 +18,7 @@ use std::{
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
+use unship_core::fault::boundary;
 
 /// What a restore wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +82,10 @@ impl Store {
             .write_part(&key, &point, &part, progress)
             .and_then(|()| {
                 refuse_existing(to)?;
-                fs::rename(&part, to).map_err(io_error("rename into place", to))
+                boundary("unpacked");
+                fs::rename(&part, to).map_err(io_error("rename into place", to))?;
+                boundary("unpacked file named");
+                Ok(())
             });
         if let Err(e) = written {
             // Best effort: the first error is the one to tell.
