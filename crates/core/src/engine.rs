@@ -126,6 +126,9 @@ pub struct RestoreRequest {
     pub remove: BTreeSet<RelationName>,
     /// Retained states and what each holds.
     pub points: Vec<PointMap>,
+    /// Releases whose points must outlive this: what is renamed into place is cloned instead.
+    #[serde(default)]
+    pub pinned: BTreeSet<ReleaseId>,
 }
 
 /// What others wrote beside a build, and must be in it before it becomes production.

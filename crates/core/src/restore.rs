@@ -29,6 +29,8 @@ pub struct Wish {
     pub only: Option<BTreeSet<RelationName>>,
     /// The retained states.
     pub points: Vec<PointMap>,
+    /// Releases whose points must outlive this.
+    pub pinned: BTreeSet<ReleaseId>,
 }
 
 /// Why a restore cannot be planned.
@@ -47,6 +49,16 @@ pub fn present(version: Option<&Version>) -> Option<&Version> {
     version.filter(|v| v.state.is_some())
 }
 
+/// The relations that jobs own and whose versions differ between two maps.
+pub fn differ<'a>(a: &'a Map, b: &'a Map) -> impl Iterator<Item = &'a RelationName> {
+    let names: BTreeSet<_> = a.keys().chain(b.keys()).collect();
+    names.into_iter().filter(|name| {
+        let (a, b) = (a.get(*name), b.get(*name));
+        let owned = a.is_some_and(|v| v.owned) || b.is_some_and(|v| v.owned);
+        owned && present(a).map(|v| v.id) != present(b).map(|v| v.id)
+    })
+}
+
 impl Wish {
     /// What the engine is asked for: the relations that jobs own and whose versions differ. What
     /// belongs to others stays as it is. An undo or redo may ask for nothing: the operation that it
@@ -55,29 +67,24 @@ impl Wish {
         let target = self.operation.target().unwrap_or(self.live);
         let mut bring = Map::new();
         let mut remove = BTreeSet::new();
-        let names: BTreeSet<_> = self.live_map.keys().chain(self.target_map.keys()).collect();
-        for name in names {
-            let (now, then) = (self.live_map.get(name), self.target_map.get(name));
-            let owned = now.is_some_and(|v| v.owned) || then.is_some_and(|v| v.owned);
-            let selected = self.only.as_ref().is_none_or(|only| only.contains(name));
-            if !owned || !selected || present(now).map(|v| v.id) == present(then).map(|v| v.id) {
+        for name in differ(&self.live_map, &self.target_map) {
+            if self.only.as_ref().is_some_and(|only| !only.contains(name)) {
                 continue;
             }
-            match present(then) {
+            match present(self.target_map.get(name)) {
                 Some(version) => {
-                    bring.insert(
-                        name.clone(),
-                        Version {
-                            owned: true,
-                            ..version.clone()
-                        },
-                    );
+                    let version = Version {
+                        owned: true,
+                        ..version.clone()
+                    };
+                    bring.insert(name.clone(), version);
                 }
                 None => {
                     remove.insert(name.clone());
                 }
             }
         }
+        // A release that changed nothing is a place on the stack all the same.
         let along_the_stack = matches!(
             self.operation,
             Operation::Undo { .. } | Operation::Redo { .. }
@@ -95,6 +102,7 @@ impl Wish {
             bring,
             remove,
             points: self.points.clone(),
+            pinned: self.pinned.clone(),
         })
     }
 

@@ -7,7 +7,7 @@ use crate::execute::Notice;
 use crate::ident::{RelationName, ReleaseId};
 use crate::plan::Plan;
 use crate::release::{Operation, Release, Stage, Verdict};
-use crate::restore::{Map, Wish};
+use crate::restore::{self, Map, Wish};
 use std::collections::BTreeSet;
 
 /// What a person asks for.
@@ -71,16 +71,12 @@ impl Session<'_> {
         }
     }
 
-    /// The newest release that nothing is known against and whose state is older than the live one
-    /// and another: a job that changed nothing is no way back.
+    /// The newest release that nothing is known against, whose state is older than the live one and
+    /// differs from it in something that jobs own: a job that changed nothing is no way back.
     pub fn newest_good_before(&self, live: ReleaseId) -> Result<ReleaseId, OperateError> {
         let env = self.ledger.env();
-        let origin = self.known(live)?;
-        let mut moved = origin.changed > 0;
-        let mut before = origin.origin;
-        if origin.id != origin.origin {
-            moved = self.known(origin.origin)?.changed > 0;
-        }
+        let now = self.ledger.history(|h| h.map(live))?.unwrap_or_default();
+        let mut before = self.known(live)?.origin;
         loop {
             let page = self
                 .ledger
@@ -89,14 +85,17 @@ impl Session<'_> {
                 return Err(OperateError::NoTarget(live));
             };
             before = last.id;
-            for release in page
-                .iter()
-                .filter(|r| r.stage == Stage::Published && r.origin == r.id)
-            {
-                if moved && release.verdict == Verdict::Good {
+            let own = page.iter().filter(|r| {
+                r.stage == Stage::Published && r.origin == r.id && r.verdict == Verdict::Good
+            });
+            for release in own {
+                let then = self.ledger.history(|h| h.map(release.id))?;
+                if restore::differ(&now, &then.unwrap_or_default())
+                    .next()
+                    .is_some()
+                {
                     return Ok(release.id);
                 }
-                moved |= release.changed > 0;
             }
         }
     }
@@ -127,8 +126,9 @@ impl Session<'_> {
         }
         let (live, live_map) = self.see_drift()?;
         let target_map = self.ledger.history(|h| h.map(target))?.unwrap_or_default();
+        let env = self.ledger.env().to_owned();
         let wish = Wish {
-            env: self.ledger.env().to_owned(),
+            env: env.clone(),
             release: self.ledger.history(|h| h.next_id())?,
             operation,
             live,
@@ -136,6 +136,7 @@ impl Session<'_> {
             target_map,
             only,
             points: self.point_maps()?,
+            pinned: self.ledger.history(|h| h.pins(&env))?.into_iter().collect(),
         };
         let request = wish.request()?;
         let steps = if request.bring.is_empty() && request.remove.is_empty() {
@@ -223,13 +224,11 @@ impl Session<'_> {
                 format!("partly rolled back by {}", plan.release),
             )]);
         }
-        if to > from {
-            let reason = format!("brought back by {} ({word})", plan.release);
-            return Ok(vec![mark(to, Verdict::Good, reason)]);
-        }
         let env = self.ledger.env();
+        let (older, newer) = (to.min(from), to.max(from));
+        let forward = to > from;
         let mut out = Vec::new();
-        let mut before = ReleaseId(from.0 + 1);
+        let mut before = ReleaseId(newer.0 + 1);
         'pages: loop {
             let page = self
                 .ledger
@@ -237,19 +236,35 @@ impl Session<'_> {
             let Some(last) = page.last() else { break };
             before = last.id;
             for release in &page {
-                if release.id <= to {
+                if release.id <= older {
                     break 'pages;
                 }
-                let own = release.origin == release.id && release.stage == Stage::Published;
-                if own && release.verdict == Verdict::Good {
-                    let reason = format!("rolled back by {} ({word})", plan.release);
-                    out.push(mark(release.id, Verdict::Bad, reason));
+                if release.origin != release.id || release.stage != Stage::Published {
+                    continue;
+                }
+                let taken_away = release
+                    .reason
+                    .as_ref()
+                    .is_some_and(|r| r.starts_with(TAKEN));
+                match release.verdict {
+                    Verdict::Good if !forward => {
+                        let reason = format!("{TAKEN} {} ({word})", plan.release);
+                        out.push(mark(release.id, Verdict::Bad, reason));
+                    }
+                    Verdict::Bad if forward && (taken_away || release.id == to) => {
+                        let reason = format!("brought back by {} ({word})", plan.release);
+                        out.push(mark(release.id, Verdict::Good, reason));
+                    }
+                    _ => {}
                 }
             }
         }
         Ok(out)
     }
 }
+
+/// How the reason begins of a release that is bad only because it was rolled back.
+const TAKEN: &str = "rolled back by";
 
 fn mark(release: ReleaseId, verdict: Verdict, reason: String) -> Event {
     Event::ReleaseMarked {

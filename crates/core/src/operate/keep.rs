@@ -42,6 +42,29 @@ impl Session<'_> {
         Ok(done)
     }
 
+    /// The release under whose name a release's state is retained: its own, or that of the newest
+    /// one that brought this state back. A rename takes the file along, and it comes to rest under
+    /// the name that it was live as. `points` are the retained ones, the newest first.
+    pub fn stand_in(
+        &self,
+        release: ReleaseId,
+        points: &[ReleaseId],
+    ) -> Result<Option<ReleaseId>, OperateError> {
+        if points.contains(&release) {
+            return Ok(Some(release));
+        }
+        let origin = |id| -> Result<Option<ReleaseId>, OperateError> {
+            Ok(self.ledger.history(|h| h.release(id))?.map(|r| r.origin))
+        };
+        let wanted = origin(release)?;
+        for id in points {
+            if wanted.is_some() && origin(*id)? == wanted {
+                return Ok(Some(*id));
+            }
+        }
+        Ok(None)
+    }
+
     /// What must stay. What undo and redo would bring back next is always among it.
     pub fn retention(&mut self, keep: &Keep, now: Timestamp) -> Result<Retention, OperateError> {
         let env = self.ledger.env().to_owned();

@@ -71,6 +71,7 @@ pub fn grow(ledger: &mut Ledger, shape: Shape, from: u64, to: u64) -> Result<(),
             release,
             changes: changes.collect::<BTreeMap<_, _>>(),
             mark: format!("mark {n}"),
+            moved: Default::default(),
         });
         if events.len() as u64 >= 2 * BATCH || n + 1 == to {
             ledger.append(&events)?;

@@ -28,6 +28,8 @@ pub type State = BTreeMap<RelationName, Known>;
 pub struct Release {
     pub origin: ReleaseId,
     pub verdict: Verdict,
+    /// Whether it is bad only because it was rolled back.
+    pub taken: bool,
     /// Its state when it was last live; `None` if it never was.
     pub state: Option<State>,
     pub pinned: bool,
@@ -135,6 +137,7 @@ impl Model {
         self.releases.push(Release {
             origin,
             verdict: Verdict::Good,
+            taken: false,
             state: None,
             pinned: false,
         });
@@ -169,6 +172,7 @@ impl Model {
         self.releases.push(Release {
             origin,
             verdict: Verdict::Bad,
+            taken: false,
             state: None,
             pinned: false,
         });
@@ -191,6 +195,16 @@ impl Model {
         }
     }
 
+    /// Whether something that jobs own is not what it was then.
+    fn differs(&self, then: &State) -> bool {
+        let missing = Known::default();
+        self.known.keys().chain(then.keys()).any(|name| {
+            let now = self.known.get(name).unwrap_or(&missing);
+            let then = then.get(name).unwrap_or(&missing);
+            (now.owned || then.owned) && now.stamp() != then.stamp()
+        })
+    }
+
     fn target(&self, going: &Going) -> Result<ReleaseId, Answer> {
         let live = self.live.ok_or(Answer::NothingLive)?;
         match going {
@@ -202,7 +216,8 @@ impl Model {
                     .map(ReleaseId)
                     .find(|id| {
                         let r = self.release(*id).unwrap();
-                        r.state.is_some() && r.verdict == Verdict::Good && r.origin == *id
+                        let own = r.verdict == Verdict::Good && r.origin == *id;
+                        own && r.state.as_ref().is_some_and(|then| self.differs(then))
                     })
                     .ok_or(Answer::NoTarget)
             }
@@ -297,18 +312,25 @@ impl Model {
         self.publish(Some(going));
         let id = self.live.unwrap();
         if let Going::Rollback { only: Some(_), .. } = going {
-            self.release_mut(from).verdict = Verdict::Bad;
+            let from = self.release_mut(from);
+            from.verdict = Verdict::Bad;
+            from.taken = false;
             return;
         }
         self.release_mut(id).origin = to;
-        if to > from {
-            self.release_mut(to).verdict = Verdict::Good;
-            return;
+        for between in (from.0 + 1..=to.0).map(ReleaseId) {
+            let release = self.release_mut(between);
+            if release.taken || between == to {
+                release.verdict = Verdict::Good;
+                release.taken = false;
+            }
         }
         for between in (to.0 + 1..=from.0).map(ReleaseId) {
             let release = self.release_mut(between);
-            if release.state.is_some() && release.origin == between {
+            let own = release.state.is_some() && release.origin == between;
+            if own && release.verdict == Verdict::Good {
                 release.verdict = Verdict::Bad;
+                release.taken = true;
             }
         }
     }

@@ -88,6 +88,7 @@ fn planned(case: Case) -> String {
         target_map: map(case.target),
         only: case.only,
         points: Vec::new(),
+        pinned: Default::default(),
     };
     let request = match wish.request() {
         Ok(request) => request,

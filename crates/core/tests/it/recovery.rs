@@ -182,6 +182,7 @@ fn planned() -> (Warehouse, Plan) {
         irreversible: Vec::new(),
         needs: Vec::new(),
         result: Default::default(),
+        moved: Default::default(),
     };
     (warehouse, plan)
 }

@@ -520,7 +520,11 @@ fn restore_whole(
     let name = &at.catalog;
     if let Some(identity) = &known.plain {
         let kept = file.point(release);
-        if at.reflink {
+        if at.reflink || request.pinned.contains(&release) {
+            if !at.reflink {
+                enough_room(at, known.bytes)?;
+                steps.bytes += known.bytes;
+            }
             prepare.push(clone(&kept, &build, identity))?;
             let method = format!("rename a clone of {release}'s file of {name} into place");
             return Ok((method, Some(swap(at, file, &build, None, request.live))));
