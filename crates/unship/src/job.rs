@@ -11,10 +11,15 @@ use std::io::{self, IsTerminal, Read, Seek, SeekFrom, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How much of a job's output is kept in the ledger, from its end, in bytes.
 const LOG_TAIL: u64 = 8 << 20;
+
+/// What a job hears of in unship's place.
+const PASSED_ON: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
 
 /// How a job ended.
 #[derive(Debug, Clone)]
@@ -52,7 +57,12 @@ pub fn run(
         .open(log)?;
     let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let started = Instant::now();
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    let mut signals = signal_hook::iterator::Signals::new(PASSED_ON)?;
+    // Once the job is over they end unship again, as if it had never listened.
+    let over = Arc::new(AtomicBool::new(false));
+    for signal in PASSED_ON {
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(&over))?;
+    }
     let mut child = Command::new(program)
         .args(args)
         .current_dir(dir)
@@ -68,6 +78,7 @@ pub fn run(
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|e| {
+            over.store(true, Ordering::SeqCst);
             CliError::failed(format!("cannot start `{program}`: {e}"))
                 .production("nothing was changed")
                 .hint("the command after `--` is run as it stands, without a shell")
@@ -100,6 +111,7 @@ pub fn run(
         handle.close();
         status
     })?;
+    over.store(true, Ordering::SeqCst);
     let took = started.elapsed();
     let length = log_file.seek(SeekFrom::End(0))?;
     log_file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL)))?;
