@@ -9,9 +9,10 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use unship_core::engine::Engine;
+use unship_core::execute::{Notice, Watch, chain};
 use unship_core::ledger::{Backend, Holder, Lease, SqliteLedger};
 use unship_core::log::Ledger;
-use unship_core::operate::Session;
+use unship_core::operate::{Keep, Session};
 use unship_engines::duckdb::{DuckDb, Settings, layout::DbFile};
 
 /// How long a lease lasts unless it is renewed; renewal is at a third of it.
@@ -203,6 +204,18 @@ impl Workbench {
             engine: &mut *self.engine,
             ledger: &mut self.ledger,
             watch: &self.terminal,
+        }
+    }
+
+    /// Housekeeping after an operation that is done. Should it fail, the operation still was done,
+    /// so that is told and not returned; the next one comes back to it.
+    pub fn tidy_up(&mut self, keep: &Keep) {
+        if let Err(error) = self.session().housekeep(keep) {
+            let note = format!(
+                "older restore points could not be packed now: {}",
+                chain(&error)
+            );
+            self.terminal.notice(Notice::Note(&note));
         }
     }
 

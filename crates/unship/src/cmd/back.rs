@@ -83,6 +83,7 @@ fn restore(
     args: &Restore,
 ) -> CliResult {
     let id = plan.id()?;
+    let keep = context.config.keep.parse()?;
     let started = Instant::now();
     let Done { release, plan } = bench.session().apply(plan, args.set_aside)?;
     let took = SignedDuration::try_from(started.elapsed()).unwrap_or_default();
@@ -108,8 +109,7 @@ fn restore(
     } else {
         Some(verify::prove(&mut bench, release)?)
     };
-    let keep = context.config.keep.parse()?;
-    bench.session().housekeep(&keep)?;
+    bench.tidy_up(&keep);
     bench.done()?;
     if global.json {
         let document = serde_json::json!({

@@ -36,6 +36,7 @@ pub fn run(global: &Global, args: &Run) -> CliResult {
     let invocation = Invocation::parse(&args.command);
     let mut dbt = invocation.clone().map(DbtJob::of).transpose()?;
     let context = context(global, dbt.as_ref())?;
+    let keep = context.config.keep.parse()?;
     let is_dbt = dbt.is_some();
     let aside = if is_dbt { !args.in_place } else { args.aside };
     if let Some(dbt) = &dbt {
@@ -84,8 +85,7 @@ pub fn run(global: &Global, args: &Run) -> CliResult {
     })?;
     let took = SignedDuration::try_from(started.elapsed()).unwrap_or_default();
     tell(global, &mut bench, &ran, took - job_took)?;
-    let keep = context.config.keep.parse()?;
-    bench.session().housekeep(&keep)?;
+    bench.tidy_up(&keep);
     bench.done()?;
     Ok(code(&ran))
 }
