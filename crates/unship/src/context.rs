@@ -111,7 +111,8 @@ impl Context {
     fn create_ledger(&self) -> CliResult<Ledger> {
         std::fs::create_dir_all(self.home())?;
         let ignore = self.home().join(".gitignore");
-        if !ignore.exists() {
+        // An empty one is what a full disk left of it.
+        if std::fs::metadata(&ignore).map_or(true, |m| m.len() == 0) {
             std::fs::write(ignore, "*\n")?;
         }
         let store = SqliteLedger::create(&self.ledger_path(), Ledger::views())?;

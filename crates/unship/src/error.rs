@@ -134,6 +134,10 @@ impl From<LedgerError> for CliError {
                 exit::NOT_PROVED,
                 Some("keep the file as it is; `unship audit verify` says what is wrong with it"),
             ),
+            LedgerError::DiskFull { .. } => (
+                exit::FAILED,
+                Some("free some space there; `unship status` says whether anything is to be resumed"),
+            ),
             _ => (exit::FAILED, None),
         };
         let mut e = Self::new(code, chain(&error));

@@ -680,7 +680,8 @@ pub(super) fn remove_dir(dir: &Path) -> Result<(), EngineError> {
 fn ignore_from_git(home: &Path) -> Result<(), EngineError> {
     fs::create_dir_all(home).map_err(|e| io_error("create", home, &e))?;
     let ignore = home.join(".gitignore");
-    if !ignore.exists() {
+    // An empty one is what a full disk left of it.
+    if fs::metadata(&ignore).map_or(true, |m| m.len() == 0) {
         fs::write(&ignore, "*\n").map_err(|e| io_error("write", &ignore, &e))?;
     }
     Ok(())

@@ -85,24 +85,33 @@ pub fn same_file(a: &Path, b: &Path) -> Result<bool, EngineError> {
 pub fn clone(from: &Path, to: &Path, on: OnProgress<'_>) -> Result<u64, EngineError> {
     make_parent(to)?;
     let part = with_suffix(to, ".part");
-    remove_if_there(&part)?;
+    let cloned = clone_as(from, &part, to, on);
+    if cloned.is_err() {
+        // Its room is needed; the first error is the one to tell.
+        let _ = remove_if_there(&part);
+    }
+    cloned
+}
+
+fn clone_as(from: &Path, part: &Path, to: &Path, on: OnProgress<'_>) -> Result<u64, EngineError> {
+    remove_if_there(part)?;
     let meta = fs::metadata(from).map_err(|e| io_error("look at", from, &e))?;
-    let copied = if reflink_copy::reflink(from, &part).is_ok() {
+    let copied = if reflink_copy::reflink(from, part).is_ok() {
         0
     } else {
-        remove_if_there(&part)?;
-        copy(from, &part, meta.len(), on)?;
+        remove_if_there(part)?;
+        copy(from, part, meta.len(), on)?;
         meta.len()
     };
     // A retained point is read-only; what is cloned from it will be written to.
     fs::set_permissions(
-        &part,
+        part,
         fs::Permissions::from_mode(meta.permissions().mode() | 0o200),
     )
-    .map_err(|e| io_error("set the mode of", &part, &e))?;
-    sync_file(&part)?;
+    .map_err(|e| io_error("set the mode of", part, &e))?;
+    sync_file(part)?;
     boundary("clone written");
-    rename(&part, to)?;
+    rename(part, to)?;
     boundary("clone named");
     Ok(copied)
 }

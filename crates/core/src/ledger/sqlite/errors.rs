@@ -11,6 +11,10 @@ pub(super) fn explain(path: &Path, source: rusqlite::Error) -> LedgerError {
         place: place.clone(),
         why: why.to_owned(),
     };
+    // Where the disk is full, the memory that a ledger's readers share cannot be made either.
+    if source.sqlite_extended_error_code() == Some(rusqlite::ffi::SQLITE_IOERR_SHMSIZE) {
+        return LedgerError::DiskFull { place };
+    }
     match source.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => LedgerError::Busy {
             place,
