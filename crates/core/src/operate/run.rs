@@ -82,8 +82,11 @@ impl Session<'_> {
         let build = match self.engine.begin_build(release, live, request.aside, &on) {
             Ok(build) => build,
             Err(error) => {
+                // First its room: the ledger may lie on the same full disk. What cannot be done
+                // now, `resume` does.
+                let _ = self.engine.discard_build(release);
                 let reason = format!("no job was run: {error}");
-                self.abandon(release, reason, Map::new())?;
+                let _ = self.abandon(release, reason, Map::new());
                 return Err(error.into());
             }
         };
@@ -127,23 +130,54 @@ impl Session<'_> {
         before: &Map,
         result: JobResult,
     ) -> Result<Ran, OperateError> {
+        let plan = match self.plan_publish(release, live, before, &result.built) {
+            Ok(Ok(plan)) => plan,
+            Ok(Err((conflicts, kept))) => {
+                self.engine.keep_build(release)?;
+                let reason = "others wrote to what the job built while it ran".to_owned();
+                self.abandon(release, reason, kept)?;
+                return Err(OperateError::Conflict { release, conflicts });
+            }
+            Err(error) => {
+                // Nothing has touched production, and a person need not be asked about it. What
+                // cannot be done now, `resume` does.
+                let reason = format!("could not be published: {error}");
+                if self.engine.keep_build(release).is_ok() {
+                    let _ = self.abandon(release, reason, Map::new());
+                }
+                return Err(error);
+            }
+        };
+        self.watch.notice(Notice::Phase("publishing"));
+        self.carry_out(&plan)?;
+        Ok(Ran {
+            release,
+            published: true,
+            changes: plan.result,
+            result,
+        })
+    }
+
+    /// The plan to publish a build; or, where others wrote to the same, what, and what was built.
+    fn plan_publish(
+        &mut self,
+        release: ReleaseId,
+        live: ReleaseId,
+        before: &Map,
+        built: &BTreeSet<RelationName>,
+    ) -> Result<Result<Plan, (BTreeMap<RelationName, String>, Map)>, OperateError> {
         let Seen { changes, mut moved } =
-            self.seen_in(Place::Build(release), release, before, &result.built)?;
+            self.seen_in(Place::Build(release), release, before, built)?;
         self.engine.freeze()?;
         let carry = match self.written_meanwhile(before, &changes)? {
             Ok(carry) => carry,
-            Err(conflicts) => {
-                self.engine.keep_build(release)?;
-                let reason = "others wrote to what the job built while it ran".to_owned();
-                self.abandon(release, reason, changes)?;
-                return Err(OperateError::Conflict { release, conflicts });
-            }
+            Err(conflicts) => return Ok(Err((conflicts, changes))),
         };
         moved.retain(|name, _| !carry.bring.contains(name) && !carry.remove.contains(name));
         moved.extend(carry.bring.iter().map(|name| (name.clone(), None)));
         let survey = self.engine.survey(release)?;
         let steps = self.engine.plan_publish(&survey, release, live, &carry)?;
-        let plan = Plan {
+        Ok(Ok(Plan {
             format: FORMAT,
             env: self.ledger.env().to_owned(),
             release,
@@ -155,16 +189,8 @@ impl Session<'_> {
             irreversible: steps.irreversible,
             needs: steps.needs,
             moved,
-            result: changes.clone(),
-        };
-        self.watch.notice(Notice::Phase("publishing"));
-        self.carry_out(&plan)?;
-        Ok(Ran {
-            release,
-            published: true,
-            changes,
-            result,
-        })
+            result: changes,
+        }))
     }
 
     /// What others wrote since the build began, where writers were not kept out; or, as an error,
@@ -202,8 +228,16 @@ impl Session<'_> {
         before: &Map,
         result: JobResult,
     ) -> Result<Ran, OperateError> {
-        let Seen { changes, .. } =
-            self.seen_in(Place::Build(release), release, before, &result.built)?;
+        // A job that failed may leave what nobody can look into; that it failed is to be told.
+        let changes = match self.seen_in(Place::Build(release), release, before, &result.built) {
+            Ok(Seen { changes, .. }) => changes,
+            Err(OperateError::Engine(error)) => {
+                let text = format!("what it left cannot be looked into: {error}");
+                self.watch.notice(Notice::Note(&text));
+                Map::new()
+            }
+            Err(error) => return Err(error),
+        };
         self.engine.keep_build(release)?;
         boundary("failed build kept");
         self.abandon(release, failure(&result.end), changes.clone())?;
