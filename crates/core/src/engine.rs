@@ -367,6 +367,8 @@ pub enum ErrorKind {
     Permission,
     /// A query failed, or what runs queries cannot be started.
     Query,
+    /// It was begun, and production cannot be used until it has been finished.
+    HalfWay,
     /// Anything else the system reported.
     Io,
     /// Stopped on request, or by an injected fault.

@@ -4,7 +4,7 @@
 //! at, never guessed: if the step's expectation holds it happened, if its guard holds it did not,
 //! and if neither holds the plan is stuck and a person chooses.
 
-use crate::engine::{self, Engine, EngineError, Unmet};
+use crate::engine::{self, Engine, EngineError, ErrorKind, Unmet};
 use crate::event::{Event, StepRef};
 use crate::fault::boundary;
 use crate::journal::{Impossible, Journal, Mark, Status};
@@ -94,6 +94,15 @@ pub enum ExecuteError {
         applied: Box<Unmet>,
         /// What speaks against its not having happened.
         untouched: Box<Unmet>,
+    },
+    /// A step stopped in the middle of changing production; resuming goes on with it.
+    #[error("step {step} stopped half-way: {error}")]
+    HalfWay {
+        /// The step.
+        step: u32,
+        /// Why.
+        #[source]
+        error: EngineError,
     },
     /// A step failed, and so did taking back what had been done before.
     #[error("step {step} could not be taken back: {error}")]
@@ -200,8 +209,14 @@ impl Run<'_> {
                 watch.notice(Notice::Progress(what, done, total))
             });
             boundary("step applied");
-            if let Err(error) = applied {
-                return self.failed(step, error);
+            match applied {
+                Err(error) if error.kind == ErrorKind::HalfWay => {
+                    // It stays in doubt: to call it failed would be to call production untouched.
+                    let step = step.id;
+                    return Err(ExecuteError::HalfWay { step, error });
+                }
+                Err(error) => return self.failed(step, error),
+                Ok(()) => {}
             }
             if let Err(unmet) = engine::holds(self.engine, &step.expect)? {
                 // It said that it worked, and it is not to be seen: only a person can tell.

@@ -230,6 +230,11 @@ impl From<ExecuteError> for CliError {
                     .production("in between; nothing more is done until a person has looked")
                     .hint("`unship resume --assume applied` or `--assume untouched` goes on")
             }
+            ExecuteError::HalfWay { ref error, .. } => {
+                Self::new(exit::UNFINISHED, format!("{text}: {}", chain(error)))
+                    .production("refuses to open until this has been finished")
+                    .hint("mend the cause and run `unship resume`")
+            }
             ExecuteError::NotTakenBack { ref error, .. } => {
                 Self::new(exit::UNFINISHED, format!("{text}: {}", chain(error)))
                     .production("in between; some steps are done and one could not be taken back")

@@ -121,10 +121,23 @@ impl DuckDb {
         !self.locks.is_empty()
     }
 
-    /// Trades the lock on a file for one that keeps readers out as well.
+    /// Keeps readers out of a file as well, without a moment in which a writer could come in.
     fn freeze_everybody(&mut self, path: &Path) -> Result<(), EngineError> {
-        let lock = FileLock::take(path, Freeze::Everybody)?;
-        self.locks.push(lock);
+        for lock in &mut self.locks {
+            if lock.is_of(path)? {
+                return lock.change(path, Freeze::Everybody);
+            }
+        }
+        self.locks.push(FileLock::take(path, Freeze::Everybody)?);
+        Ok(())
+    }
+
+    fn let_readers_in(&mut self, path: &Path) -> Result<(), EngineError> {
+        for lock in &mut self.locks {
+            if lock.is_of(path)? {
+                lock.change(path, Freeze::Writers)?;
+            }
+        }
         Ok(())
     }
 }
@@ -522,8 +535,11 @@ impl Engine for DuckDb {
                 incoming,
                 retired,
             } => {
-                // The point may be read-only, and what is read in an open build is not.
+                // From the moment of the rename it is production: nobody may write to it before it
+                // has been recorded as that, and nobody may still be building it.
+                let lock = FileLock::take(&incoming, Freeze::Writers)?;
                 file::swap(&live, &incoming, &retired)?;
+                self.locks.push(lock);
                 tidy(&incoming);
                 Ok(())
             }
@@ -532,7 +548,6 @@ impl Engine for DuckDb {
                 pack(&file, &live, point, on)
             }
             DuckAction::Patch { live, point } => {
-                self.locks.clear();
                 self.freeze_everybody(&live)?;
                 let file = self.file(&live)?;
                 let store = Store::open(&file.store())?;
@@ -540,10 +555,22 @@ impl Engine for DuckDb {
                     boundary(&format!("patch {phase:?}"));
                     Ok(())
                 };
-                store.patch(&point.to_string(), &file.label(), &live, &mut hook, &|p| {
-                    on(p.doing, p.done, p.total);
-                })?;
-                Ok(())
+                let patched =
+                    store.patch(&point.to_string(), &file.label(), &live, &mut hook, &|p| {
+                        on(p.doing, p.done, p.total);
+                    });
+                if let Err(error) = patched {
+                    let error = EngineError::from(error);
+                    return Err(if doctor::sealed(&live) {
+                        EngineError {
+                            kind: ErrorKind::HalfWay,
+                            ..error
+                        }
+                    } else {
+                        error
+                    });
+                }
+                self.let_readers_in(&live)
             }
         }
     }

@@ -9,7 +9,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use unship_core::engine::{EngineError, ErrorKind};
 
@@ -32,20 +32,46 @@ pub struct FileLock {
 impl FileLock {
     /// Takes the lock, or says who holds the file.
     pub fn take(path: &Path, freeze: Freeze) -> Result<Self, EngineError> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(freeze == Freeze::Everybody)
-            .custom_flags(libc::O_CLOEXEC)
-            .open(path)
-            .map_err(|e| super::file::io_error("open", path, &e))?;
+        let open = |write| {
+            OpenOptions::new()
+                .read(true)
+                .write(write)
+                .custom_flags(libc::O_CLOEXEC)
+                .open(path)
+        };
+        // Only a descriptor that could write can keep readers out, now or later.
+        let file = match open(true) {
+            Err(_) if freeze == Freeze::Writers => open(false),
+            file => file,
+        };
+        let file = file.map_err(|e| super::file::io_error("open", path, &e))?;
+        let mut lock = Self { file, freeze };
+        lock.change(path, freeze)?;
+        Ok(lock)
+    }
+
+    /// Keeps others from more, or from less, in one step: at no moment is the file not locked.
+    pub fn change(&mut self, path: &Path, freeze: Freeze) -> Result<(), EngineError> {
         let lock = whole_file(freeze);
-        match fcntl(&file, FcntlArg::F_OFD_SETLK(&lock)) {
-            Ok(_) => Ok(Self { file, freeze }),
+        match fcntl(&self.file, FcntlArg::F_OFD_SETLK(&lock)) {
+            Ok(_) => {
+                self.freeze = freeze;
+                Ok(())
+            }
             Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES) => {
-                Err(busy(path, freeze, holder(&file, freeze)))
+                Err(busy(path, freeze, holder(&self.file, freeze)))
             }
             Err(e) => Err(super::file::io_error("lock", path, &io::Error::from(e))
                 .hint("unship needs POSIX record locks; some network file systems have none")),
+        }
+    }
+
+    /// Whether this is the lock on the file that is at `path` now.
+    pub fn is_of(&self, path: &Path) -> Result<bool, EngineError> {
+        let there = std::fs::metadata(path);
+        match (self.file.metadata(), there) {
+            (Ok(a), Ok(b)) => Ok((a.dev(), a.ino()) == (b.dev(), b.ino())),
+            (Err(e), _) | (_, Err(e)) => Err(super::file::io_error("look at", path, &e)),
         }
     }
 
