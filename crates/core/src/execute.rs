@@ -189,6 +189,11 @@ impl Run<'_> {
                         self.mark(step, Mark::Succeeded, None)?;
                         continue;
                     }
+                    // That a person says it did not happen does not make its guard true.
+                    if let Err(unmet) = engine::holds(self.engine, &step.guard)? {
+                        self.mark(step, Mark::Failed, Some("interrupted"))?;
+                        return self.backward(step.id, unmet.to_string(), None);
+                    }
                 }
                 _ => {
                     if let Err(unmet) = engine::holds(self.engine, &step.guard)? {

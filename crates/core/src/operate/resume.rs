@@ -65,12 +65,17 @@ impl Session<'_> {
 
     fn drop_unplanned(&mut self, open: &Open) -> Result<Resumed, OperateError> {
         let release = open.release;
-        let in_place = self
-            .ledger
-            .history(|h| h.release(release))?
+        let head = self.ledger.history(|h| h.release(release))?;
+        let in_place = head
+            .as_ref()
             .is_some_and(|r| matches!(r.operation, Operation::Run { aside: false }));
         if !in_place {
-            self.engine.keep_build(release)?;
+            if head.is_some_and(|r| r.end.is_some()) {
+                self.engine.keep_build(release)?;
+            } else {
+                // Half a build, or a job that never began: nothing to look at.
+                self.engine.discard_build(release)?;
+            }
             self.abandon(
                 release,
                 "interrupted before it was published".to_owned(),

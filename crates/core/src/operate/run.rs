@@ -359,6 +359,8 @@ impl Session<'_> {
         };
         match outcome {
             Outcome::Done => {
+                // Nothing is left of it, unless it was interrupted.
+                self.engine.discard_build(plan.release)?;
                 // Others may have written between a step and its resumption. An empty mark makes
                 // the next operation look.
                 let mark = match resumed {
@@ -385,6 +387,9 @@ impl Session<'_> {
                     Map::new()
                 };
                 self.abandon(plan.release, error.clone(), kept)?;
+                // Production is what it was, and its file was renamed there and back. Should this
+                // look fail, the next command looks again.
+                let _ = self.see_drift();
                 Err(OperateError::TakenBack {
                     release: plan.release,
                     error,

@@ -17,6 +17,9 @@ use unship_core::ident::RelationName;
 /// The catalog name that a source is attached under.
 const SOURCE: &str = "unship_source";
 
+/// How the name of the folder ends in which a file is assembled.
+pub(super) const UNFINISHED: &str = ".assembling";
+
 /// Makes the file `to`: a clone of `base` (production, or a build) with `sources`' relations brought
 /// in and `remove` removed, one transaction a source. Under its final name it is whole or not there.
 pub(super) fn assemble(
@@ -29,7 +32,7 @@ pub(super) fn assemble(
     on: OnProgress<'_>,
 ) -> Result<(), EngineError> {
     // DuckDB names the catalog after the file, so the unfinished one lies in a folder of its own.
-    let bench = with_suffix(to.parent().unwrap_or(to), ".assembling").join(file.basename());
+    let bench = with_suffix(to.parent().unwrap_or(to), UNFINISHED).join(file.basename());
     let folder = bench.parent().unwrap_or(&bench).to_owned();
     super::engine::remove_dir(&folder)?;
     file::clone(base, &bench, on)?;

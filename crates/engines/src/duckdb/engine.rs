@@ -1,7 +1,7 @@
 //! DuckDB as an [`Engine`]: which file operation or which SQL stands behind each of its methods.
 
 use super::file::{self, ABSENT, io_error};
-use super::layout::{DbFile, companions};
+use super::layout::{DbFile, companions, with_suffix};
 use super::lock::{FileLock, Freeze};
 use super::plan::{self, DuckAction, ENGINE, FileSurvey, PointSurvey, Survey};
 use super::sessions::Sessions;
@@ -411,7 +411,9 @@ impl Engine for DuckDb {
             let build = file.build(release);
             if let Some(dir) = build.parent() {
                 remove_dir(dir)?;
+                remove_dir(&with_suffix(dir, assemble::UNFINISHED))?;
             }
+            settle(file)?;
         }
         Ok(())
     }
@@ -473,12 +475,12 @@ impl Engine for DuckDb {
             }
             .to_owned()),
             "place" => {
-                let (retired, live): (PathBuf, PathBuf) =
+                let (place, live): (PathBuf, PathBuf) =
                     serde_json::from_str(what).map_err(|_| unknown())?;
-                if !retired.exists() || file::same_file(&retired, &live)? {
+                if !place.exists() || file::same_file(&place, &live)? {
                     return Ok("free".to_owned());
                 }
-                file::identity(&retired)
+                file::identity(&place)
             }
             "patchable" => {
                 let (live, identity): (PathBuf, String) =
@@ -686,6 +688,23 @@ impl Engine for DuckDb {
 fn read_survey(survey: &serde_json::Value) -> Result<Survey, EngineError> {
     serde_json::from_value(survey.clone())
         .map_err(|e| EngineError::new(ErrorKind::Io, "the survey cannot be read").because(e))
+}
+
+/// Finishes what a swap that was interrupted, or taken back, left half done at the points: a second
+/// name of production, which the next write to production would change, goes; and what is retained
+/// cannot be written to.
+fn settle(file: &DbFile) -> Result<(), EngineError> {
+    for release in numbered_dirs(&file.points())? {
+        let point = file.point(release);
+        if file::same_file(&point, &file.path)? {
+            file::remove_if_there(&point)?;
+            boundary("second name removed");
+            tidy(&point);
+        } else if point.exists() {
+            file::make_read_only(&point)?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes the directory that a file was renamed out of. It is empty, or it is not ours to remove.

@@ -254,10 +254,14 @@ fn remove_companions(path: &Path) -> Result<(), EngineError> {
 
 /// Takes away the right to write, so that a retained state stays what it is.
 pub fn make_read_only(path: &Path) -> Result<(), EngineError> {
-    let mode = fs::metadata(path)
+    let now = fs::metadata(path)
         .map_err(|e| io_error("look at", path, &e))?
         .mode()
-        & 0o7555;
+        & 0o7777;
+    let mode = now & 0o7555;
+    if mode == now {
+        return Ok(());
+    }
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
         .map_err(|e| io_error("set the mode of", path, &e))
 }

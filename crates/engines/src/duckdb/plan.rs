@@ -171,10 +171,10 @@ pub mod facts {
         Fact::new(format!("wal {}", path.display()), "none")
     }
 
-    /// Whether the place of a retained file is free: nothing there, or a second name of `live`, as
-    /// an interrupted swap leaves it.
-    pub fn free(retired: &Path, live: &Path) -> Fact {
-        let subject = serde_json::json!([retired, live]);
+    /// Whether a place is free: nothing there, or a second name of `live`, as a swap that was
+    /// interrupted, or interrupted while it was taken back, leaves it.
+    pub fn free(place: &Path, live: &Path) -> Fact {
+        let subject = serde_json::json!([place, live]);
         Fact::new(format!("place {subject}"), "free")
     }
 
@@ -355,7 +355,7 @@ fn swap(
 ) -> Draft {
     let retired = file.point(live);
     let mut guard = vec![facts::file(&at.path, &at.identity), facts::no_wal(&at.path)];
-    let mut expect = vec![facts::exists(incoming, false), facts::no_wal(&at.path)];
+    let mut expect = vec![facts::free(incoming, &at.path), facts::no_wal(&at.path)];
     match identity {
         Some(identity) => {
             guard.push(facts::file(incoming, identity));
