@@ -118,7 +118,7 @@ pub enum ExecuteError {
         "step {step} failed: {error}. Step {changed} has changed production and cannot be taken \
          back, so that this can only go on: `unship resume` tries step {step} again"
     )]
-    HalfWay {
+    OnlyForward {
         /// The step that failed.
         step: u32,
         /// The step that cannot be taken back.
@@ -257,7 +257,7 @@ impl Run<'_> {
     fn can_go_back(&self, step: u32, error: &str, hint: Option<&str>) -> Result<(), ExecuteError> {
         match self.changed_for_good() {
             None => Ok(()),
-            Some(changed) => Err(ExecuteError::HalfWay {
+            Some(changed) => Err(ExecuteError::OnlyForward {
                 step,
                 changed,
                 error: error.to_owned(),

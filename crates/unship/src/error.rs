@@ -136,7 +136,9 @@ impl From<LedgerError> for CliError {
             ),
             LedgerError::DiskFull { .. } => (
                 exit::FAILED,
-                Some("free some space there; `unship status` says whether anything is to be resumed"),
+                Some(
+                    "free some space there; `unship status` says whether anything is to be resumed",
+                ),
             ),
             _ => (exit::FAILED, None),
         };
@@ -240,7 +242,7 @@ impl From<ExecuteError> for CliError {
                     .production("in between; some steps are done and one could not be taken back")
                     .hint("mend the cause and run `unship resume`")
             }
-            ExecuteError::HalfWay { hint, .. } => {
+            ExecuteError::OnlyForward { hint, .. } => {
                 let mut e = Self::new(exit::UNFINISHED, text)
                     .production("in between: `unship status` shows which steps are done");
                 e.hint = hint;

@@ -266,7 +266,7 @@ fn a_plan_past_a_step_that_cannot_be_taken_back_only_goes_forward() {
         assert!(
             matches!(
                 broken,
-                Err(ExecuteError::HalfWay {
+                Err(ExecuteError::OnlyForward {
                     step: 2,
                     changed: 1,
                     ..
