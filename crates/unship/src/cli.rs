@@ -30,6 +30,7 @@ pub struct Cli {
 
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Global {
     /// The environment, as named in unship.toml [default: its default_env]
     #[arg(long, short, global = true, env = "UNSHIP_ENV", value_name = "NAME")]
