@@ -49,6 +49,9 @@ pub struct Ran {
     pub result: JobResult,
 }
 
+/// What others wrote to that a job built too, and what it built.
+type Conflicts = (BTreeMap<RelationName, String>, Map);
+
 impl Session<'_> {
     /// Guards a job. `launch` runs it, with the build to use; it is called once, after the restore
     /// point is safe.
@@ -165,7 +168,7 @@ impl Session<'_> {
         live: ReleaseId,
         before: &Map,
         built: &BTreeSet<RelationName>,
-    ) -> Result<Result<Plan, (BTreeMap<RelationName, String>, Map)>, OperateError> {
+    ) -> Result<Result<Plan, Conflicts>, OperateError> {
         let Seen { changes, mut moved } =
             self.seen_in(Place::Build(release), release, before, built)?;
         self.engine.freeze()?;

@@ -1,5 +1,10 @@
 //! The real binary, with real dbt and real DuckDB.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed test says so by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a failed test says so by panicking"
+)]
 
 mod rig;
 mod support;

@@ -45,7 +45,10 @@ fn json_documents_keep_their_shape() {
         ("unship.log/1", &["log"]),
         ("unship.release/1", &["show", "R3"]),
         ("unship.diff/1", &["diff", "R2", "R3"]),
-        ("unship.diff_rows/1", &["diff", "R2", "R3", "mart_daily_revenue"]),
+        (
+            "unship.diff_rows/1",
+            &["diff", "R2", "R3", "mart_daily_revenue"],
+        ),
         ("unship.plan/1", &["plan"]),
         ("unship.doctor/1", &["doctor"]),
         ("unship.restore/1", &["rollback"]),
@@ -53,7 +56,10 @@ fn json_documents_keep_their_shape() {
         ("unship.audit/1", &["audit", "verify"]),
         ("unship.fsck/1", &["fsck"]),
         ("unship.gc/1", &["gc"]),
-        ("unship.run/1", &["run", "--in-place", "--", "python", "-c", ""]),
+        (
+            "unship.run/1",
+            &["run", "--in-place", "--", "python", "-c", ""],
+        ),
     ] {
         let mut with = vec!["--json"];
         with.extend(args);
@@ -75,7 +81,15 @@ fn json_documents_keep_their_shape() {
 fn a_job_that_speaks_does_not_disturb_json() {
     let Some(tools) = tools() else { return };
     let shop = shop::at(&tools, Moment::R1);
-    let run = shop.unship(&["--json", "run", "--in-place", "--", "python", "-c", "print('hello')"]);
+    let run = shop.unship(&[
+        "--json",
+        "run",
+        "--in-place",
+        "--",
+        "python",
+        "-c",
+        "print('hello')",
+    ]);
     assert_eq!(run.code, 0, "{run:?}");
     let document: Value = serde_json::from_str(&run.stdout)
         .unwrap_or_else(|e| panic!("standard output is not one document: {e}: {run:?}"));
@@ -85,7 +99,10 @@ fn a_job_that_speaks_does_not_disturb_json() {
 }
 
 fn all(shop: &Scratch, commands: &[&[&str]]) -> String {
-    let outputs: Vec<_> = commands.iter().map(|args| shop.unship(args).text()).collect();
+    let outputs: Vec<_> = commands
+        .iter()
+        .map(|args| shop.unship(args).text())
+        .collect();
     outputs.join("\n")
 }
 
@@ -103,7 +120,10 @@ fn releases_are_named_in_several_ways() {
         ("2", "R2"),
     ] {
         let shown = shop.ok(&["show", name]);
-        assert!(shown.stdout.starts_with(&format!("{release} ")), "{shown:?}");
+        assert!(
+            shown.stdout.starts_with(&format!("{release} ")),
+            "{shown:?}"
+        );
     }
     let text = all(
         &shop,
@@ -164,8 +184,15 @@ fn a_closed_pipe_is_no_crash() {
     let Some(tools) = tools() else { return };
     let shop = shop::at(&tools, Moment::R3);
     let unship = env!("CARGO_BIN_EXE_unship");
-    for args in ["log", "plan", "show R3", "--json show R3", "completions bash"] {
-        let line = format!("{unship} {args} 2>&1 >/dev/full; {unship} {args} 2>err | true; cat err");
+    for args in [
+        "log",
+        "plan",
+        "show R3",
+        "--json show R3",
+        "completions bash",
+    ] {
+        let line =
+            format!("{unship} {args} 2>&1 >/dev/full; {unship} {args} 2>err | true; cat err");
         let said = shop.sh("sh", &["-c", &line]);
         assert!(!said.contains("panicked"), "{args}: {said}");
     }

@@ -21,25 +21,43 @@ fn one_mart_and_its_dependents_go_back_and_nothing_else() {
     let Some(tools) = tools() else { return };
     let shop = shop::at(&tools, Moment::R3);
     let (r2, r3) = (shop::state_at(&tools, Moment::R2), state(&shop, "r3"));
-    let mut text = shop.ok(&["plan", "--select", "mart_customer_value+"]).text();
-    text.push_str(&shop.ok(&["rollback", "--select", "mart_customer_value+"]).text());
+    let mut text = shop
+        .ok(&["plan", "--select", "mart_customer_value+"])
+        .text();
+    text.push_str(
+        &shop
+            .ok(&["rollback", "--select", "mart_customer_value+"])
+            .text(),
+    );
     let after = state(&shop, "after");
     r3.differs_only_in(&shop, &after, &["marts.mart_customer_value"]);
     let still: Vec<_> = r2.differences(&shop, &after, &[]);
     assert!(
-        !still.iter().any(|line| line.starts_with("marts.mart_customer_value")),
+        !still
+            .iter()
+            .any(|line| line.starts_with("marts.mart_customer_value")),
         "{still:#?}"
     );
 
     // A whole branch of the lineage, and from there all the way back.
-    text.push_str(&shop.ok(&["rollback", "--to", "R2", "--select", "fct_orders+"]).text());
+    text.push_str(
+        &shop
+            .ok(&["rollback", "--to", "R2", "--select", "fct_orders+"])
+            .text(),
+    );
     let branch = state(&shop, "branch");
     let changed = r3.differences(&shop, &branch, &[]);
     for line in &changed {
-        let known = ["core.fct_orders", "core.revenue_booked", "marts.mart_"].iter().any(|name| line.starts_with(name));
+        let known = ["core.fct_orders", "core.revenue_booked", "marts.mart_"]
+            .iter()
+            .any(|name| line.starts_with(name));
         assert!(known, "{line} is no dependent of fct_orders");
     }
-    assert!(changed.iter().any(|line| line.starts_with("core.fct_orders")));
+    assert!(
+        changed
+            .iter()
+            .any(|line| line.starts_with("core.fct_orders"))
+    );
     shop.ok(&["verify"]);
     // A release without a manifest is no obstacle to a selection by lineage.
     shop.ok(&["plan", "--to", "R0", "--select", "mart_store_performance+"]);
@@ -87,7 +105,8 @@ fn a_saved_plan_is_what_is_carried_out() {
     assert_eq!(applied["plan"], planned["id"]);
     assert_eq!(applied["proved"], true);
     shop::state_at(&tools, Moment::R2).differs_only_in(&shop, &state(&shop, "back"), &RAW);
-    shop.unship(&["apply", "back.json"]).says(73, &["R3 was live", "R4 is live", "nothing was changed"]);
+    shop.unship(&["apply", "back.json"])
+        .says(73, &["R3 was live", "R4 is live", "nothing was changed"]);
 }
 
 #[test]
@@ -102,9 +121,15 @@ fn a_plan_that_is_not_this_moments_is_refused() {
         ("not json", "once upon a time".to_owned()),
         ("empty", String::new()),
         ("half", plan[..plan.len() / 2].to_owned()),
-        ("another format", plan.replacen("\"format\":1", "\"format\":2", 1)),
+        (
+            "another format",
+            plan.replacen("\"format\":1", "\"format\":2", 1),
+        ),
         ("another file", plan.replace("shop.duckdb", "chop.duckdb")),
-        ("another method", plan.replacen("restore the chosen", "restore the", 1)),
+        (
+            "another method",
+            plan.replacen("restore the chosen", "restore the", 1),
+        ),
     ] {
         shop.write("altered.json", altered);
         let output = shop.unship(&["apply", "altered.json"]);
@@ -130,12 +155,19 @@ fn a_plan_that_is_not_this_moments_is_refused() {
 fn what_others_wrote_to_a_jobs_table_is_never_dropped_in_silence() {
     let Some(tools) = tools() else { return };
     let shop = shop::at(&tools, Moment::R3);
-    sql(&shop, "shop.duckdb", "update core.fct_orders set revenue = -1 where order_id = 100001");
+    sql(
+        &shop,
+        "shop.duckdb",
+        "update core.fct_orders set revenue = -1 where order_id = 100001",
+    );
     let edited = state(&shop, "edited");
     let refused = shop.unship(&["rollback"]);
     let mut text = refused.text();
     assert_eq!(refused.code, 73, "{refused:?}");
-    assert_eq!(edited.differences(&shop, &state(&shop, "same"), &[]), [""; 0]);
+    assert_eq!(
+        edited.differences(&shop, &state(&shop, "same"), &[]),
+        [""; 0]
+    );
     text.push_str(&shop.unship(&["verify"]).text());
     text.push_str(&shop.ok(&["rollback", "--set-aside"]).text());
     shop::state_at(&tools, Moment::R2).differs_only_in(&shop, &state(&shop, "back"), &RAW);
@@ -163,7 +195,10 @@ fn relations_of_others_stay_as_they_are_now() {
     let rollback = shop.unship(&["rollback"]);
     // A view of the project reads what was dropped; it was broken before and still is.
     assert_eq!(rollback.code, 0, "{rollback:?}");
-    assert_eq!(sql(&shop, "shop.duckdb", "select what from theirs.both"), "mine");
+    assert_eq!(
+        sql(&shop, "shop.duckdb", "select what from theirs.both"),
+        "mine"
+    );
     let gone = "select count(*) from duckdb_tables() where table_name = 'web_events'";
     assert_eq!(sql(&shop, "shop.duckdb", gone), "0");
 }
@@ -178,7 +213,9 @@ fn a_pin_outlives_the_retention() {
         toml.split("[keep]").next().unwrap()
     );
     shop.write("unship.toml", short);
-    let mut text = shop.ok(&["pin", "R1", "--reason", "the last one before the fair"]).text();
+    let mut text = shop
+        .ok(&["pin", "R1", "--reason", "the last one before the fair"])
+        .text();
     text.push_str(&shop.ok(&["gc"]).text());
     text.push_str(&shop.ok(&["log"]).text());
     text.push_str(&shop.unship(&["pin", "R0"]).text());
@@ -186,10 +223,20 @@ fn a_pin_outlives_the_retention() {
     shop.ok(&["rollback", "--to", "R1"]);
     let back = state(&shop, "back");
     let r1 = shop::state_at(&tools, Moment::R1);
-    let raw_and_r1 = ["raw.customers", "raw.order_items", "raw.orders", "raw.payments", "raw.products", "raw.web_events"];
+    let raw_and_r1 = [
+        "raw.customers",
+        "raw.order_items",
+        "raw.orders",
+        "raw.payments",
+        "raw.products",
+        "raw.web_events",
+    ];
     let found = r1.differences(&shop, &back, &[]);
     for line in &found {
-        assert!(raw_and_r1.iter().any(|name| line.starts_with(name)), "{line}");
+        assert!(
+            raw_and_r1.iter().any(|name| line.starts_with(name)),
+            "{line}"
+        );
     }
     text.push_str(&shop.ok(&["unpin", "R1"]).text());
     text.push_str(&shop.ok(&["log"]).text());
@@ -214,7 +261,9 @@ fn a_pin_follows_its_data() {
     shop.ok(&["undo"]);
     // Other releases push the undone one off the stack.
     for n in 1..=3 {
-        let job = format!("import duckdb; duckdb.connect('shop.duckdb').execute('create table t{n} as select {n} as x')");
+        let job = format!(
+            "import duckdb; duckdb.connect('shop.duckdb').execute('create table t{n} as select {n} as x')"
+        );
         shop.ok(&["run", "--in-place", "--", "python", "-c", &job]);
     }
     shop.ok(&["gc"]);
@@ -227,7 +276,10 @@ fn a_pin_follows_its_data() {
 fn points_that_were_packed_come_back_whole() {
     let Some(tools) = tools() else { return };
     let shop = shop::at(&tools, Moment::R3);
-    assert!(!shop.path(".unship/points/R0").exists(), "older points are packed");
+    assert!(
+        !shop.path(".unship/points/R0").exists(),
+        "older points are packed"
+    );
     shop.ok(&["rollback", "--to", "R1"]);
     shop.ok(&["undo"]);
     let back = state(&shop, "back");
@@ -239,5 +291,8 @@ fn points_that_were_packed_come_back_whole() {
     );
     assert_eq!(left, "raw", "nothing that the project built is left");
     shop.ok(&["undo"]);
-    assert_eq!(back.differences(&shop, &state(&shop, "undone"), &[]), [""; 0]);
+    assert_eq!(
+        back.differences(&shop, &state(&shop, "undone"), &[]),
+        [""; 0]
+    );
 }

@@ -111,12 +111,7 @@ fn prepare(tools: &Tools, dir: &Path) {
     let generate = demo.join("generate.py");
     scratch.sh(
         "python",
-        &[
-            generate.to_str().unwrap(),
-            "shop.duckdb",
-            "--days",
-            "20",
-        ],
+        &[generate.to_str().unwrap(), "shop.duckdb", "--days", "20"],
     );
     build(&scratch);
     keep(&scratch, dir, Moment::R1);
