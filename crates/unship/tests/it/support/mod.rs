@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: the tools, a scratch directory, the binary, and its output
 //! without what differs from run to run.
 
+pub mod lab;
 pub mod oracle;
 pub mod shop;
 
