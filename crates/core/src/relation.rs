@@ -135,10 +135,11 @@ impl RelationState {
                     Difference::Rows
                 }
             }
-            _ if self.storage.is_some() && self.storage == other.storage => Difference::None,
+            // Deleted rows may be marked elsewhere than where rows are stored.
             _ if self.rows.is_some() && other.rows.is_some() && self.rows != other.rows => {
                 Difference::Rows
             }
+            _ if self.storage.is_some() && self.storage == other.storage => Difference::None,
             _ => Difference::Unknown,
         }
     }

@@ -1,5 +1,6 @@
 //! What unship asks of a DuckDB, in SQL, through a worker.
 
+mod blocks;
 pub mod catalog;
 mod definition;
 pub mod diff;

@@ -1,9 +1,10 @@
-//! A cheap digest of where and how a table's rows are stored.
+//! A cheap digest of where and how a table's rows are stored, and of what stands there.
 
 use super::super::worker::{Worker, WorkerError};
 use super::catalog::Key;
-use super::quote;
-use std::collections::BTreeMap;
+use super::{blocks, quote};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 /// The storage facts that are digested, in this order. The statistics come last: they hold text of
 /// the rows, which could otherwise be taken for the next fact.
@@ -34,6 +35,8 @@ pub struct Stored {
     /// (its last change stands in the write-ahead log or in memory), or where DuckDB cannot be asked
     /// about a table of that name.
     pub digest: Option<String>,
+    /// The numbers of the blocks that they are stored in.
+    pub blocks: BTreeSet<u64>,
 }
 
 /// The same of many tables at once: a question costs more than its answer.
@@ -53,15 +56,43 @@ pub fn stored(
             .collect();
         let rows = ask(worker, &tables, counts)?;
         let digests = ask(worker, &tables, digests)?;
+        let numbers = ask(worker, &tables, numbers)?;
         for (at, key) in batch.iter().enumerate() {
             let stored = Stored {
                 rows: rows.get(&at).and_then(|text| text.parse().ok()),
                 digest: digests.get(&at).cloned(),
+                blocks: numbers
+                    .get(&at)
+                    .into_iter()
+                    .flat_map(|text| text.split(' '))
+                    .filter_map(|number| number.parse().ok())
+                    .collect(),
             };
             all.insert((*key).clone(), stored);
         }
     }
+    let path = file_of(worker, catalog)?;
+    if path.is_none_or(|path| blocks::witness(&path, &mut all).is_err()) {
+        // The place alone proves nothing: the rows will be read.
+        for stored in all.values_mut() {
+            stored.digest = None;
+        }
+    }
     Ok(all)
+}
+
+/// The file of a database; one in memory has none.
+fn file_of(worker: &mut Worker, catalog: &str) -> Result<Option<PathBuf>, WorkerError> {
+    let sql = format!(
+        "SELECT path FROM duckdb_databases() WHERE database_name = {}",
+        quote::text(catalog)
+    );
+    let rows = worker.texts(&sql, &[])?;
+    Ok(rows
+        .into_iter()
+        .next()
+        .and_then(|row| row.into_iter().next().flatten())
+        .map(PathBuf::from))
 }
 
 /// One answer for each table, by its place. Where the question fails for all of them together, it
@@ -129,5 +160,19 @@ fn digests(tables: &[(usize, &String)]) -> String {
          FROM (SELECT unship_at, persistent AND NOT has_updates AS stored, \
          sha256(concat_ws(' ', {})) AS digest FROM ({segments})) GROUP BY unship_at",
         facts.join(", "),
+    )
+}
+
+fn numbers(tables: &[(usize, &String)]) -> String {
+    let segments = union(tables, |at, table| {
+        let table = quote::text(table);
+        format!(
+            "SELECT '{at}' AS unship_at, unnest(list_append(CAST(additional_block_ids AS BIGINT[]), \
+             block_id)) AS number FROM pragma_storage_info({table})"
+        )
+    });
+    format!(
+        "SELECT unship_at, string_agg(DISTINCT CAST(number AS VARCHAR), ' ') FROM ({segments}) \
+         WHERE number >= 0 GROUP BY unship_at"
     )
 }

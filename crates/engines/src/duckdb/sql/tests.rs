@@ -7,7 +7,7 @@ use crate::duckdb::worker::{Open, Worker};
 use std::collections::BTreeMap;
 use std::path::Path;
 use unship_core::ident::RelationName;
-use unship_core::relation::{Fingerprint, RelationKind, RelationState};
+use unship_core::relation::{Difference, Fingerprint, RelationKind, RelationState};
 
 /// A database with something of everything.
 pub const EVERYTHING: &[&str] = &[
@@ -142,6 +142,52 @@ fn storage_says_which_table_was_rewritten_and_nothing_before_it_is_in_the_file()
     run(&mut worker, &["UPDATE a SET x = -1 WHERE x = 7"]);
     let fourth = seen(&mut worker, Depth::Storage);
     assert_eq!(fourth[&name("a")].storage, None);
+}
+
+/// A table that is loaded anew twice takes the blocks again that it had at first.
+#[test]
+fn the_same_place_with_other_rows_in_it_is_no_proof() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut worker = open(&directory.path().join("s.duckdb"));
+    let load = |worker: &mut Worker, seed: u32| {
+        let table = format!(
+            "CREATE OR REPLACE TABLE a AS \
+             SELECT range AS id, md5(((range + {seed}) % 1000)::VARCHAR) AS x FROM range(1000)"
+        );
+        run(worker, &[&table, "CHECKPOINT"]);
+    };
+    let name = RelationName::new("s", "main", "a");
+    let mut states = Vec::new();
+    for seed in 0..6 {
+        load(&mut worker, seed);
+        states.push(seen(&mut worker, Depth::Storage)[&name].clone());
+    }
+    let places: Vec<_> = states.iter().map(|state| &state.storage).collect();
+    assert!(places.iter().all(|place| place.is_some()));
+    for (n, place) in places.iter().enumerate() {
+        assert!(
+            !places[..n].contains(place),
+            "load {n} looks like an older one"
+        );
+    }
+}
+
+#[test]
+fn deleted_rows_are_a_change() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut worker = open(&directory.path().join("s.duckdb"));
+    run(
+        &mut worker,
+        &[
+            "CREATE TABLE a AS SELECT range AS x FROM range(1000)",
+            "CHECKPOINT",
+        ],
+    );
+    let name = RelationName::new("s", "main", "a");
+    let first = seen(&mut worker, Depth::Storage)[&name].clone();
+    run(&mut worker, &["DELETE FROM a WHERE x = 7", "CHECKPOINT"]);
+    let second = seen(&mut worker, Depth::Storage)[&name].clone();
+    assert_eq!(first.difference(&second), Difference::Rows);
 }
 
 fn print_of(worker: &mut Worker, column_type: &str, values: &[&str]) -> Fingerprint {
