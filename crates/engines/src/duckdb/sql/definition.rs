@@ -5,7 +5,7 @@
 //! macros.
 
 use super::catalog::{Index, MacroText, Sequence, Table, View};
-use super::lexer::{Kind, dotted, items, keyword, tokens};
+use super::lexer::{Kind, Token, dotted, items, keyword, tokens};
 use super::quote;
 
 /// `CREATE TABLE`, with `target` (quoted) as the table's name. A foreign key's parent stands in
@@ -134,6 +134,18 @@ pub fn view_query(view: &View) -> Option<&str> {
         .skip(after)
         .position(|t| t.depth == 0 && t.is(sql, "AS"))?;
     sql.get(list.get(after + body)?.end..)
+}
+
+/// Whether two statements say the same. DuckDB prints a statement that it has just been given with
+/// other blanks and quotes than the one that it has read back from the file (`DECIMAL(12, 2)` and
+/// `DECIMAL(12,2)`).
+pub fn same(a: &str, b: &str) -> bool {
+    let (of_a, of_b) = (tokens(a), tokens(b));
+    let equal = |x: &Token, y: &Token| match (x.name(a), y.name(b)) {
+        (Some(x), Some(y)) => x == y,
+        _ => x.text(a) == y.text(b),
+    };
+    of_a.len() == of_b.len() && of_a.iter().zip(&of_b).all(|(x, y)| equal(x, y))
 }
 
 /// `CREATE SEQUENCE`; without `start`, the text is the same whatever numbers were drawn.

@@ -17,6 +17,7 @@
 mod plan;
 
 use super::catalog::{Catalog, Key};
+use super::definition;
 use super::fingerprint::fingerprints;
 use super::observe::definitions;
 use super::quote;
@@ -186,7 +187,7 @@ fn prove(
         else {
             return Err(differs("it is not there".to_owned()));
         };
-        if made.kind != meant.kind || made.definition != meant.definition {
+        if made.kind != meant.kind || !definition::same(&made.definition, &meant.definition) {
             return Err(differs(format!(
                 "its definition is\n{}\nand should be\n{}",
                 made.definition, meant.definition

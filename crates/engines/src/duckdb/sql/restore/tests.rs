@@ -246,3 +246,38 @@ fn a_view_that_no_longer_binds_is_reported() {
         restored.broken[0].1
     );
 }
+
+/// DuckDB prints `DECIMAL(12, 2)` of a view that was just made and `DECIMAL(12,2)` of one that it
+/// has read from the file.
+#[test]
+fn a_view_comes_back_although_duckdb_prints_it_otherwise_now() {
+    let directory = tempfile::tempdir().unwrap();
+    let old = directory.path().join("shop.duckdb");
+    let view = "CREATE VIEW v AS SELECT CAST(x * 2 AS DECIMAL(12,2)) AS \"y\", \
+                CAST(NULL AS STRUCT(a INTEGER, \"b c\" DECIMAL(9,1)[])) AS s, 'a,  b' AS t FROM raw";
+    {
+        let mut maker = open(&old);
+        run(
+            &mut maker,
+            &["CREATE TABLE raw AS SELECT 1 AS x", view, "CHECKPOINT"],
+        );
+    }
+    let live = directory.path().join("live").join("shop.duckdb");
+    std::fs::create_dir_all(live.parent().unwrap()).unwrap();
+    std::fs::copy(&old, &live).unwrap();
+    let mut worker = worker();
+    worker
+        .open(&Open::writable(&live).with(&old, "unship_source"))
+        .unwrap();
+    let before = seen(&mut worker);
+    run(
+        &mut worker,
+        &["CREATE OR REPLACE VIEW v AS SELECT 1 AS broken"],
+    );
+    let bring = set(&[("main", "v")]);
+    let planned = plan(&mut worker, "unship_source", &bring, &BTreeSet::new()).unwrap();
+    apply(&mut worker, &planned).unwrap();
+    worker.close().unwrap();
+    worker.open(&Open::read_only(&live)).unwrap();
+    assert_eq!(seen(&mut worker), before);
+}
