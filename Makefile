@@ -28,6 +28,11 @@ else
 endif
 	cargo test --workspace --doc
 
+# The long forms of the crash, kill and reader tests.
+test-all: export UNSHIP_KILL_ROUNDS ?= 200
+test-all: export UNSHIP_READER_ROUNDS ?= 100
+test-all: export UNSHIP_CRASH_EVERY ?= 1
+test-all: export UNSHIP_DISK_STEP ?= 65536
 test-all: test ## also the slow ones: crash rounds, large files, the demo without unship
 ifdef NEXTEST
 	cargo nextest run --workspace --run-ignored only --no-tests pass

@@ -14,12 +14,15 @@ const FAR: usize = 400;
 /// The release that the job after the crash makes.
 const NEXT: i64 = 9;
 
+/// The words of a command, for a project.
+type Words = dyn Fn(&World) -> Vec<String>;
+
 /// One operation, and what surrounds it.
 pub struct Walk<'a> {
     pub oracle: &'a Oracle,
     /// The project as the operation finds it; every attempt works on a copy.
     pub base: World,
-    pub words: Box<dyn Fn(&World) -> Vec<String>>,
+    pub words: Box<Words>,
     /// The exit code when nothing crashes.
     pub code: i32,
     /// Boundaries that it must come past, so that a walk that tests nothing is noticed.
@@ -119,7 +122,7 @@ impl<'a> Walk<'a> {
             assert!(died, "{} {name}: {ran}", at + 1);
             let here = Place {
                 text: format!("after {} {:?}", at + 1, passed.last().unwrap()),
-                thorough: at as u64 % every == 0,
+                thorough: (at as u64).is_multiple_of(every),
             };
             self.check(&world, &known, &here);
         }

@@ -97,8 +97,7 @@ fn grow(
 ) {
     let before = oracle.look(&base.db()).unwrap();
     let step = rounds("UNSHIP_DISK_STEP", 256 << 10);
-    let mut refused = 0;
-    for free in (0..).map(|n| n * step) {
+    for (refused, free) in (0..).map(|n| n * step).enumerate() {
         assert!(free < ROOMY, "no room is enough");
         let world = disk.hold(base, free);
         let words = words(&world);
@@ -113,7 +112,6 @@ fn grow(
             world.check_healthy();
             return;
         }
-        refused += 1;
         // The job's own failure is the job's; all others are unship's to explain.
         assert!(matches!(ran.code, Some(1 | 70 | 72)), "{here}: {ran}");
         if ran.code != Some(1) {

@@ -9,6 +9,15 @@
 mod rig;
 mod support;
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test stops where something is wrong, and says what it did"
+)]
+
 mod crash;
 mod disk_full;
 mod files;

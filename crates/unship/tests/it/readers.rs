@@ -101,3 +101,65 @@ fn ended(reader: &Reader) -> bool {
     let stat = fs::read_to_string(format!("/proc/{}/stat", reader.child.id()));
     stat.is_ok_and(|text| text.contains(") Z "))
 }
+
+/// Writes a row as soon as nobody is in the way, again and again, and says how many it wrote.
+const LOADER: &str = "import duckdb, os, sys, time
+path, go_on = sys.argv[1:]
+written = 0
+while os.path.exists(go_on):
+    try:
+        con = duckdb.connect(path)
+        con.execute(f'insert into raw_events values ({100000 + written}, \\'loaded\\')')
+        con.close()
+        written += 1
+        time.sleep(0.05)
+    except duckdb.IOException as error:
+        if 'lock' not in str(error):
+            raise
+print(written)
+";
+
+#[test]
+fn a_loader_that_waits_for_its_turn_loses_no_row() {
+    let Some(python) = python() else { return };
+    let oracle = Oracle::start(&python);
+    let world = World::new(&python);
+    world.begin(&oracle);
+    world.run("--aside", 1, &[]).ok();
+    fs::write(world.root.join("go-on"), "").unwrap();
+    let loader = Command::new(&python)
+        .args(["-c", LOADER])
+        .arg(world.db())
+        .arg(world.root.join("go-on"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut release = 1;
+    for round in 0..rounds("UNSHIP_READER_ROUNDS", 8) {
+        let back = round % 3 == 2;
+        wait_for("a moment to begin", || {
+            let ran = if back {
+                world.unship(&["rollback"])
+            } else {
+                world.run("--aside", release + 1, &[])
+            };
+            // 71: the loader was writing.
+            assert!(matches!(ran.code, Some(0 | 71)), "{ran}");
+            ran.code == Some(0)
+        });
+        release += i64::from(!back);
+    }
+    fs::remove_file(world.root.join("go-on")).unwrap();
+    let output = loader.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let written: u64 = String::from_utf8_lossy(&output.stdout)
+        .trim()
+        .parse()
+        .unwrap();
+    let seen = oracle.look(&world.db()).unwrap();
+    assert_eq!(seen.rows["raw_events"], 500 + written);
+    assert!(written > 0);
+    println!("{written} rows were loaded meanwhile");
+    assert_eq!(world.unship(&["resume"]).code, Some(75));
+    world.check_healthy();
+}
