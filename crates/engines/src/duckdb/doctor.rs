@@ -138,11 +138,15 @@ fn examine_file(file: &DbFile, report: &mut Report) {
     match readable(&file.path) {
         Ok(head) => {
             let size = fs::metadata(&file.path).map_or(0, |m| m.len());
-            let version = head.active.map_or_else(
-                || "encrypted".to_owned(),
-                |active| format!("storage version {}", active.storage_version),
+            let version = head
+                .storage_version()
+                .map_or_else(String::new, |v| format!(", storage version {v}"));
+            let encrypted = if head.encrypted { ", encrypted" } else { "" };
+            report.say(
+                Level::Ok,
+                &name,
+                format!("{} MB{version}{encrypted}", size >> 20),
             );
-            report.say(Level::Ok, &name, format!("{} MB, {version}", size >> 20));
             if head.encrypted {
                 report
                     .hint("only the whole file can be restored: unship has no key to look inside");

@@ -45,8 +45,23 @@ pub struct DatabaseHeader {
     pub block_size: u32,
     /// Rows in a vector.
     pub vector_size: u64,
-    /// The version of the storage format; a DuckDB older than it cannot read the file.
+    /// From DuckDB 2.0 on, the version of the storage format. Before, a number of its own, which
+    /// says with which older DuckDB the file is compatible: ask [`Header::storage_version`].
     pub storage_version: u64,
+}
+
+/// What a main header of DuckDB 2.0 says in place of the version.
+const VERSION_IS_ELSEWHERE: u64 = 999;
+
+impl Header {
+    /// The version of the storage format, as DuckDB names it in its own messages; a DuckDB that
+    /// does not know it cannot read the file. `None` where an encrypted file hides it.
+    pub fn storage_version(&self) -> Option<u64> {
+        match self.version {
+            VERSION_IS_ELSEWHERE => self.active.map(|active| active.storage_version),
+            version => Some(version),
+        }
+    }
 }
 
 /// Why bytes are not the start of a readable DuckDB file.
@@ -183,6 +198,9 @@ pub(super) mod tests {
         let active = header.active.unwrap();
         assert_eq!((active.iteration, active.block_size), (5, 16_384));
         assert_eq!((active.block_count, active.storage_version), (9, 7));
+        assert_eq!(header.storage_version(), Some(68));
+        bytes[12..14].copy_from_slice(&999_u16.to_le_bytes());
+        assert_eq!(parse(&bytes).unwrap().storage_version(), Some(7));
 
         bytes[PAGE + 8] = 6;
         assert_eq!(block_size(&bytes), DEFAULT_BLOCK_SIZE);
