@@ -38,6 +38,10 @@ fn observe_file(
     on: OnProgress<'_>,
 ) -> Result<Observation, EngineError> {
     let Some(worker) = db.sessions.open(Open::read_only(path))? else {
+        if known_inside(&file.catalog, depth) {
+            // To take the one file for all that is in it would call every relation removed.
+            db.sessions.must_open(Open::read_only(path))?;
+        }
         return Ok(unseen(file, path)?.into_iter().collect());
     };
     // The catalog is named after the file; an attached database is known under its alias.
@@ -54,6 +58,16 @@ fn observe_file(
             (under(&name, &file.catalog), state)
         })
         .collect())
+}
+
+/// Whether somebody looked into a database before, so that more than its file is known of it.
+fn known_inside(catalog: &str, depth: &Depth) -> bool {
+    let inside = |name: &RelationName| name.database == catalog && !name.name.is_empty();
+    match depth {
+        Depth::Catalog | Depth::AllRows => false,
+        Depth::Rows(names) => names.iter().any(inside),
+        Depth::Changed { known, always } => known.keys().chain(always).any(inside),
+    }
 }
 
 fn under(name: &RelationName, catalog: &str) -> RelationName {
@@ -135,4 +149,31 @@ fn unseen(
         storage: None,
     };
     Ok(Some((RelationName::new(&file.catalog, "", ""), state)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where it says yes, a command without a DuckDB stops instead of calling relations removed.
+    #[test]
+    fn a_database_that_was_looked_into_is_told_from_one_that_is_only_a_file() {
+        let names = |list: &[(&str, &str)]| {
+            list.iter()
+                .map(|(database, name)| RelationName::new(database, "main", name))
+                .collect()
+        };
+        let known = |list: &[(&str, &str)]| Depth::Rows(names(list));
+        assert!(known_inside("shop", &known(&[("shop", "orders")])));
+        assert!(!known_inside(
+            "shop",
+            &known(&[("shop", ""), ("other", "orders")])
+        ));
+        assert!(!known_inside("shop", &Depth::AllRows));
+        let built = Depth::Changed {
+            known: Observation::new(),
+            always: names(&[("shop", "orders")]),
+        };
+        assert!(known_inside("shop", &built));
+    }
 }
