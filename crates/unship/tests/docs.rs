@@ -158,7 +158,8 @@ fn commands(body: &[String]) -> Vec<(String, Vec<String>)> {
     out
 }
 
-/// A line without what differs from run to run: times, durations, sizes, hashes, widths.
+/// A line without what differs from run to run: times, durations, sizes, hashes, widths,
+/// and how many entries the ledger took.
 fn settled(line: &str) -> String {
     let words: Vec<&str> = line.split_whitespace().collect();
     let mut out = Vec::new();
@@ -179,6 +180,8 @@ fn settled(line: &str) -> String {
                     | "seconds"
                     | "minute"
                     | "minutes"
+                    | "entries"
+                    | "blobs"
             )
         };
         let next_is_unit = words.get(i + 1).is_some_and(unit);
@@ -197,7 +200,7 @@ fn settled(line: &str) -> String {
             "<time>".to_owned()
         } else if hash {
             "<hash>".to_owned()
-        } else if digits > 0 && only(".") && next_is_unit {
+        } else if digits > 0 && only(".") && (next_is_unit || words.first() == Some(&"seq:")) {
             "<n>".to_owned()
         } else if unit(word) {
             "<unit>".to_owned()
