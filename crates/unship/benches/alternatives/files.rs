@@ -1,0 +1,272 @@
+//! Whole database files: publishing, rolling back, restoring in place, taking a restore point.
+//! The alternative is `cp`.
+
+use crate::measure::{Copied, Outcome, World, cp, median, remove, run, run_json, timed, warm};
+use crate::report::Row;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use unship_engines::duckdb::file;
+use unship_engines::duckdb::store::{Store, StoreWriter};
+
+/// DuckDB's block, and where the first one begins.
+const BLOCK: u64 = 256 << 10;
+const FIRST: u64 = 3 * 4096;
+
+/// In how many runs of neighbouring blocks a change of one per cent lies.
+const RUNS: u64 = 10;
+
+/// What a change makes new, so that rows are rebuilt and no raw table is touched.
+const JOB: &str = "import duckdb, os; \
+    duckdb.connect(os.environ['UNSHIP_DATABASE']).execute('create or replace table main.mart as \
+    select store_id, count(*) as orders, random() as tie from raw.orders group by all')";
+
+/// What was measured of a file of one size.
+pub struct Measured {
+    /// All of it.
+    pub rows: Vec<Row>,
+    /// Publishing by rename, in milliseconds.
+    pub publish: f64,
+    /// Rolling back, in milliseconds as unship counts them.
+    pub rollback: f64,
+}
+
+/// Measures with a file of so many 10^9 bytes.
+pub fn measure(world: &World, (gigabytes, rounds): (f64, usize)) -> Outcome<Measured> {
+    let name = format!("files-{gigabytes}");
+    let dir = world.fresh(&name)?;
+    let size = format!("{gigabytes}");
+    let live = dir.join("shop.duckdb");
+    let path = live.display().to_string();
+    run(world.python(
+        &dir,
+        &[&world.demo("generate.py"), &path, "--gigabytes", &size],
+    ))?;
+    let mut rows = Vec::new();
+    in_store(&dir, &live, &size, rounds, &mut rows)?;
+    let publish = publish(&dir, &live, &size, rounds, &mut rows)?;
+    let rollback = rollback(world, &dir, &live, &size, rounds, &mut rows)?;
+    remove(&dir)?;
+    Ok(Measured {
+        rows,
+        publish,
+        rollback,
+    })
+}
+
+fn against_cp(rows: &mut Vec<Row>, row: &Row, copies: &[Copied], least: f64) {
+    let plain: Vec<f64> = copies.iter().map(|c| c.plain).collect();
+    let synced: Vec<f64> = copies.iter().map(|c| c.synced).collect();
+    let scale = if row.unit == "ms" { 1e3 } else { 1.0 };
+    rows.push(
+        row.clone()
+            .beside("cp", median(&plain) * scale)
+            .times(least),
+    );
+    rows.push(
+        row.clone()
+            .beside("cp and sync", median(&synced) * scale)
+            .times(least),
+    );
+}
+
+/// The step that makes a finished build production, and back again, as often.
+fn publish(
+    dir: &Path,
+    live: &Path,
+    size: &str,
+    rounds: usize,
+    rows: &mut Vec<Row>,
+) -> Outcome<f64> {
+    let (build, retired) = (
+        dir.join("build/shop.duckdb"),
+        dir.join("points/shop.duckdb"),
+    );
+    let copy = dir.join("copy.duckdb");
+    file::clone(live, &build, &|_, _, _| {})?;
+    fs::copy(&build, &copy)?;
+    let (mut times, mut copies) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let (took, ()) = timed(|| Ok(file::swap(live, &build, &retired)?))?;
+        times.push(took * 1e3);
+        copies.push(cp(&retired, &copy)?);
+        file::rename(&retired, &build)?;
+    }
+    remove(&dir.join("build"))?;
+    fs::remove_file(&copy)?;
+    let ours = median(&times);
+    let row = Row::alone(format!("publish {size} GB by rename"), "ms", ours);
+    against_cp(rows, &row, &copies, 100.0);
+    Ok(ours)
+}
+
+/// A real release and a real rollback, there and back again.
+fn rollback(
+    world: &World,
+    dir: &Path,
+    live: &Path,
+    size: &str,
+    rounds: usize,
+    rows: &mut Vec<Row>,
+) -> Outcome<f64> {
+    let toml = "format = 1\ndefault_env = \"prod\"\n\n[env.prod]\nengine = \"duckdb\"\npath = \"shop.duckdb\"\n";
+    fs::write(dir.join("unship.toml"), toml)?;
+    let python = world.python.display().to_string();
+    let job = ["--json", "run", "--aside", "--", &python, "-c", JOB];
+    let (first, _) = timed(|| run(world.unship(dir, &job)))?;
+    rows.push(Row::alone(
+        format!("first guarded run on {size} GB, every row read once"),
+        "s",
+        first,
+    ));
+    let (second, _) = timed(|| run(world.unship(dir, &job)))?;
+    rows.push(Row::alone(
+        format!("second guarded run on {size} GB, with the clone and packing R0"),
+        "s",
+        second,
+    ));
+    let copy = dir.join("copy.duckdb");
+    fs::copy(live, &copy)?;
+    warm(live)?;
+    let (mut inside, mut whole, mut copies) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..rounds {
+        let word = match round {
+            0 => "rollback",
+            _ if round % 2 == 1 => "undo",
+            _ => "redo",
+        };
+        let args = ["--json", word, "--no-verify"];
+        let (took, document) = timed(|| run_json(world.unship(dir, &args)))?;
+        whole.push(took * 1e3);
+        inside.push(number(&document, "milliseconds")?);
+        copies.push(cp(live, &copy)?);
+    }
+    let proof = ["--json", "verify"];
+    let (proved, _) = timed(|| run(world.unship(dir, &proof)))?;
+    let ours = median(&inside);
+    let row = Row::alone(format!("roll back {size} GB by rename"), "ms", ours);
+    against_cp(rows, &row, &copies, 100.0);
+    let row = Row::alone(
+        format!("roll back {size} GB, whole process"),
+        "ms",
+        median(&whole),
+    );
+    against_cp(rows, &row, &copies, 100.0);
+    rows.push(Row::alone(
+        format!("prove a rollback of {size} GB, whole process"),
+        "ms",
+        proved * 1e3,
+    ));
+    Ok(ours)
+}
+
+fn number(document: &serde_json::Value, key: &str) -> Outcome<f64> {
+    let number = document.get(key).and_then(serde_json::Value::as_f64);
+    number.ok_or_else(|| format!("there is no {key} in {document}").into())
+}
+
+/// Restore points in the store after one per cent of the blocks changed, and back in place.
+fn in_store(dir: &Path, live: &Path, size: &str, rounds: usize, rows: &mut Vec<Row>) -> Outcome {
+    let (work, copy) = (dir.join("work.duckdb"), dir.join("copy.duckdb"));
+    fs::copy(live, &work)?;
+    fs::copy(live, &copy)?;
+    warm(&work)?;
+    let mut store = StoreWriter::open(&dir.join("store"))?;
+    let label = "work.duckdb";
+    let quiet = |_| {};
+    let (first, base) = timed(|| Ok(store.snapshot(&work, "base", label, &quiet)?))?;
+    let name = format!("first restore point of {size} GB");
+    rows.push(Row::alone(name.clone(), "s", first));
+    rows.push(
+        Row::alone(
+            format!("{name}, bytes"),
+            "bytes",
+            base.new_bytes_stored as f64,
+        )
+        .beside("a copy", base.bytes as f64),
+    );
+    let (mut point, mut patch, mut bytes, mut copies) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for round in 0..rounds {
+        change(&work, round as u64)?;
+        File::open(&work)?.sync_all()?;
+        warm(&work)?;
+        let name = format!("round{round}");
+        let (took, report) = timed(|| Ok(store.snapshot(&work, &name, label, &quiet)?))?;
+        point.push(took);
+        bytes.push(report.new_bytes_stored as f64);
+        copies.push(cp(&work, &copy)?);
+        warm(&work)?;
+        let reader = Store::open(&dir.join("store"))?;
+        let (took, report) =
+            timed(|| Ok(reader.patch("base", label, &work, &mut |_| Ok(()), &quiet)?))?;
+        patch.push(took);
+        if report.chunks_written == 0 {
+            return Err("the patch had nothing to do".into());
+        }
+    }
+    same(&work, live)?;
+    let row = Row::alone(
+        format!("restore point of {size} GB after a change of 1 %"),
+        "s",
+        median(&point),
+    );
+    against_cp(rows, &row, &copies, 5.0);
+    rows.push(
+        Row::alone(
+            format!("restore point of {size} GB after a change of 1 %, bytes"),
+            "bytes",
+            median(&bytes),
+        )
+        .beside("a copy", base.bytes as f64)
+        .times(50.0),
+    );
+    let row = Row::alone(
+        format!("restore {size} GB in place after a change of 1 %"),
+        "s",
+        median(&patch),
+    );
+    against_cp(rows, &row, &copies, 5.0);
+    for file in [&work, &copy] {
+        fs::remove_file(file)?;
+    }
+    remove(&dir.join("store"))
+}
+
+/// Overwrites one per cent of the blocks with bytes that no compression makes smaller.
+fn change(path: &Path, seed: u64) -> Outcome {
+    let file = File::options().write(true).open(path)?;
+    let blocks = (file.metadata()?.len() - FIRST) / BLOCK;
+    let each = (blocks / 100 / RUNS).max(1);
+    for run in 0..RUNS {
+        let begin = blocks * run / RUNS + seed % (blocks / RUNS - each);
+        let mut noise = vec![0; (each * BLOCK) as usize];
+        let mut hasher = blake3::Hasher::new();
+        hasher
+            .update(&seed.to_le_bytes())
+            .update(&run.to_le_bytes());
+        hasher.finalize_xof().fill(&mut noise);
+        file.write_all_at(&noise, FIRST + begin * BLOCK)?;
+    }
+    Ok(())
+}
+
+/// What came back must be what was there, or the times mean nothing.
+fn same(a: &Path, b: &Path) -> Outcome {
+    let hash = |path: &Path| -> io::Result<blake3::Hash> {
+        let mut file = File::open(path)?;
+        let mut hasher = blake3::Hasher::new();
+        let mut buffer = vec![0; 4 << 20];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => return Ok(hasher.finalize()),
+                n => hasher.update(buffer.get(..n).unwrap_or_default()),
+            };
+        }
+    };
+    if hash(a)? == hash(b)? {
+        return Ok(());
+    }
+    Err(format!("{} is not {}", a.display(), b.display()).into())
+}
