@@ -1,7 +1,9 @@
 //! Whole database files: publishing, rolling back, restoring in place, taking a restore point.
 //! The alternative is `cp`.
 
-use crate::measure::{Copied, Outcome, World, cp, median, remove, run, run_json, timed, warm};
+use crate::measure::{
+    Copied, Outcome, World, cp, median, remove, run, run_json, settle, timed, warm,
+};
 use crate::report::Row;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -88,6 +90,7 @@ fn publish(
     fs::copy(&build, &copy)?;
     let (mut times, mut copies) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
+        settle(dir)?;
         let (took, ()) = timed(|| Ok(file::swap(live, &build, &retired)?))?;
         times.push(took * 1e3);
         copies.push(cp(&retired, &copy)?);
@@ -137,6 +140,7 @@ fn rollback(
             _ => "redo",
         };
         let args = ["--json", word, "--no-verify"];
+        settle(dir)?;
         let (took, document) = timed(|| run_json(world.unship(dir, &args)))?;
         whole.push(took * 1e3);
         inside.push(number(&document, "milliseconds")?);
@@ -190,15 +194,16 @@ fn in_store(dir: &Path, live: &Path, size: &str, rounds: usize, rows: &mut Vec<R
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for round in 0..rounds {
         change(&work, round as u64)?;
-        File::open(&work)?.sync_all()?;
         warm(&work)?;
         let name = format!("round{round}");
+        settle(dir)?;
         let (took, report) = timed(|| Ok(store.snapshot(&work, &name, label, &quiet)?))?;
         point.push(took);
         bytes.push(report.new_bytes_stored as f64);
         copies.push(cp(&work, &copy)?);
         warm(&work)?;
         let reader = Store::open(&dir.join("store"))?;
+        settle(dir)?;
         let (took, report) =
             timed(|| Ok(reader.patch("base", label, &work, &mut |_| Ok(()), &quiet)?))?;
         patch.push(took);

@@ -152,11 +152,20 @@ pub struct Copied {
     pub synced: f64,
 }
 
+/// Waits until the file system of a directory has written everything, so that what is measured next
+/// does not wait for what was measured before.
+pub fn settle(dir: &Path) -> Outcome {
+    let mut command = Command::new("sync");
+    command.arg("--file-system").arg(dir);
+    run(command).map(drop)
+}
+
 /// Copies a file over one that is there, as somebody who puts a backup back does.
 pub fn cp(from: &Path, to: &Path) -> Outcome<Copied> {
-    let (plain, _) = timed(|| run_cp(from, to))?;
-    // What the first copy left unwritten must not be counted to the second.
-    File::open(to)?.sync_all()?;
+    let dir = to.parent().unwrap_or(Path::new("."));
+    settle(dir)?;
+    let (plain, ()) = timed(|| run_cp(from, to))?;
+    settle(dir)?;
     let (synced, ()) = timed(|| {
         run_cp(from, to)?;
         Ok(File::open(to)?.sync_all()?)
