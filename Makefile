@@ -32,6 +32,7 @@ endif
 test-all: export UNSHIP_KILL_ROUNDS ?= 200
 test-all: export UNSHIP_READER_ROUNDS ?= 100
 test-all: export UNSHIP_CRASH_EVERY ?= 1
+test-all: export UNSHIP_CRASH_STRIDE ?= 1
 test-all: export UNSHIP_DISK_STEP ?= 65536
 test-all: test ## also the slow ones: crash rounds, large files, the demo without unship
 ifdef NEXTEST

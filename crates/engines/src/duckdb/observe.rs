@@ -160,7 +160,7 @@ mod tests {
     fn a_database_that_was_looked_into_is_told_from_one_that_is_only_a_file() {
         let names = |list: &[(&str, &str)]| {
             list.iter()
-                .map(|(database, name)| RelationName::new(database, "main", name))
+                .map(|(database, name)| RelationName::new(*database, "main", *name))
                 .collect()
         };
         let known = |list: &[(&str, &str)]| Depth::Rows(names(list));

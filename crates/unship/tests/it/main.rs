@@ -3,20 +3,13 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a failed test says so by panicking"
-)]
-
-mod rig;
-mod support;
-
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
     clippy::print_stdout,
     clippy::print_stderr,
     reason = "a test stops where something is wrong, and says what it did"
 )]
+
+mod rig;
+mod support;
 
 mod crash;
 mod disk_full;
