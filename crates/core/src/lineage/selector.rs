@@ -431,10 +431,12 @@ impl fmt::Display for Criterion {
             Some(Depth::Levels(levels)) => write!(f, "{levels}+")?,
             None => {}
         }
-        // The short form, where it means the same.
-        let bare = criterion(&self.value).is_ok_and(|read| {
-            read.method == self.method && read.value == self.value && !read.has_operators()
-        });
+        // The short form, where it means the same: `3+` would be a depth.
+        let depth = self.children.is_some() && self.value.bytes().all(|b| b.is_ascii_digit());
+        let bare = !depth
+            && criterion(&self.value).is_ok_and(|read| {
+                read.method == self.method && read.value == self.value && !read.has_operators()
+            });
         if !bare {
             write!(f, "{}:", self.method)?;
         }

@@ -66,6 +66,14 @@ fn what_is_not_a_selection_is_refused_where_it_goes_wrong() {
     }
 }
 
+#[test]
+fn a_model_named_like_a_depth_is_shown_with_its_method() {
+    for text in ["fqn:0+", "fqn:12+3"] {
+        assert_eq!(parse(text).unwrap().to_string(), text);
+    }
+    assert_eq!(parse("fqn:0").unwrap().to_string(), "0");
+}
+
 proptest! {
     #[test]
     fn arbitrary_text_never_panics(text in ".*", bytes: Vec<u8>) {
