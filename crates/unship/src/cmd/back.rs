@@ -107,7 +107,12 @@ fn restore(
     let proof = if args.no_verify {
         None
     } else {
-        Some(verify::prove(&mut bench, release)?)
+        let proof = verify::prove(&mut bench, release);
+        Some(proof.map_err(|e| {
+            e.production(format!(
+                "{release}: it was restored, and only the proof is missing"
+            ))
+        })?)
     };
     bench.tidy_up(&keep);
     bench.done()?;
