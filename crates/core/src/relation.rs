@@ -20,7 +20,7 @@ pub enum RelationKind {
     Macro,
     /// A user-defined type (enum, composite).
     Type,
-    /// A whole file that could not be looked into; its definition is the file's identity.
+    /// A whole file that could not be looked into; its definition is a hash of its bytes.
     File,
 }
 

@@ -57,6 +57,15 @@ fn identity_of(path: &Path, ctime: bool) -> Result<String, EngineError> {
     Ok(text)
 }
 
+/// A hash of all of a file's bytes.
+pub fn content(path: &Path) -> Result<String, EngineError> {
+    let mut hasher = blake3::Hasher::new();
+    File::open(path)
+        .and_then(|file| hasher.update_reader(file).map(drop))
+        .map_err(|e| io_error("read", path, &e))?;
+    Ok(format!("blake3 {}", hasher.finalize().to_hex()))
+}
+
 /// Whether a file has changes that are only in its write-ahead log.
 pub fn has_wal(path: &Path) -> Result<bool, EngineError> {
     for companion in companions(path) {

@@ -130,19 +130,19 @@ fn wanted(depth: &Depth, name: &RelationName, state: &RelationState) -> bool {
     }
 }
 
-/// What can be said of a file that no DuckDB here can read: that it is, or is not, the same file.
+/// What can be said of a file that no DuckDB here can read: that it holds, or does not hold, the
+/// same bytes. Its place on the disk would not do: a restored copy has another.
 fn unseen(
     file: &DbFile,
     path: &Path,
 ) -> Result<Option<(RelationName, RelationState)>, EngineError> {
-    let identity = file::identity(path)?;
-    if super::engine::absent(&identity) {
+    if super::engine::absent(&file::identity(path)?) {
         return Ok(None);
     }
     let state = RelationState {
         kind: RelationKind::File,
         columns: Vec::new(),
-        definition: identity,
+        definition: file::content(path)?,
         dependents: Vec::new(),
         rows: None,
         fingerprint: None,

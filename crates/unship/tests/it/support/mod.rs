@@ -1,7 +1,6 @@
 //! What the end-to-end tests share: the tools, a scratch directory, the binary, and its output
 //! without what differs from run to run.
 
-pub mod lab;
 pub mod oracle;
 pub mod shop;
 
@@ -25,15 +24,6 @@ pub fn tools() -> Option<Tools> {
     let python = named("UNSHIP_TEST_PYTHON", "python3")?;
     let dbt = named("UNSHIP_TEST_DBT", "dbt")?;
     Some(Tools { python, dbt })
-}
-
-/// A Python with DuckDB 2, which writes files that DuckDB 1 cannot read.
-pub fn python2() -> Option<PathBuf> {
-    let python = std::env::var_os("UNSHIP_TEST_PYTHON2").map(PathBuf::from);
-    if python.is_none() {
-        println!("skipped: UNSHIP_TEST_PYTHON2 names no Python with duckdb 2");
-    }
-    python
 }
 
 fn named(variable: &str, program: &str) -> Option<PathBuf> {
@@ -94,11 +84,6 @@ impl Scratch {
         let scratch = Self::new(tools);
         copy_all(from, &scratch.cwd);
         scratch
-    }
-
-    /// Only these directories are searched for programs.
-    pub fn only_path(&mut self, path: &Path) {
-        self.path = path.as_os_str().to_owned();
     }
 
     /// Sets a variable for every command from now on.
