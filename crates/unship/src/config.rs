@@ -143,14 +143,14 @@ impl Config {
             #[serde(default)]
             format: u32,
         }
-        let probe: Probe = toml::from_str(text).map_err(|e| e.to_string())?;
+        let probe: Probe = toml::from_str(text).map_err(|e| e.to_string().trim_end().to_owned())?;
         if probe.format > FORMAT {
             return Err(format!(
                 "this file has format {}, and this unship reads formats up to {FORMAT}",
                 probe.format
             ));
         }
-        toml::from_str(text).map_err(|e| e.to_string())
+        toml::from_str(text).map_err(|e| e.to_string().trim_end().to_owned())
     }
 
     /// The environment of a name, or the default one.

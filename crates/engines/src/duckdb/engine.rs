@@ -540,6 +540,8 @@ impl Engine for DuckDb {
                 // From the moment of the rename it is production: nobody may write to it before it
                 // has been recorded as that, and nobody may still be building it.
                 let lock = FileLock::take(&incoming, Freeze::Writers)?;
+                // It may have been damaged where it lay, and what is live now is still whole.
+                doctor::readable(&incoming)?;
                 file::swap(&live, &incoming, &retired)?;
                 self.locks.push(lock);
                 tidy(&incoming);
