@@ -5,9 +5,10 @@
 
 use crate::diff::RelationDiff;
 use crate::ident::{RelationName, ReleaseId};
+use crate::ledger::Seal;
 use crate::plan::{Fact, Step};
 use crate::relation::RelationState;
-use crate::release::Version;
+use crate::release::{Version, VersionId};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -43,6 +44,9 @@ pub struct Capabilities {
     pub aside: bool,
     /// Whether cloning costs no copy of the data.
     pub free_clone: bool,
+    /// Whether a relation's `storage` proves that it is the very same one with the very same rows,
+    /// so that what is only moved need never be read.
+    pub proves_identity: bool,
     /// Whether chosen relations can be restored and the rest left as it is. `Err` says why not.
     pub relations: Result<(), String>,
     /// What moves along with a relation.
@@ -109,6 +113,10 @@ pub struct Point {
     pub bytes: u64,
     /// The databases that it holds; a partial restore may retire only one of several files.
     pub databases: BTreeSet<String>,
+    /// What it holds, where relations are retained one by one, each under the release of its
+    /// version. `None`: everything that its release was, in `databases`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub versions: Option<BTreeMap<RelationName, VersionId>>,
 }
 
 /// What a restore shall bring about.
@@ -280,8 +288,32 @@ pub trait Engine {
     /// What is true now of a fact's subject.
     fn fact(&mut self, subject: &str) -> Result<String, EngineError>;
 
+    /// The first of these facts that does not hold. An engine that can look at many things at once
+    /// does so here.
+    fn unmet(&mut self, facts: &[Fact]) -> Result<Option<Unmet>, EngineError> {
+        for fact in facts {
+            let now = self.fact(&fact.subject)?;
+            if now != fact.is {
+                return Ok(Some(Unmet {
+                    fact: fact.clone(),
+                    now,
+                }));
+            }
+        }
+        Ok(None)
+    }
+
     /// Carries out a step's action. The caller has journaled it and checked its guard.
-    fn apply(&mut self, step: &Step, on: OnProgress<'_>) -> Result<(), EngineError>;
+    ///
+    /// A seal is given where the ledger lies in the warehouse itself: its entries are written in the
+    /// transaction that changes production. An error then means that neither was done, or that
+    /// nobody can tell; what is in the ledger says which.
+    fn apply(
+        &mut self,
+        step: &Step,
+        seal: Option<&Seal>,
+        on: OnProgress<'_>,
+    ) -> Result<(), EngineError>;
 
     /// Carries out a step's undo.
     fn revert(&mut self, step: &Step, on: OnProgress<'_>) -> Result<(), EngineError>;
@@ -314,18 +346,9 @@ pub trait Engine {
     fn fsck(&mut self, on: OnProgress<'_>) -> Result<Vec<Diagnosis>, EngineError>;
 }
 
-/// Compares a fact with the world.
+/// Compares facts with the world.
 pub fn holds(engine: &mut dyn Engine, facts: &[Fact]) -> Result<Result<(), Unmet>, EngineError> {
-    for fact in facts {
-        let now = engine.fact(&fact.subject)?;
-        if now != fact.is {
-            return Ok(Err(Unmet {
-                fact: fact.clone(),
-                now,
-            }));
-        }
-    }
-    Ok(Ok(()))
+    Ok(engine.unmet(facts)?.map_or(Ok(()), Err))
 }
 
 /// A fact that does not hold.

@@ -8,12 +8,24 @@ use crate::engine::{self, Engine, EngineError, ErrorKind, Unmet};
 use crate::event::{Event, StepRef};
 use crate::fault::boundary;
 use crate::journal::{Impossible, Journal, Mark, Status};
+use crate::ledger::{Seal, Sealed};
 use crate::plan::{Plan, PlanId, Step};
 
 /// Where events go before the world is touched. Returning means that the event is durable.
 pub trait Recorder {
     /// Appends one event.
     fn record(&mut self, event: Event) -> Result<(), RecordError>;
+
+    /// Events as entries that an engine writes itself, in the transaction that changes production.
+    /// `None` where the ledger does not lie in the warehouse.
+    fn seal(&mut self, _events: Vec<Event>) -> Result<Option<Seal>, RecordError> {
+        Ok(None)
+    }
+
+    /// What became of a seal.
+    fn sealed(&mut self, _seal: &Seal) -> Result<Sealed, RecordError> {
+        Ok(Sealed::Open)
+    }
 }
 
 /// An event could not be made durable.
@@ -49,7 +61,10 @@ impl Watch for () {
 #[derive(Debug)]
 pub enum Outcome {
     /// Every step succeeded.
-    Done,
+    Done {
+        /// Whether the closing events were written with the last step.
+        sealed: bool,
+    },
     /// A step failed, and all that had been done before was taken back: production is as before.
     TakenBack {
         /// The step that failed.
@@ -139,6 +154,22 @@ pub enum ExecuteError {
     Impossible(#[from] Impossible),
 }
 
+/// A plan at the point that it has reached.
+#[derive(Debug)]
+pub struct Attempt<'a> {
+    /// The plan.
+    pub plan: &'a Plan,
+    /// Its id.
+    pub id: PlanId,
+    /// Where it stopped; empty for one that was not begun.
+    pub journal: Journal,
+    /// What a person says of the step that is stuck.
+    pub assume: Option<Assume>,
+    /// What makes its result official: written together with the last step, where engine and ledger
+    /// can, and otherwise by the caller when it is done.
+    pub closing: &'a [Event],
+}
+
 struct Run<'a> {
     engine: &'a mut dyn Engine,
     ledger: &'a mut dyn Recorder,
@@ -147,30 +178,33 @@ struct Run<'a> {
     id: PlanId,
     journal: Journal,
     assume: Option<Assume>,
+    closing: &'a [Event],
 }
 
-/// Carries out `plan`, or goes on with it where `journal` says that it stopped.
+/// How often a step is tried again because entries of other environments came before its seal.
+const OVERTAKEN: u32 = 10;
+
+/// Carries out a plan, or goes on with it where its journal says that it stopped.
 pub fn execute(
     engine: &mut dyn Engine,
     ledger: &mut dyn Recorder,
     watch: &dyn Watch,
-    plan: &Plan,
-    id: PlanId,
-    journal: Journal,
-    assume: Option<Assume>,
+    attempt: Attempt<'_>,
 ) -> Result<Outcome, ExecuteError> {
     let mut run = Run {
         engine,
         ledger,
         watch,
-        plan,
-        id,
-        journal,
-        assume,
+        plan: attempt.plan,
+        id: attempt.id,
+        journal: attempt.journal,
+        assume: attempt.assume,
+        closing: attempt.closing,
     };
     if run.journal.backward() && run.changed_for_good().is_none() {
         let cause = "an earlier attempt failed".to_owned();
-        let step = plan
+        let step = run
+            .plan
             .steps
             .iter()
             .find(|s| run.journal.status(s.id) == Status::Failed);
@@ -209,11 +243,13 @@ impl Run<'_> {
                 }
             }
             self.mark(step, Mark::Started, None)?;
-            let watch = self.watch;
-            let applied = self.engine.apply(step, &|what, done, total| {
-                watch.notice(Notice::Progress(what, done, total))
-            });
-            boundary("step applied");
+            let (applied, sealed) = self.apply(step)?;
+            if sealed {
+                // Only the last step is sealed.
+                self.journal.mark(step.id, Mark::Succeeded)?;
+                self.watch.notice(Notice::Step(step, Mark::Succeeded));
+                return Ok(Outcome::Done { sealed });
+            }
             match applied {
                 Err(error) if error.kind == ErrorKind::HalfWay => {
                     // It stays in doubt: to call it failed would be to call production untouched.
@@ -229,7 +265,40 @@ impl Run<'_> {
             }
             self.mark(step, Mark::Succeeded, None)?;
         }
-        Ok(Outcome::Done)
+        Ok(Outcome::Done { sealed: false })
+    }
+
+    /// Has the engine carry a step out, and says whether the closing events went with it.
+    fn apply(&mut self, step: &Step) -> Result<(Result<(), EngineError>, bool), ExecuteError> {
+        let is_last = self.plan.steps.last().is_some_and(|s| s.id == step.id);
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            let seal = if is_last && step.production {
+                let done = Event::StepSucceeded(self.at(step));
+                let mut events = vec![done];
+                events.extend_from_slice(self.closing);
+                self.ledger.seal(events)?
+            } else {
+                None
+            };
+            let watch = self.watch;
+            let applied = self
+                .engine
+                .apply(step, seal.as_ref(), &|what, done, total| {
+                    watch.notice(Notice::Progress(what, done, total));
+                });
+            boundary("step applied");
+            let Some(seal) = seal else {
+                return Ok((applied, false));
+            };
+            match self.ledger.sealed(&seal)? {
+                // Whatever the engine could see: the entries are there, and so is all the rest.
+                Sealed::Written => return Ok((Ok(()), true)),
+                Sealed::Overtaken if applied.is_err() && tried < OVERTAKEN => {}
+                Sealed::Overtaken | Sealed::Open => return Ok((applied, false)),
+            }
+        }
     }
 
     /// An engine that reports an error may still have done the work, wholly or not at all.
@@ -361,11 +430,15 @@ impl Run<'_> {
             .any(|s| self.journal.status(s.id) != Status::NotStarted)
     }
 
-    fn mark(&mut self, step: &Step, mark: Mark, error: Option<&str>) -> Result<(), ExecuteError> {
-        let at = StepRef {
+    fn at(&self, step: &Step) -> StepRef {
+        StepRef {
             plan: self.id.clone(),
             step: step.id,
-        };
+        }
+    }
+
+    fn mark(&mut self, step: &Step, mark: Mark, error: Option<&str>) -> Result<(), ExecuteError> {
+        let at = self.at(step);
         let error = error.unwrap_or_default().to_owned();
         let event = match mark {
             Mark::Started => Event::StepStarted(at),

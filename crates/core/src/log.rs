@@ -4,13 +4,13 @@ use crate::event::Event;
 use crate::execute::{RecordError, Recorder};
 use crate::fault::boundary;
 use crate::history::{self, History, Pair, Shelf, ShelfError, ShelfMut};
-use crate::ledger::{Backend, Draft, Entry, Fence, Hash, LedgerError, SqliteLedger, View};
+use crate::ledger::{Backend, Draft, Entry, Fence, Hash, LedgerError, Seal, Sealed, Store, View};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 /// A ledger, in one environment, written to by one person or program.
 pub struct Ledger {
-    store: SqliteLedger,
+    store: Store,
     env: String,
     actor: String,
     fence: Option<Fence>,
@@ -43,9 +43,9 @@ impl Ledger {
     }
 
     /// Uses an opened store.
-    pub fn new(store: SqliteLedger, env: impl Into<String>, actor: impl Into<String>) -> Self {
+    pub fn new(store: impl Into<Store>, env: impl Into<String>, actor: impl Into<String>) -> Self {
         Self {
-            store,
+            store: store.into(),
             env: env.into(),
             actor: actor.into(),
             fence: None,
@@ -58,7 +58,7 @@ impl Ledger {
     }
 
     /// The store under it, for leases, proofs and repairs.
-    pub fn store(&mut self) -> &mut SqliteLedger {
+    pub fn store(&mut self) -> &mut Store {
         &mut self.store
     }
 
@@ -69,19 +69,7 @@ impl Ledger {
 
     /// Appends events, all or none, durably, and says where the last one stands.
     pub fn append(&mut self, events: &[Event]) -> Result<u64, LogError> {
-        let at = Timestamp::now();
-        let drafts = events
-            .iter()
-            .map(|event| {
-                Ok(Draft {
-                    at,
-                    actor: self.actor.clone(),
-                    env: self.env.clone(),
-                    event: serde_json::to_value(event)
-                        .map_err(|source| LogError::Unreadable { seq: 0, source })?,
-                })
-            })
-            .collect::<Result<Vec<_>, LogError>>()?;
+        let drafts = self.drafts(events)?;
         boundary("before the ledger");
         loop {
             let head = self.store.head()?;
@@ -96,6 +84,20 @@ impl Ledger {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    fn drafts(&self, events: &[Event]) -> Result<Vec<Draft>, LogError> {
+        let at = Timestamp::now();
+        let draft = |event| {
+            Ok(Draft {
+                at,
+                actor: self.actor.clone(),
+                env: self.env.clone(),
+                event: serde_json::to_value(event)
+                    .map_err(|source| LogError::Unreadable { seq: 0, source })?,
+            })
+        };
+        events.iter().map(draft).collect()
     }
 
     /// Asks the views.
@@ -150,6 +152,19 @@ impl Recorder for Ledger {
     fn record(&mut self, event: Event) -> Result<(), RecordError> {
         self.append(&[event])
             .map(drop)
+            .map_err(|e| RecordError(Box::new(e)))
+    }
+
+    fn seal(&mut self, events: Vec<Event>) -> Result<Option<Seal>, RecordError> {
+        let drafts = self.drafts(&events).map_err(|e| RecordError(Box::new(e)))?;
+        self.store
+            .seal(&drafts, self.fence.as_ref())
+            .map_err(|e| RecordError(Box::new(e)))
+    }
+
+    fn sealed(&mut self, seal: &Seal) -> Result<Sealed, RecordError> {
+        self.store
+            .sealed(seal)
             .map_err(|e| RecordError(Box::new(e)))
     }
 }

@@ -48,6 +48,15 @@ pub enum LedgerError {
         /// What is wrong with it.
         what: String,
     },
+    /// A shared log is not the one that this machine has seen.
+    #[error(
+        "the shared log no longer holds entry {seq}, which this machine has seen: it was cut short \
+         or rewritten, or the database was restored from a backup"
+    )]
+    Diverged {
+        /// The last entry that was seen.
+        seq: u64,
+    },
     /// The store itself is damaged.
     #[error("{place} is damaged: {what}; restore it from a backup")]
     Damaged {

@@ -7,7 +7,7 @@ use crate::execute::Notice;
 use crate::ident::{RelationName, ReleaseId};
 use crate::plan::Plan;
 use crate::release::{Operation, Release, Stage, Verdict};
-use crate::restore::{self, Map, Wish};
+use crate::restore::{self, Wish};
 use std::collections::BTreeSet;
 
 /// What a person asks for.
@@ -155,13 +155,13 @@ impl Session<'_> {
     pub(super) fn point_maps(&mut self) -> Result<Vec<PointMap>, OperateError> {
         let mut out = Vec::new();
         for point in self.engine.points()? {
-            let Some(map) = self.ledger.history(|h| h.map(point.release))? else {
+            let Some(mut map) = self.ledger.history(|h| h.map(point.release))? else {
                 continue;
             };
-            let map: Map = map
-                .into_iter()
-                .filter(|(name, _)| point.databases.contains(&name.database))
-                .collect();
+            map.retain(|name, version| match &point.versions {
+                Some(held) => held.get(name) == Some(&version.id),
+                None => point.databases.contains(&name.database),
+            });
             out.push(PointMap { point, map });
         }
         Ok(out)

@@ -30,7 +30,12 @@ impl Session<'_> {
             .notice(Notice::Phase("looking at production for the first time"));
         let mark = self.engine.mark()?;
         let on = progress(self.watch);
-        let seen = self.engine.observe(Place::Live, &Depth::AllRows, &on)?;
+        // What no job builds may be petabytes of raw data.
+        let depth = match self.engine.capabilities().proves_identity {
+            true => Depth::Catalog,
+            false => Depth::AllRows,
+        };
+        let seen = self.engine.observe(Place::Live, &depth, &on)?;
         let release = self.ledger.history(|h| h.next_id())?;
         let changes = seen
             .into_iter()

@@ -4,7 +4,7 @@ use super::look::{Seen, changes, moved, progress, states};
 use super::{OperateError, Session};
 use crate::engine::{Build, Carry, Depth, Place};
 use crate::event::Event;
-use crate::execute::{Notice, Outcome, execute};
+use crate::execute::{Attempt, Notice, Outcome, execute};
 use crate::fault::boundary;
 use crate::ident::{RelationName, ReleaseId};
 use crate::journal::Journal;
@@ -341,16 +341,14 @@ impl Session<'_> {
         assume: Option<crate::execute::Assume>,
         resumed: bool,
     ) -> Result<(), OperateError> {
-        let id = plan.id()?;
-        let outcome = match execute(
-            self.engine,
-            self.ledger,
-            self.watch,
+        let attempt = Attempt {
             plan,
-            id,
+            id: plan.id()?,
             journal,
             assume,
-        ) {
+            closing: &self.closing(plan, String::new())?,
+        };
+        let outcome = match execute(self.engine, self.ledger, self.watch, attempt) {
             Ok(outcome) => outcome,
             Err(error @ crate::execute::ExecuteError::Moved { .. }) => {
                 // Nothing was touched: the plan is void, and so is its release.
@@ -361,7 +359,13 @@ impl Session<'_> {
             Err(error) => return Err(error.into()),
         };
         match outcome {
-            Outcome::Done => {
+            Outcome::Done { sealed: true } => {
+                self.engine.discard_build(plan.release)?;
+                // The mark was not known when the entries were written.
+                self.see_drift()?;
+                Ok(())
+            }
+            Outcome::Done { sealed: false } => {
                 // Nothing is left of it, unless it was interrupted.
                 self.engine.discard_build(plan.release)?;
                 // Others may have written between a step and its resumption. An empty mark makes
@@ -370,13 +374,7 @@ impl Session<'_> {
                     true => String::new(),
                     false => self.engine.mark()?,
                 };
-                let mut events = vec![Event::ReleasePublished {
-                    release: plan.release,
-                    changes: plan.result.clone(),
-                    mark,
-                    moved: plan.moved.clone(),
-                }];
-                events.extend(self.verdicts(plan)?);
+                let events = self.closing(plan, mark)?;
                 self.ledger.append(&events)?;
                 Ok(())
             }
@@ -400,6 +398,20 @@ impl Session<'_> {
                 })
             }
         }
+    }
+}
+
+impl Session<'_> {
+    /// What makes a plan's result official.
+    fn closing(&self, plan: &Plan, mark: String) -> Result<Vec<Event>, OperateError> {
+        let mut events = vec![Event::ReleasePublished {
+            release: plan.release,
+            changes: plan.result.clone(),
+            mark,
+            moved: plan.moved.clone(),
+        }];
+        events.extend(self.verdicts(plan)?);
+        Ok(events)
     }
 }
 

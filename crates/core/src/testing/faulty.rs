@@ -13,7 +13,7 @@ use crate::engine::{
 use crate::event::Event;
 use crate::execute::{RecordError, Recorder};
 use crate::ident::{RelationName, ReleaseId};
-use crate::ledger::{Entry, SqliteLedger, View};
+use crate::ledger::{Entry, Seal, SqliteLedger, View};
 use crate::log::{Ledger, LogError};
 use crate::plan::Step;
 use std::path::Path;
@@ -223,8 +223,14 @@ impl Engine for Faulty {
         self.fuse.pass("fact", || self.engine.fact(subject))
     }
 
-    fn apply(&mut self, step: &Step, on: OnProgress<'_>) -> Result<(), EngineError> {
-        self.fuse.pass("apply", || self.engine.apply(step, on))
+    fn apply(
+        &mut self,
+        step: &Step,
+        seal: Option<&Seal>,
+        on: OnProgress<'_>,
+    ) -> Result<(), EngineError> {
+        self.fuse
+            .pass("apply", || self.engine.apply(step, seal, on))
     }
 
     fn revert(&mut self, step: &Step, on: OnProgress<'_>) -> Result<(), EngineError> {

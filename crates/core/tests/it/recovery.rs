@@ -3,7 +3,7 @@
 use unship_core::engine::Carry;
 use unship_core::engine::Engine;
 use unship_core::event::Event;
-use unship_core::execute::{ExecuteError, Outcome, RecordError, Recorder, execute};
+use unship_core::execute::{Attempt, ExecuteError, Outcome, RecordError, Recorder, execute};
 use unship_core::ident::{RelationName, ReleaseId};
 use unship_core::journal::{Journal, Status};
 use unship_core::operate::{Ask, Keep, OperateError};
@@ -201,7 +201,14 @@ fn carry_out(
         fuse: recorder.clone(),
     };
     let mut engine = Faulty::new(Box::new(warehouse.engine()), engine.clone());
-    execute(&mut engine, &mut recorder, &(), plan, id, journal, None)
+    let attempt = Attempt {
+        plan,
+        id,
+        journal,
+        assume: None,
+        closing: &[],
+    };
+    execute(&mut engine, &mut recorder, &(), attempt)
 }
 
 #[test]
@@ -216,7 +223,7 @@ fn an_event_that_was_kept_although_the_recorder_says_no_is_no_problem() {
             let broken = carry_out(&warehouse, &plan, &mut events, &fuse, &quiet);
             assert!(matches!(broken, Err(ExecuteError::Record(_))), "{broken:?}");
             let done = carry_out(&warehouse, &plan, &mut events, &quiet, &quiet);
-            assert!(matches!(done, Ok(Outcome::Done)), "{done:?}");
+            assert!(matches!(done, Ok(Outcome::Done { .. })), "{done:?}");
             let production = warehouse.contents(unship_core::engine::Place::Live);
             assert_eq!(production.len(), 2);
             let journal = Journal::fold(&plan.id().unwrap(), &events.0).unwrap();
@@ -275,7 +282,7 @@ fn a_plan_past_a_step_that_cannot_be_taken_back_only_goes_forward() {
             "{broken:?}"
         );
         let done = carry_out(&warehouse, &plan, &mut events, &quiet, &quiet);
-        assert!(matches!(done, Ok(Outcome::Done)), "{done:?}");
+        assert!(matches!(done, Ok(Outcome::Done { .. })), "{done:?}");
         break;
     }
 }

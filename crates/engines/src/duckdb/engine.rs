@@ -19,6 +19,7 @@ use unship_core::engine::{
 };
 use unship_core::fault::boundary;
 use unship_core::ident::{RelationName, ReleaseId};
+use unship_core::ledger::Seal;
 use unship_core::plan::Step;
 
 /// The catalog names under which two files are compared.
@@ -273,6 +274,7 @@ impl Engine for DuckDb {
             restore_point: "the old file itself; older ones packed in .unship/store".to_owned(),
             aside: true,
             free_clone,
+            proves_identity: false,
             relations,
             carries: [
                 "constraints",
@@ -515,7 +517,12 @@ impl Engine for DuckDb {
         }
     }
 
-    fn apply(&mut self, step: &Step, on: OnProgress<'_>) -> Result<(), EngineError> {
+    fn apply(
+        &mut self,
+        step: &Step,
+        _seal: Option<&Seal>,
+        on: OnProgress<'_>,
+    ) -> Result<(), EngineError> {
         match DuckAction::of(&step.action)? {
             DuckAction::Unpack { file, point, to } => {
                 file::remove_if_there(&to)?;
@@ -609,6 +616,7 @@ impl Engine for DuckDb {
                     packed: false,
                     bytes: 0,
                     databases: BTreeSet::new(),
+                    versions: None,
                 });
                 point.packed |= at.plain.is_none();
                 point.bytes += at.bytes;

@@ -128,6 +128,36 @@ impl Backend for SqliteLedger {
 }
 
 impl SqliteLedger {
+    /// Takes in entries of another store of the same log, as they are there. Those that are here
+    /// already are passed over.
+    ///
+    /// # Errors
+    /// [`LedgerError::Corrupt`] for one that does not follow, or whatever keeps the file from being
+    /// written.
+    pub fn replicate(&mut self, entries: &[StoredEntry]) -> Result<(), LedgerError> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let tx = self.write()?;
+        let mut at = head(&tx)
+            .map_err(|e| self.error(e))?
+            .ok_or_else(|| self.damaged("its last entry has no hash"))?;
+        let known = at.seq;
+        for stored in entries.iter().filter(|e| e.seq > known) {
+            let entry = stored.check()?;
+            if entry.seq != at.seq + 1 || entry.prev != at.hash {
+                return Err(LedgerError::Corrupt {
+                    seq: entry.seq,
+                    what: "it does not follow the entry before it".to_owned(),
+                });
+            }
+            insert(&tx, stored).map_err(|e| self.error(e))?;
+            at = entry.head();
+        }
+        views::advance(self, &tx, &self.views)?;
+        tx.commit().map_err(|e| self.error(e))
+    }
+
     fn damaged(&self, what: &str) -> LedgerError {
         LedgerError::Damaged {
             place: self.place(),

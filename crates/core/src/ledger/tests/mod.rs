@@ -5,6 +5,7 @@ mod crash;
 mod files;
 mod leases;
 mod log;
+mod store;
 mod tamper;
 mod views;
 

@@ -13,6 +13,7 @@ use crate::engine::{
     Housekeeping, Observation, OnProgress, Place, Point, RestoreRequest, Retention, Steps,
 };
 use crate::ident::{RelationName, ReleaseId};
+use crate::ledger::Seal;
 use crate::plan::Step;
 use crate::relation::{Column, Fingerprint, RelationKind, RelationState};
 use plan::{FileSurvey, MemoryAction, Survey};
@@ -274,6 +275,7 @@ impl Engine for Memory {
             restore_point: "the old contents themselves".to_owned(),
             aside: true,
             free_clone: true,
+            proves_identity: false,
             relations: Ok(()),
             carries: Vec::new(),
             not_protected: Vec::new(),
@@ -439,7 +441,12 @@ impl Engine for Memory {
         })
     }
 
-    fn apply(&mut self, step: &Step, _on: OnProgress<'_>) -> Result<(), EngineError> {
+    fn apply(
+        &mut self,
+        step: &Step,
+        _seal: Option<&Seal>,
+        _on: OnProgress<'_>,
+    ) -> Result<(), EngineError> {
         let mut disk = self.warehouse.disk();
         match MemoryAction::of(&step.action)? {
             MemoryAction::Clone { from, to } => disk.clone_file(&from, to),
@@ -511,6 +518,7 @@ impl Engine for Memory {
                 packed: disk.packed.contains(&release),
                 bytes: 0,
                 databases,
+                versions: None,
             })
             .collect())
     }
