@@ -1,3 +1,5 @@
 //! Engines: one folder each.
 
 pub mod duckdb;
+pub mod postgres;
+mod quote;

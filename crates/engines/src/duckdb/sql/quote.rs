@@ -1,13 +1,7 @@
 //! Names and text inside SQL. Every name in a statement goes through here.
 
+pub use crate::quote::{name, names};
 use unship_core::ident::RelationName;
-
-/// An identifier, always in quotes, so that reserved words, case, dots and quotes in it mean
-/// nothing. An empty name, or before DuckDB 2.0 one with a NUL, cannot exist, and DuckDB refuses the
-/// text that this gives for it.
-pub fn name(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
 
 /// `"catalog"."schema"."name"`.
 pub fn relation(catalog: &str, schema: &str, relation: &str) -> String {
@@ -34,12 +28,6 @@ pub fn text(text: &str) -> String {
         return format!("({})", parts.join(" || chr(0) || "));
     }
     format!("'{}'", text.replace('\'', "''"))
-}
-
-/// A comma-separated list of quoted names.
-pub fn names<'a>(list: impl IntoIterator<Item = &'a str>) -> String {
-    let quoted: Vec<String> = list.into_iter().map(name).collect();
-    quoted.join(", ")
 }
 
 #[cfg(test)]
