@@ -3,6 +3,7 @@
 //! - [`entry`]: what an entry is, and how it is hashed onto the one before it;
 //! - [`backend`]: what any store of a ledger must be able to do;
 //! - [`lease`]: who may run in an environment, and what fences off the one who lost that right;
+//! - [`packed`]: how large values are stored;
 //! - [`sqlite`]: the embedded backend, one file;
 //! - [`store`]: a file of one's own, or a shared log with a replica at hand;
 //! - [`seal`]: entries that become durable together with what they tell of;
@@ -16,6 +17,7 @@ pub mod entry;
 pub mod error;
 pub mod hash;
 pub mod lease;
+pub mod packed;
 pub mod seal;
 pub mod sqlite;
 pub mod statement;

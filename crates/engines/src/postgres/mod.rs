@@ -4,5 +4,9 @@
 pub mod address;
 pub mod connect;
 mod error;
+pub mod ledger;
 pub mod quote;
 mod tls;
+
+#[cfg(test)]
+mod testing;

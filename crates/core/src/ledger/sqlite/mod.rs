@@ -11,7 +11,6 @@ mod open;
 mod schema;
 mod views;
 
-pub use blobs::LARGEST_BLOB;
 pub use views::{View, ViewDifference};
 
 use super::{
