@@ -6,6 +6,7 @@ use crate::engine::{Housekeeping, Retention};
 use crate::event::Event;
 use crate::execute::Notice;
 use crate::ident::ReleaseId;
+use crate::release::Stage;
 use crate::restore::present;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeSet;
@@ -69,12 +70,9 @@ impl Session<'_> {
     pub fn retention(&mut self, keep: &Keep, now: Timestamp) -> Result<Retention, OperateError> {
         let env = self.ledger.env().to_owned();
         let live = self.live()?;
-        let mut points: Vec<ReleaseId> = self
-            .engine
-            .points()?
-            .into_iter()
-            .map(|p| p.release)
-            .collect();
+        let points = self.engine.points()?;
+        let one_by_one = points.iter().any(|p| p.versions.is_some());
+        let mut points: Vec<ReleaseId> = points.into_iter().map(|p| p.release).collect();
         points.sort_unstable_by(|a, b| b.cmp(a));
         points.dedup();
 
@@ -96,6 +94,13 @@ impl Session<'_> {
             promised.extend(self.ledger.history(|h| h.stacked(&env, place))?);
         }
         promised.extend(live.taken);
+        let recent = self.recent(keep, now)?;
+        if one_by_one {
+            // A version that was live until yesterday may lie under the name of an old release.
+            promised.extend(recent);
+        } else {
+            kept.extend(points.iter().filter(|id| recent.contains(id)));
+        }
         kept.extend(self.holders(&promised)?);
         kept.extend(promised);
         let plain = points
@@ -105,6 +110,29 @@ impl Session<'_> {
             .copied()
             .collect();
         Ok(Retention { keep: kept, plain })
+    }
+
+    /// The newest so many releases that were production, and all that were it within the time.
+    fn recent(&self, keep: &Keep, now: Timestamp) -> Result<BTreeSet<ReleaseId>, OperateError> {
+        let env = self.ledger.env();
+        let mut recent = BTreeSet::new();
+        let mut before = None;
+        // Until when the next one was live: the live one still is.
+        let mut until = now;
+        loop {
+            let page = self.ledger.history(|h| h.releases(env, before, 100))?;
+            for release in page.iter().filter(|r| r.stage == Stage::Published) {
+                if recent.len() >= keep.last && now.duration_since(until) > keep.within {
+                    return Ok(recent);
+                }
+                recent.insert(release.id);
+                until = release.closed.unwrap_or(until);
+            }
+            match page.last() {
+                Some(last) => before = Some(last.id),
+                None => return Ok(recent),
+            }
+        }
     }
 
     /// The points that hold what these releases need and their own points do not: a point may have
