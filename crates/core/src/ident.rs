@@ -75,8 +75,12 @@ impl RelationName {
 }
 
 impl fmt::Display for RelationName {
-    /// For people: `database.schema.name`, a part quoted where it would be ambiguous.
+    /// For people: `database.schema.name`, a part quoted where it would be ambiguous; the database
+    /// alone where nobody can look into it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.schema.is_empty() && self.name.is_empty() {
+            return write!(f, "{} (the whole database)", self.database);
+        }
         for (i, part) in [&self.database, &self.schema, &self.name]
             .into_iter()
             .enumerate()

@@ -5,6 +5,7 @@ use crate::release::{Operation, Version, VersionId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 /// The version of the plan format. A plan of a newer one is refused.
 pub const FORMAT: u32 = 1;
@@ -163,6 +164,20 @@ impl Plan {
     /// The canonical JSON that the id is taken of.
     pub fn canonical(&self) -> Result<Vec<u8>, PlanError> {
         Ok(serde_json_canonicalizer::to_vec(self)?)
+    }
+
+    /// About how long it takes, judged by what it does and not by this machine: a move of a
+    /// relation takes a millisecond or less, and slow disks write 200 MB/s.
+    pub fn expected(&self) -> Duration {
+        const STEP: Duration = Duration::from_millis(50);
+        const MOVE: Duration = Duration::from_millis(1);
+        const BYTES_A_MILLISECOND: u64 = 200_000;
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        STEP.saturating_mul(count(self.steps.len()))
+            .saturating_add(MOVE.saturating_mul(count(self.impact.changes.len())))
+            .saturating_add(Duration::from_millis(
+                self.impact.bytes / BYTES_A_MILLISECOND,
+            ))
     }
 
     /// The plan's id.

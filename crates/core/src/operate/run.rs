@@ -260,6 +260,17 @@ impl Session<'_> {
     ) -> Result<Ran, OperateError> {
         self.engine.freeze()?;
         let Seen { changes, moved } = self.seen_in(Place::Live, release, before, &result.built)?;
+        if !result.good && changes.is_empty() {
+            // It failed before it changed anything: production is what it was, and as good.
+            self.abandon(release, failure(&result.end), Map::new())?;
+            self.see_drift()?;
+            return Ok(Ran {
+                release,
+                published: false,
+                changes,
+                result,
+            });
+        }
         let mark = self.engine.mark()?;
         let mut events = vec![Event::ReleasePublished {
             release,

@@ -56,7 +56,10 @@ pub fn run(global: &Global, args: &Plan) -> CliResult {
     let plan = bench.session().plan(&ask)?;
     bench.terminal.finish();
     let id = plan.id()?;
-    let document = serde_json::json!({ "schema": SCHEMA, "id": id, "plan": plan });
+    let expected = u64::try_from(plan.expected().as_millis()).unwrap_or(u64::MAX);
+    let document = serde_json::json!({
+        "schema": SCHEMA, "id": id, "plan": plan, "expected_milliseconds": expected,
+    });
     if let Some(path) = &args.output {
         std::fs::write(path, format!("{document:#}\n"))
             .map_err(|e| CliError::failed(format!("cannot write {}: {e}", path.display())))?;

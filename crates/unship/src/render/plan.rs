@@ -1,6 +1,7 @@
 //! Plans, as a person reads them before anything is done.
 
 use super::text::{self, BOLD, DIM, WARN, paint};
+use jiff::SignedDuration;
 use unship_core::operate::count;
 use unship_core::plan::{Plan, PlanId};
 use unship_core::release::Operation;
@@ -16,10 +17,17 @@ pub fn print(plan: &Plan, id: &PlanId) {
     );
     crate::say!("  how: {}", plan.method);
     crate::say!(
-        "  cost: {}",
+        "  cost: {}; {}",
         match plan.impact.bytes {
-            0 => "a rename; no data is copied".to_owned(),
+            0 => "no data is copied".to_owned(),
             n => format!("{} are copied or written", text::bytes(n)),
+        },
+        match plan.expected().as_secs() {
+            0 => "well under a second".to_owned(),
+            n => format!(
+                "about {} at 200 MB/s",
+                text::span(SignedDuration::from_secs(n.try_into().unwrap_or(i64::MAX)))
+            ),
         }
     );
     impact(plan);
