@@ -11,9 +11,10 @@ use crate::journal::{Impossible, Journal, Mark, Status};
 use crate::ledger::{Seal, Sealed};
 use crate::plan::{Plan, PlanId, Step};
 
-/// Where events go before the world is touched. Returning means that the event is durable.
+/// Where events go before the world is touched.
 pub trait Recorder {
-    /// Appends one event.
+    /// Appends one event. Returning means that it survives a crash of this process; and, unless it
+    /// only says that a step succeeded, which can be seen again, a power loss.
     fn record(&mut self, event: Event) -> Result<(), RecordError>;
 
     /// Events as entries that an engine writes itself, in the transaction that changes production.

@@ -4,7 +4,9 @@ use crate::event::Event;
 use crate::execute::{RecordError, Recorder};
 use crate::fault::boundary;
 use crate::history::{self, History, Pair, Shelf, ShelfError, ShelfMut};
-use crate::ledger::{Backend, Draft, Entry, Fence, Hash, LedgerError, Seal, Sealed, Store, View};
+use crate::ledger::{
+    Backend, Draft, Entry, Fence, Hash, Head, LedgerError, Seal, Sealed, Store, View,
+};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
@@ -69,11 +71,21 @@ impl Ledger {
 
     /// Appends events, all or none, durably, and says where the last one stands.
     pub fn append(&mut self, events: &[Event]) -> Result<u64, LogError> {
+        self.append_with(Backend::append, events)
+    }
+
+    /// Appends events that need not be durable before the next that is: see
+    /// [`Backend::append_soon`].
+    pub fn append_soon(&mut self, events: &[Event]) -> Result<u64, LogError> {
+        self.append_with(Backend::append_soon, events)
+    }
+
+    fn append_with(&mut self, append: Append, events: &[Event]) -> Result<u64, LogError> {
         let drafts = self.drafts(events)?;
         boundary("before the ledger");
         loop {
             let head = self.store.head()?;
-            match self.store.append(&head, &drafts, self.fence.as_ref()) {
+            match append(&mut self.store, &head, &drafts, self.fence.as_ref()) {
                 // Somebody else's entry came between, as an approval or another environment's may;
                 // whoever must be alone holds the lease, and its fence is checked each time.
                 Err(LedgerError::HeadMoved { .. }) => {}
@@ -148,11 +160,18 @@ impl Ledger {
     }
 }
 
+/// [`Backend::append`] or [`Backend::append_soon`].
+type Append = fn(&mut Store, &Head, &[Draft], Option<&Fence>) -> Result<Vec<Entry>, LedgerError>;
+
 impl Recorder for Ledger {
     fn record(&mut self, event: Event) -> Result<(), RecordError> {
-        self.append(&[event])
-            .map(drop)
-            .map_err(|e| RecordError(Box::new(e)))
+        let appended = match event {
+            // Nothing follows from it but what is announced durably itself. If it is lost, the step
+            // is in doubt, and looking at the world says again that it happened.
+            Event::StepSucceeded(_) => self.append_soon(&[event]),
+            _ => self.append(&[event]),
+        };
+        appended.map(drop).map_err(|e| RecordError(Box::new(e)))
     }
 
     fn seal(&mut self, events: Vec<Event>) -> Result<Option<Seal>, RecordError> {

@@ -11,7 +11,8 @@ use std::time::Duration;
 /// A ledger's store.
 ///
 /// A backend needs only compare-and-set appends, reads, content-addressed blobs, and one fenced
-/// lease per environment. Whatever it acknowledges must survive a crash and a power loss. Linking
+/// lease per environment. Whatever it acknowledges must survive a crash, and unless said otherwise a
+/// power loss. Linking
 /// and hashing are the same for all ([`super::entry::link`]), so that one [`super::verify_chain`]
 /// proves all.
 pub trait Backend: Send {
@@ -35,6 +36,21 @@ pub trait Backend: Send {
         fence: Option<&Fence>,
     ) -> Result<Vec<Entry>, LedgerError>;
 
+    /// The same for what only has to be there when something later is: it survives a crash of the
+    /// process, and a power loss as soon as anything that was appended after it does. Nothing may be
+    /// done in the world on its strength before that.
+    ///
+    /// # Errors
+    /// As for [`Backend::append`].
+    fn append_soon(
+        &mut self,
+        expected: &Head,
+        drafts: &[Draft],
+        fence: Option<&Fence>,
+    ) -> Result<Vec<Entry>, LedgerError> {
+        self.append(expected, drafts, fence)
+    }
+
     /// Up to `limit` entries from place `from` on, in order, exactly as they are stored. Only
     /// [`super::verify_chain`] wants entries that nobody has checked; use [`Backend::read`].
     ///
@@ -53,7 +69,8 @@ pub trait Backend: Send {
     }
 
     /// Keeps `bytes`, once, under their hash. `kind` says what they are (`"manifest"`), so that
-    /// they can be stored as the difference from an earlier blob of that kind.
+    /// they can be stored as the difference from an earlier blob of that kind. It survives a power
+    /// loss as soon as an entry that was appended after it does: only entries refer to blobs.
     ///
     /// # Errors
     /// [`LedgerError::BlobTooLarge`], or whatever keeps the store from being written.

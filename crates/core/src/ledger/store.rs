@@ -162,6 +162,17 @@ impl Backend for Store {
         Ok(entries)
     }
 
+    fn append_soon(
+        &mut self,
+        expected: &Head,
+        drafts: &[Draft],
+        fence: Option<&Fence>,
+    ) -> Result<Vec<Entry>, LedgerError> {
+        let entries = self.log_mut().append_soon(expected, drafts, fence)?;
+        self.replicate()?;
+        Ok(entries)
+    }
+
     fn read_stored(&self, from: u64, limit: usize) -> Result<Vec<StoredEntry>, LedgerError> {
         self.log().read_stored(from, limit)
     }

@@ -186,7 +186,8 @@ impl Session<'_> {
             return Err(OperateError::OthersWrote(plan.impact.set_aside));
         }
         self.engine.freeze()?;
-        self.ledger.append(&[Event::ReleaseOpened {
+        // Durable with the first step's start, before which nothing is touched.
+        self.ledger.append_soon(&[Event::ReleaseOpened {
             release: plan.release,
             operation: plan.operation.clone(),
             parent: Some(plan.from),

@@ -334,7 +334,8 @@ impl Session<'_> {
     pub(super) fn carry_out(&mut self, plan: &Plan) -> Result<(), OperateError> {
         let id = plan.id()?;
         let blob = self.ledger.put_blob(&plan.canonical()?, "plan")?;
-        self.ledger.append(&[Event::PlanMade {
+        // Durable with the first step's start, before which nothing is touched.
+        self.ledger.append_soon(&[Event::PlanMade {
             release: plan.release,
             plan: id.clone(),
             blob: BlobRef(blob),

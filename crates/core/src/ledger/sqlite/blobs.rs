@@ -6,7 +6,7 @@ use super::{
         hash::Hash,
         packed::{Packed, check_size, pack, unpack},
     },
-    SqliteLedger,
+    Durable, SqliteLedger,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -24,7 +24,7 @@ pub(super) fn put(ledger: &SqliteLedger, bytes: &[u8], kind: &str) -> Result<Has
         place: ledger.place(),
         source,
     })?;
-    let tx = ledger.write()?;
+    let tx = ledger.write(Durable::WithNext)?;
     tx.execute(
         "INSERT INTO blobs (hash, kind, size, base, data) VALUES (?1, ?2, ?3, ?4, ?5)
          ON CONFLICT (hash) DO NOTHING",

@@ -1,11 +1,15 @@
 //! Leases: one row per environment, whose number only grows.
+//!
+//! None is made durable by itself. A power loss ends every holder on the machine, which is the only
+//! one that this file serves, and whatever a holder appends durably carries its lease along: a
+//! fencing number that an entry was written under is never given out again.
 
 use super::{
     super::{
         error::LedgerError,
         lease::{Holder, Lease},
     },
-    SqliteLedger, sql_int,
+    Durable, SqliteLedger, sql_int,
 };
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
@@ -17,7 +21,7 @@ pub(super) fn take(
     holder: &Holder,
     ttl: Duration,
 ) -> Result<Lease, LedgerError> {
-    let tx = ledger.write()?;
+    let tx = ledger.write(Durable::WithNext)?;
     let now = Timestamp::now();
     if let Some(lease) = standing(ledger, &tx, env)?
         && !lease.state(now).is_free()
@@ -49,7 +53,7 @@ pub(super) fn renew(
     lease: &Lease,
     ttl: Duration,
 ) -> Result<Lease, LedgerError> {
-    let tx = ledger.write()?;
+    let tx = ledger.write(Durable::WithNext)?;
     check(ledger, &tx, &lease.env, lease.number)?;
     let expires_at = after(Timestamp::now(), ttl);
     tx.execute(
@@ -65,7 +69,7 @@ pub(super) fn renew(
 }
 
 pub(super) fn release(ledger: &SqliteLedger, lease: &Lease) -> Result<(), LedgerError> {
-    let tx = ledger.write()?;
+    let tx = ledger.write(Durable::WithNext)?;
     tx.execute(
         "UPDATE leases SET holder = NULL WHERE env = ?1 AND number = ?2",
         params![lease.env, sql_int(lease.number)],

@@ -1,8 +1,11 @@
 //! The embedded backend: one SQLite file.
 //!
 //! Write-ahead log and `synchronous=FULL`: an append that was acknowledged survives a power loss
-//! at the price of one sync, and readers never wait for a writer. A write-ahead log needs shared
-//! memory, so a ledger must not lie on a network file system; a team shares a PostgreSQL ledger.
+//! at the price of one sync, and readers never wait for a writer. What only has to be there when
+//! something later is ([`Backend::append_soon`], blobs, leases) is committed with
+//! `synchronous=NORMAL`, without a sync: the log is written front to back, so that the next sync
+//! makes it durable too. A write-ahead log needs shared memory, so a ledger must not lie on a
+//! network file system; a team shares a PostgreSQL ledger.
 
 mod blobs;
 mod errors;
@@ -34,18 +37,62 @@ pub struct SqliteLedger {
     read_only: bool,
 }
 
+/// When a commit must be on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Durable {
+    /// When it returns.
+    Now,
+    /// When the next one that is durable returns. A crash of the process loses nothing.
+    WithNext,
+}
+
 impl SqliteLedger {
     /// A transaction that holds the write lock from its beginning, so that what it reads is what
     /// it writes upon.
-    fn write(&self) -> Result<Transaction<'_>, LedgerError> {
+    fn write(&self, durable: Durable) -> Result<Transaction<'_>, LedgerError> {
         if self.read_only {
             return Err(LedgerError::ReadOnly {
                 place: self.place(),
                 why: "it was opened for reading only".to_owned(),
             });
         }
-        Transaction::new_unchecked(&self.conn, TransactionBehavior::Immediate)
+        let level = match durable {
+            Durable::Now => "FULL",
+            Durable::WithNext => "NORMAL",
+        };
+        self.conn
+            .pragma_update(None, "synchronous", level)
+            .and_then(|()| Transaction::new_unchecked(&self.conn, TransactionBehavior::Immediate))
             .map_err(|e| self.error(e))
+    }
+
+    fn append_as(
+        &mut self,
+        durable: Durable,
+        expected: &Head,
+        drafts: &[Draft],
+        fence: Option<&Fence>,
+    ) -> Result<Vec<Entry>, LedgerError> {
+        let tx = self.write(durable)?;
+        if let Some(fence) = fence {
+            leases::check(self, &tx, &fence.env, fence.number)?;
+        }
+        let actual = head(&tx)
+            .map_err(|e| self.error(e))?
+            .ok_or_else(|| self.damaged("its last entry has no hash"))?;
+        if actual != *expected {
+            return Err(LedgerError::HeadMoved {
+                expected: expected.seq,
+                actual: actual.seq,
+            });
+        }
+        let linked = link(&actual, drafts)?;
+        for entry in &linked {
+            insert(&tx, entry).map_err(|e| self.error(e))?;
+        }
+        views::advance(self, &tx, &self.views)?;
+        tx.commit().map_err(|e| self.error(e))?;
+        linked.iter().map(StoredEntry::check).collect()
     }
 
     fn place(&self) -> String {
@@ -70,26 +117,16 @@ impl Backend for SqliteLedger {
         drafts: &[Draft],
         fence: Option<&Fence>,
     ) -> Result<Vec<Entry>, LedgerError> {
-        let tx = self.write()?;
-        if let Some(fence) = fence {
-            leases::check(self, &tx, &fence.env, fence.number)?;
-        }
-        let actual = head(&tx)
-            .map_err(|e| self.error(e))?
-            .ok_or_else(|| self.damaged("its last entry has no hash"))?;
-        if actual != *expected {
-            return Err(LedgerError::HeadMoved {
-                expected: expected.seq,
-                actual: actual.seq,
-            });
-        }
-        let linked = link(&actual, drafts)?;
-        for entry in &linked {
-            insert(&tx, entry).map_err(|e| self.error(e))?;
-        }
-        views::advance(self, &tx, &self.views)?;
-        tx.commit().map_err(|e| self.error(e))?;
-        linked.iter().map(StoredEntry::check).collect()
+        self.append_as(Durable::Now, expected, drafts, fence)
+    }
+
+    fn append_soon(
+        &mut self,
+        expected: &Head,
+        drafts: &[Draft],
+        fence: Option<&Fence>,
+    ) -> Result<Vec<Entry>, LedgerError> {
+        self.append_as(Durable::WithNext, expected, drafts, fence)
     }
 
     fn read_stored(&self, from: u64, limit: usize) -> Result<Vec<StoredEntry>, LedgerError> {
@@ -137,7 +174,8 @@ impl SqliteLedger {
         if entries.is_empty() {
             return Ok(());
         }
-        let tx = self.write()?;
+        // A replica can be had again.
+        let tx = self.write(Durable::WithNext)?;
         let mut at = head(&tx)
             .map_err(|e| self.error(e))?
             .ok_or_else(|| self.damaged("its last entry has no hash"))?;
@@ -242,4 +280,45 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<StoredEntry> {
 /// SQLite's integers are signed; no log gets that long.
 fn sql_int(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// What a power loss takes can only be tried by a power loss; what SQLite was told to sync can
+    /// be asked.
+    #[test]
+    fn only_what_is_acknowledged_as_durable_waits_for_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ledger");
+        let mut ledger = SqliteLedger::create(&path, Vec::new()).unwrap();
+        let draft = Draft {
+            at: jiff::Timestamp::now(),
+            actor: "anna".to_owned(),
+            env: "prod".to_owned(),
+            event: json!({"type": "noted"}),
+        };
+        let level = |ledger: &SqliteLedger| -> i64 {
+            let ask = "PRAGMA synchronous";
+            ledger.conn.query_row(ask, [], |row| row.get(0)).unwrap()
+        };
+        let (normal, full) = (1, 2);
+        let head = ledger.head().unwrap();
+        ledger
+            .append_soon(&head, std::slice::from_ref(&draft), None)
+            .unwrap();
+        assert_eq!(level(&ledger), normal);
+        // Another process sees it at once.
+        let other = SqliteLedger::open(&path, Vec::new()).unwrap();
+        assert_eq!(other.read(1, 9).unwrap().len(), 1);
+        ledger.put_blob(b"bytes", "plan").unwrap();
+        let head = ledger.head().unwrap();
+        ledger
+            .append(&head, std::slice::from_ref(&draft), None)
+            .unwrap();
+        assert_eq!(level(&ledger), full);
+        assert_eq!(other.read(1, 9).unwrap().len(), 2);
+    }
 }

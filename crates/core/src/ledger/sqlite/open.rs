@@ -5,7 +5,7 @@
 
 use super::{
     super::error::LedgerError,
-    BUSY, SqliteLedger, View,
+    BUSY, Durable, SqliteLedger, View,
     errors::explain,
     schema::{APPLICATION_ID, FORMAT, OWN_TABLES, TABLES},
 };
@@ -140,7 +140,7 @@ impl SqliteLedger {
 
     fn lay_out(&self) -> Result<(), LedgerError> {
         self.use_write_ahead_log().map_err(|e| self.error(e))?;
-        let tx = self.write()?;
+        let tx = self.write(Durable::Now)?;
         // Another process may have come first.
         if let Whose::Nobodys = self.whose()? {
             let lay_out = |tx: &Transaction<'_>| -> rusqlite::Result<()> {

@@ -10,7 +10,7 @@ use super::{
         entry::{Entry, Head},
         error::LedgerError,
     },
-    SqliteLedger,
+    Durable, SqliteLedger,
     open::is_own_table,
     read_stored, sql_int,
 };
@@ -85,7 +85,7 @@ impl SqliteLedger {
                 return read(&fresh).map_err(|e| self.error(e));
             }
             drop(tx);
-            let tx = self.write()?;
+            let tx = self.write(Durable::Now)?;
             advance(self, &tx, &self.views)?;
             tx.commit().map_err(|e| self.error(e))?;
         }
@@ -96,7 +96,7 @@ impl SqliteLedger {
     /// # Errors
     /// Whatever keeps the log from being read or the views from being written.
     pub fn rebuild_views(&mut self) -> Result<(), LedgerError> {
-        let tx = self.write()?;
+        let tx = self.write(Durable::Now)?;
         tx.execute("DELETE FROM views", [])
             .map_err(|e| self.error(e))?;
         advance(self, &tx, &self.views)?;
