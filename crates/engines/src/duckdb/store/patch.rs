@@ -4,6 +4,7 @@ use super::{
     Progress,
     chunk::ChunkId,
     error::{Result, StoreError, io_error},
+    identity::FileIdentity,
     open::Store,
     parallel::in_order,
     point::{Key, Point},
@@ -59,7 +60,8 @@ impl Store {
     /// Makes `live` equal to one file of a point by writing only the chunks that differ.
     ///
     /// The caller holds the exclusive lock on `live`, so that nobody reads or writes it, and sees to
-    /// its write-ahead log. Before anything changes, the differing chunks are found, each is proved
+    /// its write-ahead log. A file that was packed as it is, and rested before, is not read again to
+    /// find what differs. Before anything changes, the differing chunks are found, each is proved
     /// readable, and the disk is asked for room. Then the main header is zeroed, because DuckDB
     /// would open a mixture of two states without a word; it comes back last. After a crash in
     /// between, DuckDB refuses the file, and running this again finishes the work.
@@ -90,7 +92,12 @@ impl Store {
             });
         }
         let length = meta.len();
-        let mut needed = differing_chunks(&file, live, &point, length, "reading", progress)?;
+        let identity = FileIdentity::of(&meta);
+        let mut needed = match self.same_file(label, identity)? {
+            // What it holds was read when it was packed, and it has not been touched since.
+            Some(now) if now.info.block_size == point.info.block_size => not_in(&now, &point),
+            _ => differing_chunks(&file, live, &point, length, "reading", progress)?,
+        };
         if needed.is_empty() && length == grid.size {
             return Ok(PatchReport {
                 bytes: length,
@@ -127,6 +134,15 @@ impl Store {
             bytes_written,
         })
     }
+}
+
+/// The chunks of a point that another one of the same grid does not have in their places.
+fn not_in(now: &Point, point: &Point) -> Vec<u64> {
+    let wanted = (0..).zip(&point.chunks);
+    wanted
+        .filter(|(n, id)| now.chunks.get(*n as usize) != Some(id))
+        .map(|(n, _)| n)
+        .collect()
 }
 
 struct Patch<'a> {

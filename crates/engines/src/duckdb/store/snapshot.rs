@@ -84,7 +84,7 @@ impl StoreWriter {
         }
         let file = File::open(path).map_err(io_error("open", path))?;
         let identity = FileIdentity::of(&file.metadata().map_err(io_error("look at", path))?);
-        if let Some(known) = self.same_file(label, identity)? {
+        if let Some(known) = self.store.same_file(label, identity)? {
             let same_as = known.info.point.clone();
             let size = identity.size;
             let chunks = known.chunks.len() as u64;
@@ -160,10 +160,12 @@ impl StoreWriter {
             same_as: None,
         })
     }
+}
 
+impl Store {
     /// A readable point of the same label whose file was this very file, if all its chunks are here.
-    fn same_file(&self, label: &str, identity: FileIdentity) -> Result<Option<Point>> {
-        let known = self.store.points()?.points;
+    pub(super) fn same_file(&self, label: &str, identity: FileIdentity) -> Result<Option<Point>> {
+        let known = self.points()?.points;
         let same = known
             .iter()
             .find(|info| info.label == label && info.settled && info.identity == identity);
@@ -171,16 +173,14 @@ impl StoreWriter {
             return Ok(None);
         };
         // A point that cannot be read, or not whole, is no reason to fail: read the file instead.
-        let Ok(point) = Point::read(&self.store.points, &same.key()) else {
+        let Ok(point) = Point::read(&self.points, &same.key()) else {
             return Ok(None);
         };
-        let index = self.store.index()?;
+        let index = self.index()?;
         let whole = point.chunks.iter().all(|id| index.find(id).is_some());
         Ok(whole.then_some(point))
     }
-}
 
-impl Store {
     /// Hashes the file, gives the packer what the store lacks, and returns the chunks in order.
     fn add_chunks(
         &self,

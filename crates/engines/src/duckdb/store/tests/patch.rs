@@ -45,6 +45,27 @@ fn only_differing_blocks_and_the_headers_are_written() {
     assert_eq!(report.chunks_written, 0);
 }
 
+/// What differs is then told by the two points; that the outcome is the same is what a user sees.
+#[test]
+fn a_file_that_was_packed_as_it_is_comes_back_whole_too() {
+    let s = Scratch::new();
+    let wanted = database(&WANTED);
+    s.snapshot("R1", &wanted);
+    for before in live_states() {
+        let live = s.file(&before);
+        std::thread::sleep(std::time::Duration::from_millis(2100));
+        let mut writer = s.writer();
+        writer.snapshot(&live, "R2", "main", &silent).unwrap();
+        let identity = FileIdentity::of(&fs::metadata(&live).unwrap());
+        let known = writer.store().same_file("main", identity).unwrap();
+        assert_eq!(known.map(|p| p.info.point).as_deref(), Some("R2"));
+        let report = patch(&s, &live, &mut |_| Ok(())).unwrap();
+        assert_eq!(report.bytes, wanted.len() as u64);
+        assert!(fs::read(&live).unwrap() == wanted);
+        writer.forget("R2").unwrap();
+    }
+}
+
 #[test]
 fn stopped_at_any_step_it_is_sealed_and_runs_to_the_end_when_repeated() {
     let s = Scratch::new();
