@@ -18,6 +18,7 @@ use unship_core::ledger::BlobRef;
 use unship_core::log::Ledger;
 use unship_core::pipeline::dbt::manifest::{Manifest, Severity};
 use unship_core::pipeline::dbt::run_results::{Outcome, RunResults};
+use unship_engines::duckdb::file::lasting_path;
 use unship_engines::duckdb::layout::DbFile;
 
 /// What is known of a dbt job before it runs.
@@ -142,7 +143,9 @@ impl DbtJob {
             .filter_map(|file| {
                 let real = canonical(&file.path);
                 let (_, to) = moves.iter().find(|(from, _)| *from == real)?;
-                Some((file.path, to.clone()))
+                // Where no link can be made, dbt only takes longer.
+                let to = lasting_path(to).unwrap_or_else(|_| to.clone());
+                Some((file.path, to))
             })
             .collect();
         let text = redirect(&self.located, &self.target, &moves)

@@ -302,6 +302,24 @@ pub fn sync_dir_of(path: &Path) -> Result<(), EngineError> {
         .map_err(|e| io_error("sync", dir, &e))
 }
 
+/// A path to a file of a build that is the same for every release: through a link that stands for
+/// the build's directory, beside it. dbt remembers for which database it parsed a project, and with
+/// another path would parse all of it again, in every run.
+pub fn lasting_path(build: &Path) -> io::Result<PathBuf> {
+    let nameless = || io::Error::other("a build lies in a directory of its own");
+    let (dir, name) = build.parent().zip(build.file_name()).ok_or_else(nameless)?;
+    let (all, release) = dir.parent().zip(dir.file_name()).ok_or_else(nameless)?;
+    let link = all.join(name);
+    let fresh = with_suffix(&link, ".new");
+    match fs::remove_file(&fresh) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    std::os::unix::fs::symlink(release, &fresh)?;
+    fs::rename(&fresh, &link)?;
+    Ok(link.join(name))
+}
+
 /// Creates the directory that a file will lie in.
 pub fn make_parent(path: &Path) -> Result<(), EngineError> {
     let Some(dir) = path.parent() else {
@@ -380,6 +398,21 @@ mod tests {
         );
         assert_eq!(identity(&old).unwrap(), ABSENT);
         assert_ne!(fs::metadata(&live).unwrap().mode() & 0o200, 0);
+    }
+
+    #[test]
+    fn the_lasting_path_leads_to_the_newest_build() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = ["R1", "R2"].map(|release| {
+            let build = dir.path().join("build").join(release).join("a.duckdb");
+            make_parent(&build).unwrap();
+            fs::write(&build, release).unwrap();
+            let lasting = lasting_path(&build).unwrap();
+            assert_eq!(fs::read_to_string(&lasting).unwrap(), release);
+            assert_eq!(lasting.file_name(), build.file_name());
+            lasting
+        });
+        assert_eq!(paths[0], paths[1]);
     }
 
     #[test]
