@@ -7,8 +7,9 @@ use crate::relation::{Column, Fingerprint, RelationKind, RelationState};
 use crate::release::{Job, Operation, Version, VersionId};
 use std::collections::BTreeMap;
 
-/// How many releases are appended at once: one sync for all of them.
-const BATCH: u64 = 100;
+/// How many releases are appended at once: one sync for all of them, and what they touch of the
+/// file is written once.
+const BATCH: u64 = 1000;
 
 /// What a history is like.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,7 @@
 //! unship against what people do without it, in one run on one machine: `make bench`, or
 //! `cargo bench -p unship -- [part …]` for some parts of it. Every part is a module and says what it
-//! compares. `BENCH_LARGE=0` leaves out the 8 GB file.
+//! compares. `BENCH_GIGABYTES` is the size of the large file, 8 unless it says otherwise; 0 leaves
+//! it out.
 
 mod command;
 mod files;
@@ -13,8 +14,10 @@ mod report;
 use measure::{Outcome, World};
 use report::Row;
 
-/// The sizes of a database file, in 10^9 bytes, and how often each is measured.
+/// The size of the small file, in 10^9 bytes, and how often what is done with it is measured.
 const SMALL: (f64, usize) = (0.3, 7);
+
+/// The same of the large one, unless `BENCH_GIGABYTES` names another size.
 const LARGE: (f64, usize) = (8.0, 3);
 
 fn main() -> Outcome {
@@ -27,6 +30,11 @@ fn main() -> Outcome {
         .filter(|arg| !arg.starts_with("--"))
         .collect();
     let wanted = |part: &str| asked.is_empty() || asked.iter().any(|a| a == part);
+    let began = std::time::Instant::now();
+    let large = match std::env::var("BENCH_GIGABYTES") {
+        Ok(text) => (text.parse()?, LARGE.1),
+        Err(_) => LARGE,
+    };
     let world = World::find()?;
     let file = world.repository.join("target/bench.json");
     let tell = |part: &str, rows: Vec<Row>| {
@@ -51,31 +59,29 @@ fn main() -> Outcome {
     }
     if wanted("files") {
         let small = files::measure(&world, SMALL)?;
-        tell("A file of 0.3 GB", small.rows)?;
-        if std::env::var_os("BENCH_LARGE").is_none_or(|value| value != "0") {
-            let large = files::measure(&world, LARGE)?;
-            tell("A file of 8 GB", large.rows)?;
+        tell(&format!("A file of {} GB", SMALL.0), small.rows)?;
+        if large.0 > 0.0 {
+            let big = files::measure(&world, large)?;
+            tell(&format!("A file of {} GB", large.0), big.rows)?;
+            let sizes = format!("{} GB against {} GB", large.0, SMALL.0);
+            let other = format!("{} GB", SMALL.0);
             let growth = [
-                Row::alone(
-                    "publish by rename, 8 GB against 0.3 GB",
-                    "ms",
-                    large.publish,
-                )
-                .beside("0.3 GB", small.publish),
-                Row::alone(
-                    "rollback by rename, 8 GB against 0.3 GB",
-                    "ms",
-                    large.rollback,
-                )
-                .beside("0.3 GB", small.rollback),
+                Row::alone(format!("publish by rename, {sizes}"), "ms", big.publish)
+                    .beside(&other, small.publish),
+                Row::alone(format!("roll back by rename, {sizes}"), "ms", big.rollback)
+                    .beside(&other, small.rollback),
             ];
             // The headers of both are read, and nothing else: what is left is the noise of a disk.
             tell(
                 "Growth with size",
-                growth.map(|row| row.times(0.5)).to_vec(),
+                growth.map(|row| row.within(2.0)).to_vec(),
             )?;
         }
     }
-    anstream::println!("Written to {}", file.display());
+    anstream::println!(
+        "{:.0} s. Written to {}",
+        began.elapsed().as_secs_f64(),
+        file.display()
+    );
     Ok(())
 }

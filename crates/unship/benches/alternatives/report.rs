@@ -55,6 +55,13 @@ impl Row {
         self
     }
 
+    /// It must not take more than so many times what the alternative takes.
+    pub fn within(mut self, most: f64) -> Self {
+        self.goal = Some(format!("at most {most} times as much"));
+        self.holds = self.other.map(|other| self.ours <= other * most);
+        self
+    }
+
     /// It must not take more.
     pub fn at_most(mut self, most: f64) -> Self {
         self.goal = Some(format!("at most {most} {}", self.unit));
@@ -90,15 +97,15 @@ pub fn publish(file: &Path, rows: &[Row]) -> Result<(), Box<dyn Error>> {
 fn print(rows: &[Row]) {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::ASCII_MARKDOWN);
-    table.set_header(["what", "unship", "alternative", "ratio", "goal", ""]);
+    table.set_header(["what", "ours", "alternative", "ratio", "aim", "holds"]);
     for row in rows {
         let other = match (row.other, &row.other_name) {
             (Some(other), Some(name)) => format!("{} ({name})", amount(other, &row.unit)),
             _ => String::new(),
         };
         let verdict = match row.holds {
-            Some(true) => "holds",
-            Some(false) => "does not hold",
+            Some(true) => "yes",
+            Some(false) => "NO",
             None => "",
         };
         table.add_row([
