@@ -88,3 +88,17 @@ fn the_whole_story() {
     tell(&["gc"]);
     golden("story", &seen);
 }
+
+/// dbt parses a whole project again, for seconds, when its database lies elsewhere than before, and
+/// every release is built elsewhere.
+#[test]
+fn the_next_guarded_build_finds_the_project_parsed() {
+    let Some(tools) = tools() else { return };
+    let shop = shop::at(&tools, Moment::R1);
+    let build = ["run", "--", "dbt", "build", "--select", "stg_stores"];
+    let parses_all = |output: String| output.contains("Unable to do partial parsing");
+    let first = shop.ok(&build).text();
+    assert!(parses_all(first), "the project was copied here");
+    let second = shop.ok(&build).text();
+    assert!(!parses_all(second.clone()), "{second}");
+}
