@@ -75,11 +75,11 @@ impl RelationName {
 }
 
 impl fmt::Display for RelationName {
-    /// For people: `database.schema.name`, a part quoted where it would be ambiguous; the database
-    /// alone where nobody can look into it.
+    /// For people: `database.schema.name`, a part quoted where it would be ambiguous. Where nobody
+    /// could look into a database, all of it is one relation without a schema and a name.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.schema.is_empty() && self.name.is_empty() {
-            return write!(f, "{} (the whole database)", self.database);
+            return write!(f, "{} (the whole file)", self.database);
         }
         for (i, part) in [&self.database, &self.schema, &self.name]
             .into_iter()
@@ -135,6 +135,16 @@ mod tests {
         for bad in ["", "R", "R-1", "R1x", "R+1", "X1"] {
             assert!(bad.parse::<ReleaseId>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn names_read_as_people_write_them() {
+        let text = |database: &str, schema: &str, name: &str| {
+            RelationName::new(database, schema, name).to_string()
+        };
+        assert_eq!(text("shop", "main", "orders"), "shop.main.orders");
+        assert_eq!(text("shop", "a.b", "c\"d"), "shop.\"a.b\".\"c\"\"d\"");
+        assert_eq!(text("shop", "", ""), "shop (the whole file)");
     }
 
     proptest! {

@@ -52,8 +52,18 @@ pub fn relations(
         });
     }
     if let Some(first) = unmatched.unwrap_or_default().first() {
-        return Err(CliError::usage(first.to_string())
-            .hint("`unship show @` lists the relations that there are"));
+        let map = ledger.history(|h| h.map(live))?.unwrap_or_default();
+        let whole = map
+            .keys()
+            .find(|n| n.schema.is_empty() && n.name.is_empty());
+        return Err(CliError::usage(first.to_string()).hint(match whole {
+            Some(name) => format!(
+                "no DuckDB could look into {} when it was released, so only all of it can go \
+                     back: leave the selection out",
+                name.database
+            ),
+            None => "`unship show @` lists the relations that there are".to_owned(),
+        }));
     }
     let mut text = select.join(" ");
     if !exclude.is_empty() {

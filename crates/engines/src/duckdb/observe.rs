@@ -7,7 +7,7 @@ use super::sql::catalog;
 use super::sql::fingerprint::fingerprint;
 use super::worker::{Open, Worker};
 use std::path::Path;
-use unship_core::engine::{Depth, EngineError, Observation, OnProgress, Place};
+use unship_core::engine::{Depth, EngineError, ErrorKind, Observation, OnProgress, Place};
 use unship_core::ident::RelationName;
 use unship_core::relation::{Difference, RelationKind, RelationState};
 
@@ -37,7 +37,11 @@ fn observe_file(
     depth: &Depth,
     on: OnProgress<'_>,
 ) -> Result<Observation, EngineError> {
-    let Some(worker) = db.sessions.open(Open::read_only(path))? else {
+    if known_as_file(&file.catalog, depth) {
+        return Ok(unseen(file, path)?.into_iter().collect());
+    }
+    let opened = db.sessions.open(Open::read_only(path));
+    let Some(worker) = opened.map_err(|e| way_out(e, file, path))? else {
         if known_inside(&file.catalog, depth) {
             // To take the one file for all that is in it would call every relation removed.
             db.sessions.must_open(Open::read_only(path))?;
@@ -58,6 +62,36 @@ fn observe_file(
             (under(&name, &file.catalog), state)
         })
         .collect())
+}
+
+/// Whether a database is known as one file: whoever recorded it could not look inside. It stays
+/// one, also where somebody now could, or what was recorded before could not be compared with it,
+/// nor be gone back to.
+fn known_as_file(catalog: &str, depth: &Depth) -> bool {
+    let name = RelationName::new(catalog, "", "");
+    match depth {
+        Depth::Catalog | Depth::AllRows => false,
+        Depth::Rows(names) => names.contains(&name),
+        Depth::Changed { known, .. } => known.contains_key(&name),
+    }
+}
+
+/// Where production cannot be read any more, the newest whole copy of it is what helps.
+fn way_out(error: EngineError, file: &DbFile, path: &Path) -> EngineError {
+    if error.kind != ErrorKind::Corrupt || path != file.path {
+        return error;
+    }
+    let points = super::engine::points_of(file).unwrap_or_default();
+    let plain = points.iter().rev().find(|(_, at)| at.plain.is_some());
+    error.hint(match plain {
+        Some((release, _)) => format!(
+            "keep the damaged file under another name: what others wrote since is only in it; put \
+             a copy of {} ({release}) in its place, and `unship rollback --to {release} \
+             --set-aside` records that",
+            file.point(*release).display()
+        ),
+        None => "keep the damaged file; `unship fsck` says what can be restored".to_owned(),
+    })
 }
 
 /// Whether somebody looked into a database before, so that more than its file is known of it.
@@ -175,5 +209,15 @@ mod tests {
             always: names(&[("shop", "orders")]),
         };
         assert!(known_inside("shop", &built));
+    }
+
+    #[test]
+    fn a_database_that_was_recorded_as_one_file_stays_one() {
+        let known =
+            |name: &str| Depth::Rows([RelationName::new("shop", "", name)].into_iter().collect());
+        assert!(known_as_file("shop", &known("")));
+        assert!(!known_as_file("shop", &known("orders")));
+        assert!(!known_as_file("other", &known("")));
+        assert!(!known_as_file("shop", &Depth::AllRows));
     }
 }
