@@ -1,7 +1,7 @@
 //! Looking at production: the first time, and again whenever somebody else may have written.
 
 use super::{OperateError, Session};
-use crate::engine::{Depth, Observation, Place, Retention};
+use crate::engine::{Depth, EngineError, ErrorKind, Observation, Place, Retention};
 use crate::event::Event;
 use crate::execute::Notice;
 use crate::ident::{RelationName, ReleaseId};
@@ -26,6 +26,7 @@ impl Session<'_> {
         if self.ledger.history(|h| h.live(&env))?.is_some() {
             return Ok(());
         }
+        self.no_strangers_points()?;
         self.watch
             .notice(Notice::Phase("looking at production for the first time"));
         let mark = self.engine.mark()?;
@@ -67,6 +68,33 @@ impl Session<'_> {
             },
         ])?;
         Ok(())
+    }
+
+    /// Refuses to begin a history beside restore points that it knows nothing of: its releases would
+    /// have the same numbers, and its retention would drop what another history needs.
+    fn no_strangers_points(&mut self) -> Result<(), OperateError> {
+        let points = self.engine.points()?;
+        let (Some(first), Some(last)) = (points.first(), points.last()) else {
+            return Ok(());
+        };
+        let env = self.ledger.env();
+        let kept = match first.release == last.release {
+            true => first.release.to_string(),
+            false => format!("{} to {}", first.release, last.release),
+        };
+        Err(EngineError::new(
+            ErrorKind::Refused,
+            format!(
+                "the ledger knows no release in `{env}`, and there are restore points of {kept}: \
+                 {}",
+                first.location
+            ),
+        )
+        .hint(
+            "put their ledger back, or release from the project that made them; or move them out \
+             of `.unship`, and a new history begins",
+        )
+        .into())
     }
 
     /// Brings the ledger up to date with what others wrote. Costs one look at the file as long as
