@@ -105,18 +105,22 @@ impl Default for Keep {
 impl Keep {
     /// The same, as the retention wants it.
     pub fn parse(&self) -> Result<unship_core::operate::Keep, CliError> {
+        let hint = "write it like 30d, 12h or 2w";
+        let wrong = |why: String| {
+            CliError::usage(format!("keep.for = {:?} in {FILE} {why}", self.within)).hint(hint)
+        };
         let span: jiff::SignedDuration = self.within.parse().or_else(|_| {
-            let span: jiff::Span = self.within.parse().map_err(|e| {
-                CliError::usage(format!(
-                    "keep.for = {:?} in {FILE} is not a time: {e}",
-                    self.within
-                ))
-                .hint("write it like 30d, 12h or 2w")
-            })?;
+            let span: jiff::Span = self
+                .within
+                .parse()
+                .map_err(|e| wrong(format!("is not a time: {e}")))?;
             // A day of 24 hours: nobody means a retention to depend on daylight saving.
             span.to_duration(jiff::SpanRelativeTo::days_are_24_hours())
-                .map_err(|e| CliError::usage(format!("keep.for in {FILE}: {e}")))
+                .map_err(|_| wrong("has months or years, which differ in length".to_owned()))
         })?;
+        if span.is_negative() {
+            return Err(wrong("is less than no time".to_owned()));
+        }
         Ok(unship_core::operate::Keep {
             last: self.last,
             within: span,
