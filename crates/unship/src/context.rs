@@ -13,10 +13,14 @@ use unship_core::execute::{Notice, Watch, chain};
 use unship_core::ledger::{Backend, Holder, Lease, SqliteLedger};
 use unship_core::log::Ledger;
 use unship_core::operate::{Keep, Session};
+use unship_core::release::Operation;
 use unship_engines::duckdb::{DuckDb, Settings, layout::DbFile};
 
 /// How long a lease lasts unless it is renewed; renewal is at a third of it.
 const LEASE: Duration = Duration::from_secs(60);
+
+/// What production is where a command did not come to begin anything.
+pub const NOT_TOUCHED: &str = "not touched: nothing was begun";
 
 /// A project and one of its environments.
 pub struct Context {
@@ -109,7 +113,11 @@ impl Context {
     }
 
     fn create_ledger(&self) -> CliResult<Ledger> {
-        std::fs::create_dir_all(self.home())?;
+        let home = self.home();
+        std::fs::create_dir_all(&home).map_err(|e| {
+            CliError::failed(format!("cannot create {}: {e}", home.display()))
+                .hint("run unship as the user who may write there")
+        })?;
         let ignore = self.home().join(".gitignore");
         // An empty one is what a full disk left of it.
         if std::fs::metadata(&ignore).map_or(true, |m| m.len() == 0) {
@@ -171,9 +179,11 @@ impl Context {
 
     /// Ledger and engine with the lease on the environment: nobody else changes it meanwhile.
     pub fn take(&self, job_program: Option<&Path>, command: &str) -> CliResult<Workbench> {
-        let mut ledger = self.create_ledger()?;
+        let untouched = |e: CliError| e.standing(NOT_TOUCHED.to_owned(), None);
+        let mut ledger = self.create_ledger().map_err(untouched)?;
         let holder = Holder::current(actor(), command);
-        let lease = ledger.store().take_lease(&self.env, &holder, LEASE)?;
+        let lease = ledger.store().take_lease(&self.env, &holder, LEASE);
+        let lease = lease.map_err(|e| untouched(e.into()))?;
         ledger.fenced(lease.fence());
         let renewal = Renewal::start(self.ledger_path(), lease);
         let program = job_program
@@ -184,6 +194,50 @@ impl Context {
             engine: self.engine(program.as_deref())?,
             terminal: Terminal::new(self.global.json),
             lease: Some(renewal),
+        })
+    }
+
+    /// An error of a command that may change production, with what production is according to the
+    /// ledger. That there was nothing to do leaves no doubt about it.
+    pub fn told(&self, error: CliError) -> CliError {
+        if error.code == exit::NOTHING || error.production.is_some() {
+            return error;
+        }
+        match self.standing() {
+            Ok((production, hint)) => error.standing(production, hint),
+            Err(_) => error.standing("not known: the ledger cannot be read".to_owned(), None),
+        }
+    }
+
+    fn standing(&self) -> CliResult<(String, Option<&'static str>)> {
+        let env = &self.env;
+        let ledger = match self.read() {
+            Err(e) if e.code == exit::NOTHING => {
+                return Ok((NOT_TOUCHED.to_owned(), None));
+            }
+            ledger => ledger?,
+        };
+        let Some(live) = ledger.history(|h| h.live(env))?.map(|live| live.release) else {
+            return Ok((NOT_TOUCHED.to_owned(), None));
+        };
+        let Some(open) = ledger.history(|h| h.open(env))? else {
+            return Ok((format!("{live} is live; nothing is unfinished"), None));
+        };
+        let release = open.release;
+        let made_by = ledger.history(|h| h.release(release))?.map(|r| r.operation);
+        Ok(match (open.plan, made_by) {
+            (Some(_), _) => (
+                format!("between {live} and {release}: `unship status` shows which steps are done"),
+                Some("mend the cause and run `unship resume`"),
+            ),
+            (None, Some(Operation::Run { aside: false })) => (
+                format!("what the job of {release} left in it"),
+                Some("`unship resume` records that, and `unship rollback` then goes back"),
+            ),
+            (None, _) => (
+                format!("{live} is live, untouched; {release} is unfinished"),
+                Some("`unship resume` drops what was prepared"),
+            ),
         })
     }
 

@@ -178,8 +178,10 @@ impl DbtJob {
         })
     }
 
-    /// Reads and keeps what the job left. What is older than its start was left by another.
-    pub fn collect(&self, since: SystemTime, ledger: &mut Ledger) -> CliResult<Left> {
+    /// Reads and keeps what the job left. What is older than its start was left by another. Where
+    /// the ledger cannot take it, the entry that says that the job ended cannot be written either,
+    /// and that is where it is told.
+    pub fn collect(&self, since: SystemTime, ledger: &mut Ledger) -> Left {
         let mut left = Left::default();
         let mut manifest = None;
         let mut results = None;
@@ -195,8 +197,9 @@ impl DbtJob {
             let Some(bytes) = fresh.then(|| std::fs::read(path).ok()).flatten() else {
                 continue;
             };
-            left.artefacts
-                .insert(name.to_owned(), BlobRef(ledger.put_blob(&bytes, name)?));
+            if let Ok(blob) = ledger.put_blob(&bytes, name) {
+                left.artefacts.insert(name.to_owned(), BlobRef(blob));
+            }
             match name {
                 MANIFEST => manifest = Manifest::parse(&bytes).ok(),
                 "run_results.json" => results = RunResults::parse(&bytes).ok(),
@@ -222,7 +225,7 @@ impl DbtJob {
             left.packages
                 .extend(project::installed_versions(Path::new(invocation.program())));
         }
-        Ok(left)
+        left
     }
 }
 

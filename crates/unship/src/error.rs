@@ -80,6 +80,16 @@ impl CliError {
         self
     }
 
+    /// Says what production is and what to do next, unless the error does so itself.
+    #[must_use]
+    pub fn standing(mut self, production: String, hint: Option<&str>) -> Self {
+        self.production.get_or_insert(production);
+        if let (None, Some(hint)) = (&self.hint, hint) {
+            self.hint = Some(hint.to_owned());
+        }
+        self
+    }
+
     /// The text for standard error.
     pub fn render(&self) -> String {
         let mut text = format!("error: {}\n", self.message);
@@ -117,6 +127,11 @@ impl From<EngineError> for CliError {
     }
 }
 
+/// What helps where the ledger's file is no ledger any more.
+const LEDGER_GONE: &str = "put a backup of it back. Without one, keep the file and move `.unship` \
+                           away: the whole files under `points` in it stay readable by DuckDB, and \
+                           the next `unship run` begins a new history";
+
 impl From<LedgerError> for CliError {
     fn from(error: LedgerError) -> Self {
         let (code, hint) = match &error {
@@ -130,9 +145,16 @@ impl From<LedgerError> for CliError {
                     "another unship took over while this one was not answering; `unship status` shows what it does",
                 ),
             ),
-            LedgerError::Corrupt { .. } | LedgerError::Damaged { .. } => (
+            LedgerError::Corrupt { .. } => (
                 exit::NOT_PROVED,
                 Some("keep the file as it is; `unship audit verify` says what is wrong with it"),
+            ),
+            LedgerError::Damaged { .. }
+            | LedgerError::NotALedger { .. }
+            | LedgerError::NotFound { .. } => (exit::NOT_PROVED, Some(LEDGER_GONE)),
+            LedgerError::ReadOnly { .. } | LedgerError::Io { .. } => (
+                exit::FAILED,
+                Some("run unship as the user who may write to `.unship`"),
             ),
             LedgerError::DiskFull { .. } => (
                 exit::FAILED,
@@ -207,7 +229,7 @@ impl From<OperateError> for CliError {
                 .production("nothing was changed")
                 .hint("make a new plan with `unship plan`"),
             OperateError::TakenBack { hint, .. } => {
-                let mut e = Self::failed(text);
+                let mut e = Self::failed(text).production("as it was before");
                 e.hint = hint;
                 e
             }

@@ -49,7 +49,7 @@ pub fn run(
     if let Some(parent) = log.parent() {
         std::fs::create_dir_all(parent)?;
     }
-    let mut log_file = File::options()
+    let log_file = File::options()
         .create(true)
         .truncate(true)
         .read(true)
@@ -113,16 +113,21 @@ pub fn run(
     })?;
     over.store(true, Ordering::SeqCst);
     let took = started.elapsed();
-    let length = log_file.seek(SeekFrom::End(0))?;
-    log_file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL)))?;
-    let mut tail = Vec::new();
-    log_file.take(LOG_TAIL).read_to_end(&mut tail)?;
     Ok(Ended {
         exit_code: status.code(),
         signal: status.signal(),
         took,
-        log: tail,
+        // The job has run, whether or not what it printed can be read back.
+        log: tail_of(log_file).unwrap_or_default(),
     })
+}
+
+fn tail_of(mut log: File) -> io::Result<Vec<u8>> {
+    let length = log.seek(SeekFrom::End(0))?;
+    log.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL)))?;
+    let mut tail = Vec::new();
+    log.take(LOG_TAIL).read_to_end(&mut tail)?;
+    Ok(tail)
 }
 
 /// Copies until the end. Output that cannot be shown or kept is no reason to stop the job.

@@ -58,7 +58,7 @@ pub enum LedgerError {
         seq: u64,
     },
     /// The store itself is damaged.
-    #[error("{place} is damaged: {what}; restore it from a backup")]
+    #[error("the ledger {place} is damaged: {what}")]
     Damaged {
         /// The ledger's file or address.
         place: String,
@@ -85,7 +85,7 @@ pub enum LedgerError {
         known: i64,
     },
     /// There is none.
-    #[error("there is no ledger at {place}; `unship init` makes one")]
+    #[error("there is no ledger at {place}, or it is empty")]
     NotFound {
         /// The file or address.
         place: String,

@@ -106,7 +106,7 @@ pub enum OperateError {
         upcoming: ReleaseId,
     },
     /// A step failed and everything was taken back.
-    #[error("{release} was not made: {error}. Production is as it was before")]
+    #[error("{release} was not made: {error}")]
     TakenBack {
         /// The release that was not made.
         release: ReleaseId,

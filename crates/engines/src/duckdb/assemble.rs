@@ -95,7 +95,7 @@ fn restore_from(
                     source.path.display()
                 ),
             )
-            .hint("`unship fsck` checks the restore points; production is as it was"));
+            .hint("`unship fsck` checks the restore points"));
         }
     }
     if let Some((view, why)) = broken.first() {
@@ -103,7 +103,7 @@ fn restore_from(
             ErrorKind::Refused,
             format!("the view {view} could not be read any more: {why}"),
         )
-        .hint("select it too, or change it first; production is as it was"));
+        .hint("select it too, or change it first"));
     }
     worker.close()?;
     Ok(())
@@ -118,6 +118,14 @@ impl From<RestoreError> for EngineError {
                 ErrorKind::Query
             }
         };
-        EngineError::new(kind, error.to_string()).hint("production is as it was")
+        let text = error.to_string();
+        let hint = match &error {
+            RestoreError::Refused(_) => {
+                "what belongs to others is not restored along: let them drop that foreign key or \
+                 relation first"
+            }
+            _ => "`unship fsck` checks the restore points; try again, or restore more at once",
+        };
+        EngineError::new(kind, text).hint(hint)
     }
 }

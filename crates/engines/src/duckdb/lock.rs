@@ -146,5 +146,5 @@ fn busy(path: &Path, freeze: Freeze, holder: Option<Holder>) -> EngineError {
         Freeze::Everybody => "has open",
     };
     EngineError::new(ErrorKind::Busy, format!("{who} {doing} {}", path.display()))
-        .hint("wait until it has finished, or stop it, and try again; nothing was changed")
+        .hint("wait until it has finished, or stop it, and try again")
 }

@@ -16,41 +16,20 @@ use unship_core::plan::Plan;
 /// Goes back.
 pub fn rollback(global: &Global, args: &Rollback) -> CliResult {
     let context = Context::find(global)?;
-    let mut bench = context.take(None, "unship rollback")?;
-    let ask = ask(&bench, &args.target)?;
-    restore(
-        global,
-        &context,
-        bench_plan(&mut bench, &ask)?,
-        bench,
-        &args.restore,
-    )
+    let ask = |bench: &Workbench| ask(bench, &args.target);
+    planned(global, &context, "unship rollback", ask, &args.restore)
 }
 
 /// Takes the last operation back.
 pub fn undo(global: &Global, args: &Restore) -> CliResult {
     let context = Context::find(global)?;
-    let mut bench = context.take(None, "unship undo")?;
-    restore(
-        global,
-        &context,
-        bench_plan(&mut bench, &Ask::Undo)?,
-        bench,
-        args,
-    )
+    planned(global, &context, "unship undo", |_| Ok(Ask::Undo), args)
 }
 
 /// Goes forward again.
 pub fn redo(global: &Global, args: &Restore) -> CliResult {
     let context = Context::find(global)?;
-    let mut bench = context.take(None, "unship redo")?;
-    restore(
-        global,
-        &context,
-        bench_plan(&mut bench, &Ask::Redo)?,
-        bench,
-        args,
-    )
+    planned(global, &context, "unship redo", |_| Ok(Ask::Redo), args)
 }
 
 /// Carries out a plan that was made before.
@@ -66,13 +45,26 @@ pub fn apply(global: &Global, args: &Apply) -> CliResult {
     read.map_err(|e| CliError::failed(format!("cannot read {name}: {e}")))?;
     let plan = super::plan::read(&bytes)?;
     let bench = context.take(None, "unship apply")?;
-    restore(global, &context, plan, bench, &args.restore)
+    restore(global, &context, plan, bench, &args.restore).map_err(|e| context.told(e))
 }
 
-fn bench_plan(bench: &mut Workbench, ask: &Ask) -> CliResult<Plan> {
-    let mut session = bench.session();
-    session.engine.freeze().map_err(CliError::from)?;
-    Ok(session.plan(ask)?)
+/// Plans what is asked for, with the writers frozen, and carries it out at once.
+fn planned(
+    global: &Global,
+    context: &Context,
+    command: &str,
+    ask: impl FnOnce(&Workbench) -> CliResult<Ask>,
+    args: &Restore,
+) -> CliResult {
+    let go = || {
+        let mut bench = context.take(None, command)?;
+        let ask = ask(&bench)?;
+        let mut session = bench.session();
+        session.engine.freeze().map_err(CliError::from)?;
+        let plan = session.plan(&ask)?;
+        restore(global, context, plan, bench, args)
+    };
+    go().map_err(|e| context.told(e))
 }
 
 fn restore(

@@ -9,6 +9,10 @@ use unship_core::operate::count;
 /// Packs older restore points and drops those that nothing keeps.
 pub fn run(global: &Global) -> CliResult {
     let context = Context::find(global)?;
+    collect(global, &context).map_err(|e| context.told(e))
+}
+
+fn collect(global: &Global, context: &Context) -> CliResult {
     let keep = context.config.keep.parse()?;
     let mut bench = context.take(None, "unship gc")?;
     let done = bench.session().housekeep(&keep)?;

@@ -18,7 +18,8 @@ mod status;
 mod verify;
 
 use crate::cli::{Cli, Command};
-use crate::error::CliResult;
+use crate::context::NOT_TOUCHED;
+use crate::error::{CliResult, exit};
 
 /// Carries a command out and gives its exit code.
 pub fn dispatch(cli: Cli) -> CliResult {
@@ -26,21 +27,21 @@ pub fn dispatch(cli: Cli) -> CliResult {
     match cli.command {
         Command::Init(args) => init::run(global, &args),
         Command::Doctor => doctor::run(global),
-        Command::Run(args) => run::run(global, &args),
+        Command::Run(args) => untouched(run::run(global, &args)),
         Command::Status => status::run(global),
         Command::Log(args) => log::run(global, &args),
         Command::Show(args) => show::run(global, &args),
         Command::Diff(args) => diff::run(global, &args),
         Command::Plan(args) => plan::run(global, &args),
-        Command::Rollback(args) => back::rollback(global, &args),
-        Command::Apply(args) => back::apply(global, &args),
-        Command::Undo(args) => back::undo(global, &args),
-        Command::Redo(args) => back::redo(global, &args),
-        Command::Resume(args) => resume::run(global, &args),
+        Command::Rollback(args) => untouched(back::rollback(global, &args)),
+        Command::Apply(args) => untouched(back::apply(global, &args)),
+        Command::Undo(args) => untouched(back::undo(global, &args)),
+        Command::Redo(args) => untouched(back::redo(global, &args)),
+        Command::Resume(args) => untouched(resume::run(global, &args)),
         Command::Verify(args) => verify::run(global, &args),
         Command::Pin(args) => pin::pin(global, &args),
         Command::Unpin(args) => pin::unpin(global, &args),
-        Command::Gc => gc::run(global),
+        Command::Gc => untouched(gc::run(global)),
         Command::Audit(args) => audit::run(global, &args),
         Command::Fsck => fsck::run(global),
         Command::Demo(args) => crate::demo::run(global, &args),
@@ -51,4 +52,13 @@ pub fn dispatch(cli: Cli) -> CliResult {
             Ok(crate::error::exit::OK)
         }
     }
+}
+
+/// A command that may change production, and failed before there was a project to ask what
+/// production is.
+fn untouched(result: CliResult) -> CliResult {
+    result.map_err(|error| match error.code {
+        exit::NOTHING => error,
+        _ => error.standing(NOT_TOUCHED.to_owned(), None),
+    })
 }

@@ -10,6 +10,10 @@ use unship_core::operate::Resumed;
 /// Finishes what was interrupted.
 pub fn run(global: &Global, args: &Resume) -> CliResult {
     let context = Context::find(global)?;
+    resume(global, args, &context).map_err(|e| context.told(e))
+}
+
+fn resume(global: &Global, args: &Resume, context: &Context) -> CliResult {
     let mut bench = context.take(None, "unship resume")?;
     let assume = args.assume.map(|assume| match assume {
         Assume::Applied => execute::Assume::Applied,

@@ -34,13 +34,24 @@ struct Document {
 pub fn run(global: &Global, args: &Run) -> CliResult {
     let started = Instant::now();
     let invocation = Invocation::parse(&args.command);
-    let mut dbt = invocation.clone().map(DbtJob::of).transpose()?;
+    let dbt = invocation.clone().map(DbtJob::of).transpose()?;
     let context = context(global, dbt.as_ref())?;
+    guard(global, args, invocation, dbt, &context, started).map_err(|e| context.told(e))
+}
+
+fn guard(
+    global: &Global,
+    args: &Run,
+    invocation: Option<Invocation>,
+    mut dbt: Option<DbtJob>,
+    context: &Context,
+    started: Instant,
+) -> CliResult {
     let keep = context.config.keep.parse()?;
     let is_dbt = dbt.is_some();
     let aside = if is_dbt { !args.in_place } else { args.aside };
     if let Some(dbt) = &dbt {
-        same_files(&context, dbt)?;
+        same_files(context, dbt)?;
     } else if let (true, Some(section)) = (aside, &context.config.dbt) {
         // A script that starts dbt finds the build through the environment.
         dbt = Some(DbtJob::of_script(
@@ -71,7 +82,7 @@ pub fn run(global: &Global, args: &Run) -> CliResult {
     let mut job_took = SignedDuration::ZERO;
     let ran = bench.session().run(request, |build, ledger| {
         let launched = launch(
-            &context,
+            context,
             &args.command,
             &dir,
             dbt.as_ref(),
@@ -166,12 +177,13 @@ fn launch(
     let ended = job::run(argv, dir, &env, &log, context.json())?;
     let took = SignedDuration::try_from(ended.took).unwrap_or_default();
     let left = match dbt {
-        Some(dbt) => dbt.collect(since, ledger)?,
+        Some(dbt) => dbt.collect(since, ledger),
         None => Left::default(),
     };
+    // The job has run. What cannot be kept of it must not make it pass for one that did not.
     let log_blob = (!ended.log.is_empty())
-        .then(|| ledger.put_blob(&ended.log, "log").map(BlobRef))
-        .transpose()?;
+        .then(|| ledger.put_blob(&ended.log, "log").ok().map(BlobRef))
+        .flatten();
     // It is in the ledger now.
     let _ = std::fs::remove_file(&log);
     let good = ended.exit_code == Some(0);
