@@ -13,9 +13,14 @@ mod support;
 
 mod crash;
 mod disk_full;
+mod files;
+mod jobs;
 mod kills;
 mod lease;
+mod no_duckdb;
+mod projects;
 mod readers;
 mod reading;
 mod restore;
+mod settings;
 mod story;

@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: the tools, a scratch directory, the binary, and its output
 //! without what differs from run to run.
 
+pub mod lab;
 pub mod oracle;
 pub mod shop;
 
@@ -24,6 +25,15 @@ pub fn tools() -> Option<Tools> {
     let python = named("UNSHIP_TEST_PYTHON", "python3")?;
     let dbt = named("UNSHIP_TEST_DBT", "dbt")?;
     Some(Tools { python, dbt })
+}
+
+/// A Python with DuckDB 2, which writes files that DuckDB 1 cannot read.
+pub fn python2() -> Option<PathBuf> {
+    let python = std::env::var_os("UNSHIP_TEST_PYTHON2").map(PathBuf::from);
+    if python.is_none() {
+        println!("skipped: UNSHIP_TEST_PYTHON2 names no Python with duckdb 2");
+    }
+    python
 }
 
 fn named(variable: &str, program: &str) -> Option<PathBuf> {
@@ -84,6 +94,11 @@ impl Scratch {
         let scratch = Self::new(tools);
         copy_all(from, &scratch.cwd);
         scratch
+    }
+
+    /// Lets every command from now on find the programs of this directory and no others.
+    pub fn only_path(&mut self, dir: &Path) {
+        dir.as_os_str().clone_into(&mut self.path);
     }
 
     /// Sets a variable for every command from now on.

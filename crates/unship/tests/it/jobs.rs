@@ -1,0 +1,313 @@
+//! Every kind of job: aside, in place, good, failed, killed, and dbt in all its invocations.
+
+use crate::support::lab::{self, job, sql};
+use crate::support::oracle::State;
+use crate::support::shop::{self, Moment};
+use crate::support::{Scratch, Tools, golden, tools};
+use std::fs;
+
+fn release(lab: &Scratch) -> String {
+    sql(lab, "lab.duckdb", &["select release from mart"])
+}
+
+#[test]
+fn a_build_that_fails_never_becomes_production() {
+    let Some(tools) = tools() else { return };
+    let shop = shop::at(&tools, Moment::R3);
+    let database = shop.path("shop.duckdb");
+    let before = State::of(&shop, &database, "before");
+    let live = fs::metadata(&database).unwrap().modified().unwrap();
+    shop::overlay(&shop, "r3-caught");
+    let run = shop.unship(&["run", "--", "dbt", "--quiet", "build"]);
+    assert_eq!(run.code, 1, "dbt's own exit code: {run:?}");
+    assert_eq!(fs::metadata(&database).unwrap().modified().unwrap(), live);
+    let after = State::of(&shop, &database, "after");
+    assert_eq!(before.differences(&shop, &after, &[]), [""; 0]);
+    let told: Vec<_> = run
+        .stdout
+        .lines()
+        .skip_while(|line| !line.starts_with("not published"))
+        .collect();
+    let mut text = told.join("\n");
+    text.push('\n');
+    text.push_str(&shop.ok(&["log", "-n", "2"]).text());
+    text.push_str(&shop.ok(&["diff", "R3", "R4"]).text());
+    text.push_str(&shop.unship(&["rollback", "--to", "R4"]).text());
+    golden("caught", &text);
+    shop.ok(&["show", "R4", "--log"])
+        .says(0, &["orders_match_payments"]);
+    // What it built can be looked at.
+    let built = sql(
+        &shop,
+        ".unship/points/R4/shop.duckdb",
+        &["select count(*) > 0 from core.fct_orders"],
+    );
+    assert_eq!(built, "True");
+}
+
+#[test]
+fn in_place_a_failed_job_can_be_taken_back() {
+    let Some(tools) = tools() else { return };
+    let lab = lab::new(&tools);
+    let in_place = ["run", "--in-place", "--", "python", "job.py"];
+    let with = |more: &[&'static str]| {
+        in_place
+            .iter()
+            .copied()
+            .chain(more.iter().copied())
+            .collect::<Vec<_>>()
+    };
+    lab.ok(&with(&["update mart set release = 2"]));
+    assert_eq!(release(&lab), "2");
+    let failed = lab.unship(&with(&[
+        "update mart set release = 3",
+        "select * from nowhere",
+    ]));
+    assert_eq!(failed.code, 1, "the job's own exit code");
+    assert_eq!(release(&lab), "3", "it worked on production itself");
+    let mut text = failed.stdout.clone();
+    text.push_str(&lab.ok(&["status"]).text());
+    // Nothing else was touched, so the newest good release before it is R2.
+    sql(&lab, "lab.duckdb", &["insert into raw values (500)"]);
+    text.push_str(&lab.ok(&["rollback"]).text());
+    text.push_str(&lab.ok(&["log"]).text());
+    assert_eq!(release(&lab), "2");
+    assert_eq!(sql(&lab, "lab.duckdb", &["select max(id) from raw"]), "500");
+    golden("in_place", &text);
+}
+
+#[test]
+fn a_jobs_end_is_passed_on() {
+    let Some(tools) = tools() else { return };
+    let lab = lab::new(&tools);
+    let mut text = String::new();
+    for (code, script) in [
+        (7, "exit 7"),
+        (128 + 9, "kill -KILL $$"),
+        (128 + 15, "kill -TERM $$"),
+        (1, "rm \"$UNSHIP_DATABASE\"; exit 1"),
+    ] {
+        let output = lab.unship(&["run", "--aside", "--", "sh", "-c", script]);
+        assert_eq!(output.code, code, "{output:?}");
+        text.push_str(&output.text());
+    }
+    for args in [
+        &[
+            "run",
+            "--aside",
+            "--",
+            "sh",
+            "-c",
+            "rm \"$UNSHIP_DATABASE\"",
+        ][..],
+        &[
+            "run",
+            "--aside",
+            "--",
+            "sh",
+            "-c",
+            "echo no database > \"$UNSHIP_DATABASE\"",
+        ],
+        &["run", "--aside", "--", "no-such-program", "--at-all"],
+        &["run", "--", "/"],
+        &["run", "--"],
+        &["run", "--aside", "--in-place", "--", "true"],
+    ] {
+        let output = lab.unship(args);
+        assert_ne!(output.code, 0, "{output:?}");
+        text.push_str(&output.text());
+    }
+    golden("how_jobs_end", &text);
+    assert_eq!(release(&lab), "1", "production is what it was");
+    lab.ok(&["status"]);
+    lab.ok(&["verify"]);
+}
+
+#[test]
+fn what_a_job_drops_comes_back_and_what_others_drop_stays_away() {
+    let Some(tools) = tools() else { return };
+    let lab = lab::new(&tools);
+    job(&lab, "drop table raw");
+    lab.ok(&["rollback"]);
+    assert_eq!(
+        sql(&lab, "lab.duckdb", &["select count(*) from raw"]),
+        "100"
+    );
+
+    job(&lab, "update mart set release = 2");
+    sql(
+        &lab,
+        "lab.duckdb",
+        &["create table theirs as select 1 as x", "drop table mart"],
+    );
+    // There is nothing of theirs to lose in a relation that they dropped.
+    let mut text = lab.ok(&["rollback", "--to", "R1"]).text();
+    text.push_str(&lab.unship(&["verify"]).text());
+    text.push_str(&lab.unship(&["plan", "--to", "R1"]).text());
+    golden("dropped_by_others", &text);
+    assert_eq!(release(&lab), "1");
+    assert_eq!(sql(&lab, "lab.duckdb", &["select x from theirs"]), "1");
+}
+
+/// A dbt project of two models in a directory of its own, which is not where commands start.
+fn tiny(tools: &Tools) -> Scratch {
+    let tiny = Scratch::new(tools);
+    tiny.write(
+        "p/dbt_project.yml",
+        "name: tiny\nversion: '1.0'\nprofile: tiny\nflags: {send_anonymous_usage_stats: false}\n",
+    );
+    tiny.write(
+        "p/models/a.sql",
+        "{{ config(materialized='table') }} select {{ var('n', 1) }} as release",
+    );
+    tiny.write("p/models/b.sql", "select * from {{ ref('a') }}");
+    tiny.write(
+        "profiles/profiles.yml",
+        "tiny:\n  target: prod\n  outputs:\n    prod: {type: duckdb, path: \"{{ env_var('TINY_DB') }}\", threads: 1}\n    \
+         memory: {type: duckdb, path: ':memory:'}\n    duck: {type: duckdb, path: 'md:shop'}\n    \
+         other: {type: duckdb, path: other.duckdb}\n    nowhere: {type: postgres, host: h, user: u, password: p, port: 5432, dbname: d, schema: s}\n",
+    );
+    tiny
+}
+
+#[test]
+fn dbt_is_found_wherever_it_is_started() {
+    let Some(tools) = tools() else { return };
+    let mut tiny = tiny(&tools);
+    let database = tiny.path("tiny.duckdb");
+    tiny.set("TINY_DB", &database);
+    let profiles = tiny.path("profiles").display().to_string();
+    let ask = |tiny: &Scratch| sql(tiny, "../work/tiny.duckdb", &["select release from b"]);
+
+    // From above, with both directories named.
+    tiny.ok(&[
+        "run",
+        "--",
+        "dbt",
+        "--quiet",
+        "build",
+        "--project-dir",
+        "p",
+        "--profiles-dir",
+        "profiles",
+    ]);
+    assert_eq!(ask(&tiny), "1");
+    assert!(tiny.path("p/unship.toml").exists(), "set up on the way");
+    // From inside of the project, through a variable and a Python module.
+    let top = tiny.cwd.clone();
+    tiny.set("DBT_PROFILES_DIR", &profiles);
+    tiny.cwd = top.join("p/models");
+    tiny.ok(&[
+        "run",
+        "--",
+        "python",
+        "-m",
+        "dbt.cli.main",
+        "--quiet",
+        "run",
+        "--project-dir",
+        "..",
+        "--vars",
+        "n: 2",
+    ]);
+    tiny.cwd = top.clone();
+    assert_eq!(ask(&tiny), "2");
+    // A script that starts dbt.
+    tiny.cwd = top.join("p");
+    tiny.write(
+        "nightly.sh",
+        "#!/bin/sh\nexec dbt --quiet run --vars 'n: 3' --select a+\n",
+    );
+    tiny.ok(&["run", "--aside", "--", "sh", "nightly.sh"]);
+    tiny.cwd = top.clone();
+    assert_eq!(ask(&tiny), "3");
+    tiny.cwd = top.join("p");
+    tiny.ok(&["rollback", "--select", "a"]);
+    tiny.cwd = top;
+    assert_eq!(ask(&tiny), "2");
+}
+
+#[test]
+fn targets_that_cannot_be_guarded_are_refused_by_name() {
+    let Some(tools) = tools() else { return };
+    let mut tiny = tiny(&tools);
+    tiny.cwd = tiny.path("p");
+    let dbt = |more: &[&'static str]| {
+        let mut args = vec!["run", "--", "dbt", "build", "--profiles-dir", "../profiles"];
+        args.extend(more);
+        args
+    };
+    let mut text = tiny.unship(&dbt(&[])).text();
+    tiny.set("TINY_DB", "tiny.duckdb");
+    for target in ["memory", "duck", "nowhere", "absent"] {
+        let refused = tiny.unship(&dbt(&["--target", target]));
+        assert_eq!(refused.code, 2, "{refused:?}");
+        text.push_str(&refused.text());
+    }
+    tiny.ok(&["--env", "prod", "init", "--database", "tiny.duckdb"]);
+    text.push_str(&tiny.unship(&dbt(&["--target", "other"])).text());
+    text.push_str(&tiny.unship(&["run", "--", "dbt", "build"]).text());
+    text.push_str(
+        &tiny
+            .unship(&["run", "--", "dbt", "build", "--project-dir", "../nowhere"])
+            .text(),
+    );
+    golden("targets_refused", &text);
+    assert!(!tiny.path("tiny.duckdb").exists(), "no job was run");
+}
+
+#[test]
+fn two_files_are_released_and_rolled_back_together() {
+    let Some(tools) = tools() else { return };
+    let tiny = tiny(&tools);
+    tiny.write(
+        "profiles/profiles.yml",
+        "tiny:\n  target: prod\n  outputs:\n    prod:\n      type: duckdb\n      path: ../one.duckdb\n      attach: [{path: ../second.duckdb, alias: two}]\n",
+    );
+    tiny.write(
+        "p/models/b.sql",
+        "{{ config(materialized='table', database='two') }} select * from {{ ref('a') }}",
+    );
+    tiny.write(
+        "p/models/out.sql",
+        "{{ config(materialized='external', location='out.parquet') }} select 1 as x",
+    );
+    let mut p = tiny;
+    p.cwd = p.path("p");
+    for n in ["n: 1", "n: 2"] {
+        p.ok(&[
+            "run",
+            "--",
+            "dbt",
+            "--quiet",
+            "run",
+            "--profiles-dir",
+            "../profiles",
+            "--vars",
+            n,
+        ]);
+    }
+    let both = |p: &Scratch| {
+        [("../one.duckdb", "a"), ("../second.duckdb", "b")]
+            .map(|(file, table)| sql(p, file, &[&format!("select release from {table}")]))
+    };
+    assert_eq!(both(&p), ["2", "2"]);
+    let mut text = p.ok(&["plan"]).text();
+    p.ok(&["rollback"]);
+    assert_eq!(both(&p), ["1", "1"]);
+    p.ok(&["redo"]);
+    assert_eq!(both(&p), ["2", "2"]);
+    p.ok(&["rollback", "--select", "b"]);
+    assert_eq!(both(&p), ["2", "1"]);
+    text.push_str(&p.ok(&["verify"]).text());
+    fs::remove_file(p.path("unship.toml")).unwrap();
+    p.set("DBT_PROFILES_DIR", "../profiles");
+    text.push_str(&p.ok(&["init"]).text());
+    golden(
+        "two_files",
+        &text.replace(
+            &p.path("..").canonicalize().unwrap().display().to_string(),
+            "[top]",
+        ),
+    );
+}
