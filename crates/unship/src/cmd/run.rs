@@ -50,6 +50,16 @@ fn guard(
     let keep = context.config.keep.parse()?;
     let is_dbt = dbt.is_some();
     let aside = if is_dbt { !args.in_place } else { args.aside };
+    if aside && invocation.as_ref().is_some_and(Invocation::is_retry) {
+        return Err(CliError::usage(
+            "`dbt retry` builds only what failed last time, and the rest of that build was never \
+             published: what it published would be a mixture of both",
+        )
+        .hint(
+            "run the whole build again; where the build that failed worked on production itself, \
+             `unship run --in-place -- dbt retry`",
+        ));
+    }
     if let Some(dbt) = &dbt {
         same_files(context, dbt)?;
     } else if let (true, Some(section)) = (aside, &context.config.dbt) {

@@ -151,6 +151,11 @@ impl Invocation {
         }
     }
 
+    /// Whether it goes on where the last invocation failed.
+    pub fn is_retry(&self) -> bool {
+        self.subcommand.as_deref() == Some("retry")
+    }
+
     /// The command line with dbt reading its profiles from `directory`; `None` where there is no
     /// sub-command to take the option, and so nothing that would read a profile.
     ///
