@@ -3,7 +3,8 @@
 use crate::support::lab::{self, job, sql};
 use crate::support::oracle::State;
 use crate::support::shop::{self, Moment};
-use crate::support::{Scratch, Tools, golden, tools};
+use crate::support::tiny::tiny;
+use crate::support::{Scratch, golden, tools};
 use std::fs;
 
 fn release(lab: &Scratch) -> String {
@@ -147,27 +148,6 @@ fn what_a_job_drops_comes_back_and_what_others_drop_stays_away() {
     golden("dropped_by_others", &text);
     assert_eq!(release(&lab), "1");
     assert_eq!(sql(&lab, "lab.duckdb", &["select x from theirs"]), "1");
-}
-
-/// A dbt project of two models in a directory of its own, which is not where commands start.
-fn tiny(tools: &Tools) -> Scratch {
-    let tiny = Scratch::new(tools);
-    tiny.write(
-        "p/dbt_project.yml",
-        "name: tiny\nversion: '1.0'\nprofile: tiny\nflags: {send_anonymous_usage_stats: false}\n",
-    );
-    tiny.write(
-        "p/models/a.sql",
-        "{{ config(materialized='table') }} select {{ var('n', 1) }} as release",
-    );
-    tiny.write("p/models/b.sql", "select * from {{ ref('a') }}");
-    tiny.write(
-        "profiles/profiles.yml",
-        "tiny:\n  target: prod\n  outputs:\n    prod: {type: duckdb, path: \"{{ env_var('TINY_DB') }}\", threads: 1}\n    \
-         memory: {type: duckdb, path: ':memory:'}\n    duck: {type: duckdb, path: 'md:shop'}\n    \
-         other: {type: duckdb, path: other.duckdb}\n    nowhere: {type: postgres, host: h, user: u, password: p, port: 5432, dbname: d, schema: s}\n",
-    );
-    tiny
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod support;
 mod crash;
 mod disk_full;
 mod files;
+mod hazards;
 mod jobs;
 mod kills;
 mod lease;

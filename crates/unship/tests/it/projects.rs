@@ -69,6 +69,20 @@ fn damaged_and_brought_back(name: &str) {
     assert_eq!(good.differences(&project, &state("whole"), &[]), [""; 0]);
     project.ok(&["redo"]);
     assert_eq!(bad.differences(&project, &state("again"), &[]), [""; 0]);
+    project.ok(&["undo"]);
+    assert_eq!(good.differences(&project, &state("undone"), &[]), [""; 0]);
+    // The bad data stays readable, by the name of the release that built it.
+    project
+        .ok(&["show", "R3"])
+        .says(0, &[".unship/points/R3/project.duckdb"]);
+    let kept = State::by(
+        &python2,
+        &project,
+        &project.path(".unship/points/R3/project.duckdb"),
+        "kept",
+    );
+    assert_eq!(bad.differences(&project, &kept, &[]), [""; 0]);
+    project.ok(&["redo"]);
     project.sh(
         "python",
         &["-c", "import duckdb; duckdb.connect('project.duckdb').execute('create table theirs as select 1 as x')"],

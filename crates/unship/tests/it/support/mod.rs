@@ -4,6 +4,7 @@
 pub mod lab;
 pub mod oracle;
 pub mod shop;
+pub mod tiny;
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -278,6 +279,7 @@ const FILTERS: &[(&str, &str)] = &[
     (r"  who     \S+", "  who     [actor]"),
     (r"by \S+@\S+ ", "by [actor] "),
     (r"/\S*/(python[\d.]*)\b", "[$1]"),
+    (r"/\S*/home/\.dbt/", "[home]/.dbt/"),
     // A file system that shares blocks clones where another renames.
     (
         r"rename a clone of (R\d+)'s file of (\w+)",
