@@ -1,6 +1,8 @@
 //! `unship.toml`: what is guarded, and how long restore points are kept.
 
 use crate::error::CliError;
+use crate::pipeline::dbt::connection::holds_password;
+use crate::pipeline::dbt::staging::{LONGEST_NAME, PREFIX, staging_schema};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -45,6 +47,9 @@ pub enum Env {
     /// DuckDB files.
     #[serde(rename = "duckdb")]
     DuckDb(DuckDb),
+    /// A PostgreSQL database.
+    #[serde(rename = "postgres")]
+    Postgres(Postgres),
 }
 
 /// A DuckDB environment.
@@ -80,6 +85,91 @@ pub struct Attach {
     pub alias: String,
     /// Its file, relative to this file.
     pub path: PathBuf,
+}
+
+/// A PostgreSQL environment. It says how to connect in one of two ways.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Postgres {
+    /// The dbt target whose connection is used, password included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// A connection string as libpq reads it, without a password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<String>,
+    /// The production schemas, where not all that jobs build in are meant.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schemas: Vec<String>,
+    /// Relations that jobs go on from though no model says so, as `schema.name`: tables that hooks
+    /// write. They are copied into staging before a build.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clone: Vec<String>,
+    /// Where the ledger is.
+    #[serde(default, skip_serializing_if = "LedgerPlace::is_database")]
+    pub ledger: LedgerPlace,
+}
+
+/// Where the ledger of a PostgreSQL environment is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LedgerPlace {
+    /// In the database itself, schema `unship`: a release is recorded in the transaction that
+    /// publishes it.
+    #[default]
+    Database,
+    /// In `.unship`, as for files.
+    File,
+}
+
+impl LedgerPlace {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+    fn is_database(&self) -> bool {
+        *self == Self::Database
+    }
+}
+
+impl Postgres {
+    /// What is wrong with it, if anything, and where.
+    fn wrong(&self, env: &str) -> Option<String> {
+        let long = |schema: &&String| staging_schema(schema).len() > LONGEST_NAME;
+        match (&self.target, &self.connection) {
+            (None, None) => Some(format!(
+                "env.{env} says neither `target` (a dbt target, whose connection is used) nor \
+                 `connection`"
+            )),
+            (Some(_), Some(_)) => Some(format!(
+                "env.{env} has both `target` and `connection`; keep one of them"
+            )),
+            (None, Some(connection)) if holds_password(connection) => Some(format!(
+                "env.{env}.connection holds a password, and this file is meant to be committed: \
+                 take it out, and put it into PGPASSWORD, a password file (~/.pgpass) or a \
+                 service file"
+            )),
+            _ => self.schemas.iter().find(long).map(|schema| {
+                format!(
+                    "env.{env}.schemas: `{schema}` is too long to be built aside: a schema's name \
+                     has at most {LONGEST_NAME} bytes, and `{PREFIX}` comes before it"
+                )
+            }),
+        }
+    }
+
+    /// The relations that are copied into staging, as schema and name.
+    ///
+    /// # Errors
+    /// When one is not written as `schema.name`.
+    pub fn cloned(&self) -> Result<Vec<(String, String)>, CliError> {
+        let parts = |text: &String| match text.split_once('.') {
+            Some((schema, name)) if !schema.is_empty() && !name.is_empty() => {
+                Ok((schema.to_owned(), name.to_owned()))
+            }
+            _ => Err(CliError::usage(format!(
+                "in {FILE}, clone = [{text:?}] is not a relation with its schema"
+            ))
+            .hint("write it like clone = [\"ops.runs\"]")),
+        };
+        self.clone.iter().map(parts).collect()
+    }
 }
 
 /// Retention. A restore point that any rule keeps stays.
@@ -154,7 +244,12 @@ impl Config {
                 probe.format
             ));
         }
-        toml::from_str(text).map_err(|e| e.to_string().trim_end().to_owned())
+        let config: Self = toml::from_str(text).map_err(|e| e.to_string().trim_end().to_owned())?;
+        let wrong = config.envs.iter().find_map(|(name, env)| match env {
+            Env::Postgres(postgres) => postgres.wrong(name),
+            Env::DuckDb(_) => None,
+        });
+        wrong.map_or(Ok(config), Err)
     }
 
     /// The environment of a name, or the default one.

@@ -2,7 +2,9 @@
 
 use crate::cli::Global;
 use crate::config::{self, Config, Env};
+use crate::dbt_job::DbtJob;
 use crate::error::{CliError, CliResult, exit};
+use crate::pipeline::dbt::connection::Secret;
 use crate::render::Terminal;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -31,6 +33,19 @@ pub struct Context {
     /// The environment's name.
     pub env: String,
     global: Global,
+}
+
+/// How a PostgreSQL environment is reached. The password is shown by nothing.
+#[derive(Debug, Clone)]
+pub struct Reached {
+    /// A connection string as libpq reads it, without the password.
+    pub connection: String,
+    /// The password, where the dbt profile gives one; else the environment or a password file may.
+    pub password: Option<Secret>,
+    /// The role that jobs take on: what they build belongs to it.
+    pub role: Option<String>,
+    /// The rest of the environment's configuration.
+    pub postgres: config::Postgres,
 }
 
 /// An environment at work: what commands act on.
@@ -127,9 +142,53 @@ impl Context {
         Ok(Ledger::new(store, &self.env, actor()))
     }
 
+    /// How the environment's PostgreSQL database is reached.
+    pub fn postgres(&self) -> CliResult<Reached> {
+        let postgres = match self.config.env(Some(&self.env))?.1 {
+            Env::Postgres(postgres) => postgres.clone(),
+            Env::DuckDb(_) => {
+                return Err(CliError::usage(format!(
+                    "the environment `{}` is a DuckDB database",
+                    self.env
+                )));
+            }
+        };
+        let (connection, password, role) = match (&postgres.target, &postgres.connection) {
+            (Some(target), _) => {
+                let project = self
+                    .config
+                    .dbt
+                    .as_ref()
+                    .map(|dbt| dbt.project_dir.as_path());
+                let project = self.root.join(project.unwrap_or(Path::new(".")));
+                let job = DbtJob::of_script(&project, target)?;
+                let target = job.postgres()?;
+                let password = target.password.clone();
+                (target.keywords(), password, target.role.clone())
+            }
+            (None, connection) => (connection.clone().unwrap_or_default(), None, None),
+        };
+        Ok(Reached {
+            connection,
+            password,
+            role,
+            postgres,
+        })
+    }
+
+    fn duckdb_config(&self) -> CliResult<&config::DuckDb> {
+        match self.config.env(Some(&self.env))?.1 {
+            Env::DuckDb(duckdb) => Ok(duckdb),
+            Env::Postgres(_) => Err(CliError::usage(format!(
+                "the environment `{}` is a PostgreSQL database and has no files",
+                self.env
+            ))),
+        }
+    }
+
     /// The database files of the environment.
     pub fn files(&self) -> CliResult<Vec<DbFile>> {
-        let (_, Env::DuckDb(duckdb)) = self.config.env(Some(&self.env))?;
+        let duckdb = self.duckdb_config()?;
         let main = absolute_in(&self.root, &duckdb.path)?;
         let stem = main
             .file_stem()
@@ -156,7 +215,7 @@ impl Context {
 
     /// The same, where only DuckDB will do.
     pub fn duckdb(&self, job_program: Option<&Path>) -> CliResult<DuckDb> {
-        let (_, Env::DuckDb(duckdb)) = self.config.env(Some(&self.env))?;
+        let duckdb = self.duckdb_config()?;
         let named = duckdb.python.as_ref().map(|python| self.root.join(python));
         Ok(DuckDb::new(Settings {
             files: self.files()?,

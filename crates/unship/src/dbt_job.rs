@@ -5,6 +5,7 @@ use crate::pipeline::dbt::invocation::{Invocation, Options};
 use crate::pipeline::dbt::profile::Located;
 use crate::pipeline::dbt::project::{self, Artefacts};
 use crate::pipeline::dbt::redirect::redirect;
+use crate::pipeline::dbt::staging::{PREFIX, Redirect};
 use crate::pipeline::dbt::{DbtTarget, Surroundings};
 use crate::scope::MANIFEST;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,10 +24,12 @@ use unship_engines::duckdb::layout::DbFile;
 
 /// What is known of a dbt job before it runs.
 pub struct DbtJob {
-    invocation: Option<Invocation>,
-    located: Located,
-    target: DbtTarget,
-    artefacts: Artefacts,
+    pub(crate) invocation: Option<Invocation>,
+    pub(crate) options: Options,
+    pub(crate) at: Surroundings,
+    pub(crate) located: Located,
+    pub(crate) target: DbtTarget,
+    pub(crate) artefacts: Artefacts,
 }
 
 /// How to start the job so that it builds aside. The directory holds the generated profile, which
@@ -36,7 +39,7 @@ pub struct Redirected {
     pub command: Vec<String>,
     /// More environment variables.
     pub env: BTreeMap<String, String>,
-    _profiles: TempDir,
+    pub(crate) _profiles: TempDir,
 }
 
 /// What the job left.
@@ -50,6 +53,8 @@ pub struct Left {
     pub artefacts: BTreeMap<String, BlobRef>,
     /// Versions that matter.
     pub packages: BTreeMap<String, String>,
+    /// What a person should know of it, each a sentence.
+    pub warnings: Vec<String>,
 }
 
 impl DbtJob {
@@ -83,6 +88,8 @@ impl DbtJob {
             project::artefacts(&located, &target, options, at).map_err(|e| wrong(&e))?;
         Ok(Self {
             invocation,
+            options: options.clone(),
+            at: at.clone(),
             located,
             target,
             artefacts,
@@ -102,10 +109,16 @@ impl DbtJob {
     /// The database files that the job may write, the main one first.
     pub fn files(&self) -> CliResult<Vec<DbFile>> {
         let duckdb = self.target.duckdb.as_ref().ok_or_else(|| {
-            CliError::usage(format!(
-                "the target `{}` is {}, and this unship guards DuckDB",
-                self.target.target, self.target.adapter
-            ))
+            CliError::usage(match self.target.postgres {
+                Some(_) => format!(
+                    "the target `{}` is a PostgreSQL database and has no files",
+                    self.target.target
+                ),
+                None => format!(
+                    "the target `{}` is {}, and unship guards DuckDB and PostgreSQL",
+                    self.target.target, self.target.adapter
+                ),
+            })
         })?;
         let files = duckdb.files().map_err(|e| CliError::usage(e.to_string()))?;
         Ok(files
@@ -150,15 +163,7 @@ impl DbtJob {
             .collect();
         let text = redirect(&self.located, &self.target, &moves)
             .map_err(|e| CliError::usage(unship_core::execute::chain(&e)))?;
-        let profiles = tempfile::Builder::new()
-            .prefix("unship-profile-")
-            .tempdir()?;
-        std::fs::File::options()
-            .create_new(true)
-            .write(true)
-            .mode(0o600)
-            .open(profiles.path().join("profiles.yml"))?
-            .write_all(text.as_bytes())?;
+        let profiles = private_profile(&text)?;
         let command = self
             .invocation
             .as_ref()
@@ -181,7 +186,16 @@ impl DbtJob {
     /// Reads and keeps what the job left. What is older than its start was left by another. Where
     /// the ledger cannot take it, the entry that says that the job ended cannot be written either,
     /// and that is where it is told.
-    pub fn collect(&self, since: SystemTime, ledger: &mut Ledger) -> Left {
+    ///
+    /// What a job left that built in staging schemas speaks of those. It is put into production's
+    /// names, in dbt's own files too: whoever reads them next (documentation, a catalog, a
+    /// comparison of states) has nothing to look for in staging.
+    pub fn collect(
+        &self,
+        since: SystemTime,
+        ledger: &mut Ledger,
+        staged: Option<&Redirect>,
+    ) -> Left {
         let mut left = Left::default();
         let mut manifest = None;
         let mut results = None;
@@ -194,9 +208,21 @@ impl DbtJob {
             let fresh = std::fs::metadata(path)
                 .and_then(|m| m.modified())
                 .is_ok_and(|modified| modified >= since);
-            let Some(bytes) = fresh.then(|| std::fs::read(path).ok()).flatten() else {
+            let Some(mut bytes) = fresh.then(|| std::fs::read(path).ok()).flatten() else {
                 continue;
             };
+            if let Some(redirect) = staged {
+                if name == MANIFEST {
+                    left.warnings.extend(redirect.spelled_out(&bytes));
+                }
+                if let Ok(text) = std::str::from_utf8(&bytes)
+                    && text.contains(PREFIX)
+                {
+                    bytes = text.replace(PREFIX, "").into_bytes();
+                    // The ledger has it in any case.
+                    let _ = std::fs::write(path, &bytes);
+                }
+            }
             if let Ok(blob) = ledger.put_blob(&bytes, name) {
                 left.artefacts.insert(name.to_owned(), BlobRef(blob));
             }
@@ -227,6 +253,20 @@ impl DbtJob {
         }
         left
     }
+}
+
+/// A directory with a `profiles.yml` that only this user can read.
+pub(crate) fn private_profile(text: &str) -> std::io::Result<TempDir> {
+    let profiles = tempfile::Builder::new()
+        .prefix("unship-profile-")
+        .tempdir()?;
+    std::fs::File::options()
+        .create_new(true)
+        .write(true)
+        .mode(0o600)
+        .open(profiles.path().join("profiles.yml"))?
+        .write_all(text.as_bytes())?;
+    Ok(profiles)
 }
 
 fn failures(outcome: &Outcome) -> Vec<String> {

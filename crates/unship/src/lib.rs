@@ -24,6 +24,7 @@ pub mod cmd;
 pub mod config;
 pub mod context;
 pub mod dbt_job;
+pub mod dbt_staged;
 pub mod demo;
 pub mod error;
 pub mod git;

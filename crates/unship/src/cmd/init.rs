@@ -1,7 +1,7 @@
 //! `unship init`: finds what is to be guarded and writes it down.
 
 use crate::cli::{Global, Init};
-use crate::config::{self, Attach, Config, Dbt, DuckDb, Env, FORMAT, Keep};
+use crate::config::{self, Attach, Config, Dbt, DuckDb, Env, FORMAT, Keep, Postgres};
 use crate::context::{Context, absolute};
 use crate::dbt_job::DbtJob;
 use crate::error::{CliError, CliResult, exit};
@@ -30,7 +30,7 @@ pub fn run(global: &Global, args: &Init) -> CliResult {
             catalog: stem,
             path,
         }];
-        write(&dir, &name, &files, None, args.force)?;
+        write(&dir, &name, of_files(&dir, &files)?, None, args.force)?;
         say(&dir, &name, &files);
         return Ok(exit::OK);
     }
@@ -52,14 +52,19 @@ pub fn run(global: &Global, args: &Init) -> CliResult {
         }
     })?;
     let root = dbt.project_dir().to_owned();
-    write(
-        &root,
-        dbt.target(),
-        &dbt.files()?,
-        Some(PathBuf::from(".")),
-        args.force,
-    )?;
-    say(&root, dbt.target(), &dbt.files()?);
+    let env = of_dbt(&dbt)?;
+    let project = Some(PathBuf::from("."));
+    write(&root, dbt.target(), env, project, args.force)?;
+    match dbt.postgres() {
+        Ok(target) => {
+            said_where(&root);
+            crate::say!("  {}: {}", dbt.target(), target.place());
+            if let Some(role) = &target.role {
+                crate::say!("  what jobs build belongs to the role {role}");
+            }
+        }
+        Err(_) => say(&root, dbt.target(), &dbt.files()?),
+    }
     protection(&dbt);
     Ok(exit::OK)
 }
@@ -67,18 +72,49 @@ pub fn run(global: &Global, args: &Init) -> CliResult {
 /// Sets a dbt project up for its first guarded run.
 pub fn for_dbt(global: &Global, dbt: &DbtJob) -> CliResult<Context> {
     let root = dbt.project_dir().to_owned();
-    let files = dbt.files()?;
-    write(&root, dbt.target(), &files, Some(PathBuf::from(".")), false)?;
+    let project = Some(PathBuf::from("."));
+    write(&root, dbt.target(), of_dbt(dbt)?, project, false)?;
     if !global.json {
         crate::say_aside!("unship: wrote {}", root.join(config::FILE).display());
     }
     Context::at(root, global)
 }
 
+/// The environment that a dbt target is.
+fn of_dbt(dbt: &DbtJob) -> CliResult<Env> {
+    match dbt.postgres() {
+        // The connection stays in the profile, and its password with it.
+        Ok(_) => Ok(Env::Postgres(Postgres {
+            target: Some(dbt.target().to_owned()),
+            ..Postgres::default()
+        })),
+        Err(_) => of_files(dbt.project_dir(), &dbt.files()?),
+    }
+}
+
+fn of_files(root: &Path, files: &[DbFile]) -> CliResult<Env> {
+    let [main, attached @ ..] = files else {
+        return Err(CliError::usage("there is no database to guard"));
+    };
+    Ok(Env::DuckDb(DuckDb {
+        path: relative(root, &main.path),
+        attach: attached
+            .iter()
+            .map(|f| Attach {
+                alias: f.catalog.clone(),
+                path: relative(root, &f.path),
+            })
+            .collect(),
+        freeze_writers: true,
+        python: None,
+        memory_limit: None,
+    }))
+}
+
 fn write(
     root: &Path,
     env: &str,
-    files: &[DbFile],
+    environment: Env,
     dbt: Option<PathBuf>,
     force: bool,
 ) -> CliResult<()> {
@@ -102,23 +138,7 @@ fn write(
             keep: Keep::default(),
         }
     };
-    let [main, attached @ ..] = files else {
-        return Err(CliError::usage("there is no database to guard"));
-    };
-    let duckdb = DuckDb {
-        path: relative(root, &main.path),
-        attach: attached
-            .iter()
-            .map(|f| Attach {
-                alias: f.catalog.clone(),
-                path: relative(root, &f.path),
-            })
-            .collect(),
-        freeze_writers: true,
-        python: None,
-        memory_limit: None,
-    };
-    config.envs.insert(env.to_owned(), Env::DuckDb(duckdb));
+    config.envs.insert(env.to_owned(), environment);
     let text = toml::to_string_pretty(&config).map_err(|e| CliError::failed(e.to_string()))?;
     let text = format!(
         "# What unship guards. Every key is described in the book, under Configuration.\n{text}"
@@ -133,12 +153,16 @@ fn relative(root: &Path, path: &Path) -> PathBuf {
         .map_or_else(|_| path.to_owned(), Path::to_owned)
 }
 
-fn say(root: &Path, env: &str, files: &[DbFile]) {
+fn said_where(root: &Path) {
     crate::say!(
         "{} {}",
         paint(GOOD, "wrote"),
         root.join(config::FILE).display()
     );
+}
+
+fn say(root: &Path, env: &str, files: &[DbFile]) {
+    said_where(root);
     for file in files {
         let size = std::fs::metadata(&file.path).map(|m| text::bytes(m.len()));
         let size = size.unwrap_or_else(|_| "not there yet".to_owned());
@@ -158,7 +182,11 @@ fn protection(dbt: &DbtJob) {
         );
     }
     let Some(manifest) = dbt.manifest() else {
-        crate::say!("  every relation in these files is protected from the first run on");
+        let place = match dbt.postgres() {
+            Ok(_) => "that dbt builds",
+            Err(_) => "in these files",
+        };
+        crate::say!("  every relation {place} is protected from the first run on");
         return;
     };
     let built: Vec<_> = manifest

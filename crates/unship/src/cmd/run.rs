@@ -187,7 +187,7 @@ fn launch(
     let ended = job::run(argv, dir, &env, &log, context.json())?;
     let took = SignedDuration::try_from(ended.took).unwrap_or_default();
     let left = match dbt {
-        Some(dbt) => dbt.collect(since, ledger),
+        Some(dbt) => dbt.collect(since, ledger, None),
         None => Left::default(),
     };
     // The job has run. What cannot be kept of it must not make it pass for one that did not.

@@ -53,6 +53,12 @@ pub struct Options {
     pub full_refresh: bool,
     /// `--no-write-json` was given: dbt leaves no artefacts behind.
     pub no_write_json: bool,
+    /// `--state`.
+    pub state: Option<String>,
+    /// `--resource-type`, each word for itself.
+    pub resource_types: Vec<String>,
+    /// `--exclude-resource-type`, each word for itself.
+    pub exclude_resource_types: Vec<String>,
 }
 
 /// Long options that take one value, over all of dbt 1.11's sub-commands.
@@ -184,6 +190,58 @@ impl Invocation {
             argv.splice(self.after_subcommand..self.after_subcommand, new);
         }
         Some(argv)
+    }
+
+    /// The command line with these options and no others of their names, nor any of `without`.
+    /// They go right behind the sub-command: dbt refuses an option that is given before it as well.
+    /// `None` where there is no sub-command.
+    pub fn with_options(
+        &self,
+        options: &[(&str, Option<&str>)],
+        without: &[&str],
+    ) -> Option<Vec<String>> {
+        self.subcommand.as_ref()?;
+        let new: Vec<String> = options
+            .iter()
+            .flat_map(|(name, value)| [Some(*name), *value])
+            .flatten()
+            .map(str::to_owned)
+            .collect();
+        let gone = |name: &str| {
+            without.contains(&name) || options.iter().any(|(option, _)| *option == name)
+        };
+        let mut scan = self.clone();
+        let mut argv = self.argv.get(..=self.dbt_at)?.to_vec();
+        let mut at = self.dbt_at + 1;
+        while let Some(word) = self.argv.get(at) {
+            if at == self.after_subcommand {
+                argv.extend(new.clone());
+            }
+            let is_option = word.starts_with('-') && word != "-";
+            let next = match is_option {
+                true => scan.read_option(at, word).min(self.argv.len()),
+                false => at + 1,
+            };
+            let name = word.split('=').next().unwrap_or(word);
+            if !(is_option && gone(name)) {
+                argv.extend(self.argv.get(at..next).unwrap_or_default().iter().cloned());
+            }
+            at = next;
+        }
+        if self.after_subcommand >= self.argv.len() {
+            argv.extend(new);
+        }
+        Some(argv)
+    }
+
+    /// Whether the command line has this option.
+    pub fn gives(&self, option: &str) -> bool {
+        !self.occurrences(option).is_empty()
+    }
+
+    /// What starts dbt itself, launchers included: the command line as far as its own name.
+    pub fn launcher(&self) -> &[String] {
+        self.argv.get(..=self.dbt_at).unwrap_or_default()
     }
 
     /// What dbt itself sees, given what the job's launcher sees.
@@ -410,6 +468,11 @@ impl Invocation {
             "--target-path" => options.target_path = value,
             "--vars" => options.vars = value,
             "--selector" => options.selector = value,
+            "--state" => options.state = value,
+            "--resource-type" | "--resource-types" => options.resource_types.extend(words()),
+            "--exclude-resource-type" | "--exclude-resource-types" => {
+                options.exclude_resource_types.extend(words());
+            }
             "--select" | "--models" | "--model" => options.select.extend(words()),
             "--exclude" => options.exclude.extend(words()),
             "--full-refresh" => options.full_refresh = true,
@@ -449,6 +512,7 @@ pub fn fuzz(bytes: &[u8]) {
     let argv: Vec<String> = text.split(' ').map(str::to_owned).collect();
     if let Some(invocation) = Invocation::parse(&argv) {
         let _ = invocation.with_profiles_dir(Path::new("/p"));
+        let _ = invocation.with_options(&[("--state", Some("s"))], &["--defer"]);
     }
 }
 

@@ -1,10 +1,12 @@
 //! dbt jobs.
 
+pub mod connection;
 pub mod invocation;
 mod jinja;
 pub mod profile;
 pub mod project;
 pub mod redirect;
+pub mod staging;
 mod target;
 pub mod yaml;
 

@@ -2,6 +2,7 @@
 
 use super::{
     Surroundings,
+    connection::{self, PostgresTarget},
     invocation::Options,
     jinja::{RenderError, Renderer},
     target::{DbtTarget, DuckDbTarget},
@@ -130,8 +131,8 @@ fn list(names: &[String]) -> String {
     }
 }
 
-/// The keys of a target that say where it builds. No other key is evaluated: the rest may hold
-/// secrets, and unship has no use for them.
+/// The keys of a target that say where it builds. Of the others only those are evaluated by which
+/// unship itself connects: the rest may hold secrets, and unship has no use for them.
 const PLACES: [&str; 9] = [
     "type",
     "path",
@@ -145,6 +146,12 @@ const PLACES: [&str; 9] = [
 ];
 
 impl Located {
+    /// The project's name; empty where the project file gives none, which dbt refuses.
+    pub fn name(&self) -> &str {
+        let name = self.project.get("name").and_then(Value::as_str);
+        name.unwrap_or_default()
+    }
+
     /// Finds the project and the profiles that dbt would use.
     ///
     /// The project is that of `--project-dir`, of `DBT_PROJECT_DIR`, or the nearest one around the
@@ -267,6 +274,19 @@ impl Located {
             ),
             _ => None,
         };
+        let postgres = match adapter.as_str() {
+            "postgres" => {
+                let mut facts = Map::new();
+                for key in connection::KEYS {
+                    if let Some(value) = output.get(key) {
+                        facts.insert(key.to_owned(), render(key, value)?);
+                    }
+                }
+                let read = PostgresTarget::read(&facts);
+                Some(read.map_err(|(key, expected)| bad(&key, expected))?)
+            }
+            _ => None,
+        };
         let database = text("database").or_else(|| text("dbname"));
         Ok(DbtTarget {
             schema: text("schema").or_else(|| duckdb.as_ref().map(|_| "main".to_owned())),
@@ -275,6 +295,7 @@ impl Located {
             target,
             adapter,
             duckdb,
+            postgres,
         })
     }
 

@@ -1,5 +1,6 @@
 //! A target as dbt resolves it, and the DuckDB databases behind it.
 
+use super::connection::PostgresTarget;
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,8 @@ pub struct DbtTarget {
     pub database: Option<String>,
     /// The databases, where the adapter is dbt-duckdb.
     pub duckdb: Option<DuckDbTarget>,
+    /// The connection, where the adapter is dbt-postgres.
+    pub postgres: Option<PostgresTarget>,
 }
 
 /// The databases of a dbt-duckdb target.

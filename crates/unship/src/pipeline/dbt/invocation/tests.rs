@@ -83,6 +83,7 @@ fn options_are_read_before_and_after_the_subcommand() {
             selector: text("nightly"),
             full_refresh: true,
             no_write_json: true,
+            ..Options::default()
         }
     );
     let launcher = Surroundings {
@@ -147,5 +148,37 @@ proptest! {
     ) {
         fuzz(words.join(" ").as_bytes());
         fuzz(format!("dbt {}", words.join(" ")).as_bytes());
+    }
+}
+
+#[test]
+fn options_are_put_behind_the_sub_command_and_nowhere_else() {
+    let set = [("--defer", None), ("--defer-state", Some("/s"))];
+    for (text, rewritten) in [
+        ("dbt build", Some("dbt build --defer --defer-state /s")),
+        (
+            "uv run dbt -q --defer build -s a b --defer-state=x -f",
+            Some("uv run dbt -q build --defer --defer-state /s -s a b -f"),
+        ),
+        (
+            "dbt --defer-state x docs generate --no-defer",
+            Some("dbt docs generate --defer --defer-state /s"),
+        ),
+        (
+            "dbt run-operation m --args --defer",
+            Some("dbt run-operation --defer --defer-state /s m --args --defer"),
+        ),
+        (
+            "dbt run --defer-state",
+            Some("dbt run --defer --defer-state /s"),
+        ),
+        ("dbt --version", None),
+    ] {
+        let argv = parse(text).unwrap().with_options(&set, &["--no-defer"]);
+        assert_eq!(
+            argv.map(|argv| argv.join(" ")).as_deref(),
+            rewritten,
+            "{text}"
+        );
     }
 }

@@ -1,0 +1,227 @@
+//! The manifests of one project under two profiles, put side by side.
+
+use super::{LONGEST_NAME, staging_relation, staging_schema};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+use unship_core::{
+    ident::RelationName,
+    pipeline::dbt::manifest::{Manifest, Node, ResourceType},
+};
+
+/// What became of each node under the staging profile.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Joined {
+    /// Production relations of nodes that are built in their staging schema.
+    pub redirected: BTreeMap<String, RelationName>,
+    /// Nodes that are not.
+    pub escapes: BTreeMap<String, Escape>,
+    /// Production relations of sources that the job would look for in staging.
+    pub sources: BTreeSet<RelationName>,
+    /// What a person should know, each a sentence.
+    pub warnings: Vec<String>,
+}
+
+/// A node that would not be built where it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Escape {
+    /// The node's name in the project.
+    pub name: String,
+    /// What it is.
+    pub kind: ResourceType,
+    /// What it is in production; `None` if only staging has it.
+    pub production: Option<RelationName>,
+    /// How it gets away.
+    pub way: Way,
+}
+
+/// How a node gets away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Way {
+    /// It is the same relation under both profiles.
+    Stays,
+    /// A snapshot names its schema itself, by dbt's older setting.
+    TargetSchema,
+    /// It becomes another relation than the one that stands for it.
+    Elsewhere(RelationName),
+    /// One of the two projects does not have it.
+    Missing,
+    /// It is built in another way.
+    Materialized {
+        /// In production.
+        production: String,
+        /// In staging.
+        staging: String,
+    },
+    /// The staging schema's name would be cut off.
+    TooLong,
+    /// It is a function, and a function is not a relation that can change places.
+    Function,
+}
+
+impl Escape {
+    /// Whether a wrapper around the project's macros can send it where it should be.
+    pub fn by_macro(&self) -> bool {
+        matches!(self.way, Way::Stays | Way::Elsewhere(_))
+    }
+}
+
+impl fmt::Display for Escape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the {} {}", self.kind, self.name)?;
+        if let Some(production) = &self.production {
+            write!(f, " ({production})")?;
+        }
+        match &self.way {
+            Way::Stays => write!(
+                f,
+                " names its schema in a way that no profile and no macro changes, so that it would \
+                 be built in production itself"
+            ),
+            Way::TargetSchema => write!(
+                f,
+                " names its schema with `target_schema`, so that it would be built in production \
+                 itself; since dbt 1.9 `schema` does the same and can be redirected"
+            ),
+            Way::Elsewhere(staging) => write!(
+                f,
+                " would be built as {staging}, which does not say what it stands for"
+            ),
+            Way::Missing => write!(
+                f,
+                " is there or not depending on the target's schema, so that a build aside would \
+                 be another project"
+            ),
+            Way::Materialized {
+                production,
+                staging,
+            } => write!(
+                f,
+                " is a {production} or a {staging} depending on the target's schema, so that a \
+                 build aside would be another project"
+            ),
+            Way::TooLong => write!(
+                f,
+                " is in a schema whose name is too long: with `{}` before it PostgreSQL would cut \
+                 it off at {LONGEST_NAME} bytes",
+                super::PREFIX
+            ),
+            Way::Function => f.write_str(" is a function, which cannot be built aside"),
+        }
+    }
+}
+
+/// Joins the manifests by node.
+pub fn join(production: &Manifest, staging: &Manifest) -> Joined {
+    let mut joined = Joined::default();
+    let mut built: BTreeMap<RelationName, &Node> = BTreeMap::new();
+    for (id, node) in &production.nodes {
+        if !node.resource_type.is_built() {
+            continue;
+        }
+        let twin = staging.nodes.get(id);
+        match way(node, twin) {
+            Ok(Some(relation)) => {
+                joined.redirected.insert(id.clone(), relation.clone());
+            }
+            Ok(None) => {}
+            Err(way) => {
+                joined.escapes.insert(id.clone(), escape(node, way));
+            }
+        }
+        if let Some(relation) = &node.relation {
+            built.insert(relation.clone(), node);
+        }
+    }
+    let missing = staging
+        .nodes
+        .iter()
+        .filter(|(id, node)| node.resource_type.is_built() && !production.nodes.contains_key(*id));
+    for (id, node) in missing {
+        let escaped = Escape {
+            production: None,
+            ..escape(node, Way::Missing)
+        };
+        joined.escapes.insert(id.clone(), escaped);
+    }
+    for (id, node) in &production.nodes {
+        let (ResourceType::Source, Some(relation)) = (&node.resource_type, &node.relation) else {
+            continue;
+        };
+        let twin = staging
+            .nodes
+            .get(id)
+            .and_then(|twin| twin.relation.as_ref());
+        let both = built.get(relation);
+        match twin {
+            Some(twin) if twin == relation => {
+                if let Some(node) = both {
+                    joined.warnings.push(format!(
+                        "the {} {} is also declared as a source ({relation}): what reads the \
+                         source reads what is live now, not what this run builds",
+                        node.resource_type, node.name
+                    ));
+                }
+            }
+            Some(twin) if *twin == staging_relation(relation) => {
+                joined.sources.insert(relation.clone());
+            }
+            Some(twin) => {
+                joined
+                    .escapes
+                    .insert(id.clone(), escape(node, Way::Elsewhere(twin.clone())));
+            }
+            None => {
+                joined
+                    .escapes
+                    .insert(id.clone(), escape(node, Way::Missing));
+            }
+        }
+    }
+    joined
+}
+
+fn escape(node: &Node, way: Way) -> Escape {
+    Escape {
+        name: node.name.clone(),
+        kind: node.resource_type.clone(),
+        production: node.relation.clone(),
+        way,
+    }
+}
+
+/// The production relation of a node that is built where it should be; `None` where it becomes no
+/// relation under either profile.
+fn way<'a>(node: &'a Node, twin: Option<&Node>) -> Result<Option<&'a RelationName>, Way> {
+    let Some(twin) = twin else {
+        return Err(Way::Missing);
+    };
+    if node.materialized != twin.materialized {
+        let word = |node: &Node| {
+            node.materialized
+                .clone()
+                .unwrap_or_else(|| "nothing".into())
+        };
+        return Err(Way::Materialized {
+            production: word(node),
+            staging: word(twin),
+        });
+    }
+    let (relation, staged) = match (&node.relation, &twin.relation) {
+        (None, None) => return Ok(None),
+        (Some(relation), Some(staged)) => (relation, staged),
+        _ => return Err(Way::Missing),
+    };
+    let says = |key: &str| node.config.get(key).is_some_and(|value| !value.is_null());
+    match () {
+        () if node.resource_type == ResourceType::Function => Err(Way::Function),
+        () if staging_schema(&relation.schema).len() > LONGEST_NAME => Err(Way::TooLong),
+        () if *staged == staging_relation(relation) => Ok(Some(relation)),
+        () if node.resource_type == ResourceType::Snapshot && says("target_schema") => {
+            Err(Way::TargetSchema)
+        }
+        () if staged == relation => Err(Way::Stays),
+        () => Err(Way::Elsewhere(staged.clone())),
+    }
+}
