@@ -1,9 +1,10 @@
 //! A project at hand: its configuration, its ledger, its engine, and the right to change things.
 
 use crate::cli::Global;
-use crate::config::{self, Config, Env};
+use crate::config::{self, Config, Env, LedgerPlace};
 use crate::dbt_job::DbtJob;
 use crate::error::{CliError, CliResult, exit};
+use crate::ledger_at::LedgerAt;
 use crate::pipeline::dbt::connection::Secret;
 use crate::render::Terminal;
 use std::path::{Path, PathBuf};
@@ -12,11 +13,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use unship_core::engine::Engine;
 use unship_core::execute::{Notice, Watch, chain};
-use unship_core::ledger::{Backend, Holder, Lease, SqliteLedger};
+use unship_core::ledger::{Backend, Holder, Lease};
 use unship_core::log::Ledger;
 use unship_core::operate::{Keep, Session};
 use unship_core::release::Operation;
 use unship_engines::duckdb::{DuckDb, Settings, layout::DbFile};
+use unship_engines::postgres::{address::Address, connect::Connector};
 
 /// How long a lease lasts unless it is renewed; renewal is at a third of it.
 const LEASE: Duration = Duration::from_secs(60);
@@ -46,6 +48,19 @@ pub struct Reached {
     pub role: Option<String>,
     /// The rest of the environment's configuration.
     pub postgres: config::Postgres,
+}
+
+impl Reached {
+    /// The way to it.
+    pub fn connector(&self) -> CliResult<Connector> {
+        let wrong = |e: &dyn std::error::Error| CliError::usage(chain(e));
+        let mut address = Address::parse(&self.connection).map_err(|e| wrong(&e))?;
+        if let Some(password) = &self.password {
+            let password = password.reveal();
+            address.set("password", password).map_err(|e| wrong(&e))?;
+        }
+        Ok(Connector::new(address)?.as_role(self.role.clone()))
+    }
 }
 
 /// An environment at work: what commands act on.
@@ -105,25 +120,30 @@ impl Context {
         self.root.join(".unship")
     }
 
-    fn ledger_path(&self) -> PathBuf {
-        self.home().join("ledger.sqlite")
+    fn ledger_at(&self) -> CliResult<LedgerAt> {
+        let file = self.home().join("ledger.sqlite");
+        Ok(match self.config.env(Some(&self.env))?.1 {
+            Env::Postgres(postgres) if postgres.ledger == LedgerPlace::Database => {
+                let plain = |c: char| {
+                    if c.is_alphanumeric() || c == '-' {
+                        c
+                    } else {
+                        '_'
+                    }
+                };
+                let env: String = self.env.chars().map(plain).collect();
+                LedgerAt::Database {
+                    connector: Box::new(self.postgres()?.connector()?),
+                    replica: self.home().join(format!("replica-{env}.sqlite")),
+                }
+            }
+            Env::Postgres(_) | Env::DuckDb(_) => LedgerAt::File(file),
+        })
     }
 
     /// The ledger, to be read.
     pub fn read(&self) -> CliResult<Ledger> {
-        let path = self.ledger_path();
-        if !path.exists() {
-            return Err(CliError::new(
-                exit::NOTHING,
-                format!("nothing has been released in `{}` yet", self.env),
-            )
-            .hint("`unship run -- <command>` guards a job and makes the first release"));
-        }
-        let store = match SqliteLedger::open(&path, Ledger::views()) {
-            Ok(store) => store,
-            // Looking needs no right to write.
-            Err(_) => SqliteLedger::open_read_only(&path, Ledger::views())?,
-        };
+        let store = self.ledger_at()?.open(&self.env)?;
         Ok(Ledger::new(store, &self.env, actor()))
     }
 
@@ -138,7 +158,7 @@ impl Context {
         if std::fs::metadata(&ignore).map_or(true, |m| m.len() == 0) {
             std::fs::write(ignore, "*\n")?;
         }
-        let store = SqliteLedger::create(&self.ledger_path(), Ledger::views())?;
+        let store = self.ledger_at()?.create()?;
         Ok(Ledger::new(store, &self.env, actor()))
     }
 
@@ -244,7 +264,7 @@ impl Context {
         let lease = ledger.store().take_lease(&self.env, &holder, LEASE);
         let lease = lease.map_err(|e| untouched(e.into()))?;
         ledger.fenced(lease.fence());
-        let renewal = Renewal::start(self.ledger_path(), lease);
+        let renewal = Renewal::start(self.ledger_at()?, lease);
         let program = job_program
             .map(Path::to_owned)
             .or_else(|| self.last_program());
@@ -365,7 +385,7 @@ struct Renewal {
 }
 
 impl Renewal {
-    fn start(path: PathBuf, lease: Lease) -> Self {
+    fn start(at: LedgerAt, lease: Lease) -> Self {
         let (stop, stopped) = mpsc::channel();
         let first = lease.clone();
         let thread = std::thread::spawn(move || {
@@ -373,8 +393,8 @@ impl Renewal {
             while stopped.recv_timeout(LEASE / 3) == Err(RecvTimeoutError::Timeout) {
                 // A renewal that fails now may work next time. If the lease is lost, the fence
                 // refuses the next append, and that is where it matters.
-                if let Ok(mut store) = SqliteLedger::open(&path, Ledger::views())
-                    && let Ok(renewed) = store.renew_lease(&lease, LEASE)
+                if let Ok(mut log) = at.log()
+                    && let Ok(renewed) = log.renew_lease(&lease, LEASE)
                 {
                     lease = renewed;
                 }

@@ -221,9 +221,8 @@ impl DbtJob {
         let mut refused: Vec<String> = Vec::new();
         let mut warnings = joined.warnings.clone();
         for (id, escape) in &joined.escapes {
-            match concerns(id) || escape.kind == ResourceType::Source {
-                true => refused.push(escape.to_string()),
-                false => {}
+            if concerns(id) || escape.kind == ResourceType::Source {
+                refused.push(escape.to_string());
             }
         }
         let schemas: BTreeMap<String, String> = joined

@@ -149,6 +149,7 @@ impl From<LedgerError> for CliError {
                 exit::NOT_PROVED,
                 Some("keep the file as it is; `unship audit verify` says what is wrong with it"),
             ),
+            LedgerError::Diverged { .. } => (exit::NOT_PROVED, None),
             LedgerError::Damaged { .. }
             | LedgerError::NotALedger { .. }
             | LedgerError::NotFound { .. } => (exit::NOT_PROVED, Some(LEDGER_GONE)),
@@ -166,6 +167,11 @@ impl From<LedgerError> for CliError {
         };
         let mut e = Self::new(code, chain(&error));
         e.hint = hint.map(str::to_owned);
+        if let LedgerError::Store { source, .. } = &error
+            && let Some(engine) = source.downcast_ref::<EngineError>()
+        {
+            e.hint.clone_from(&engine.hint);
+        }
         e
     }
 }

@@ -29,6 +29,7 @@ pub mod demo;
 pub mod error;
 pub mod git;
 pub mod job;
+pub mod ledger_at;
 pub mod pipeline;
 pub mod refs;
 pub mod render;

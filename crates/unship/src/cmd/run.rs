@@ -264,10 +264,12 @@ fn tell(
             for failure in end.failures.iter().take(10) {
                 crate::say!("  - {failure}");
             }
-            crate::say!(
-                "  what it built is kept: `unship show {0}`, `unship diff {live} {0}`",
-                ran.release
-            );
+            if !ran.changes.is_empty() {
+                crate::say!(
+                    "  what it built is kept: `unship show {0}`, `unship diff {live} {0}`",
+                    ran.release
+                );
+            }
         }
     }
     Ok(())
