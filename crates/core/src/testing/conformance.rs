@@ -9,7 +9,7 @@
 use super::faulty::{Fault, Side};
 use super::world::{Harness, Script, World};
 use super::{Contents, Table, Write};
-use crate::engine::{Depth, Place};
+use crate::engine::{Carry, Depth, Level, Place, Retention, holds};
 use crate::execute::ExecuteError;
 use crate::ident::{RelationName, ReleaseId};
 use crate::ledger::{Head, verify::Blobs, verify_chain};
@@ -31,12 +31,14 @@ pub fn conforms(make: Make<'_>) {
         }
         case(make);
     }
+    survives_crashes(make, 1);
 }
 
 /// A name, and what is played; it panics when the engine does not do it.
 pub type Case = (&'static str, fn(Make<'_>));
 
-/// Every case of the suite, so that an engine's tests can run them one by one.
+/// Every case of the suite but [`survives_crashes`], so that an engine's tests can run them one by
+/// one.
 pub const CASES: &[Case] = &[
     ("publish and roll back", publish_and_roll_back),
     ("part of it", part_of_it),
@@ -52,7 +54,12 @@ pub const CASES: &[Case] = &[
     ("tampering is found", tampering_is_found),
     ("a plan for another moment is refused", moved_world),
     ("writers are frozen during a run", writers_are_frozen),
-    ("a crash anywhere is resumed", crash_anywhere),
+    ("a plan is the same each time", plans_are_pure),
+    ("views show what is live", views_follow),
+    ("only what was planned is published", a_straggler_is_noticed),
+    ("what lies packed comes back", packed_points_come_back),
+    ("a lost point is refused", lost_point),
+    ("versions are compared row by row", versions_are_compared),
 ];
 
 struct Story {
@@ -382,10 +389,223 @@ fn writers_are_frozen(make: Make<'_>) {
     harness.others_write(&write).unwrap();
 }
 
+fn plans_are_pure(make: Make<'_>) {
+    let mut story = told(make);
+    let ask = Ask::Rollback {
+        to: Some(ReleaseId(1)),
+        select: None,
+    };
+    let ids = [(); 2].map(|()| {
+        let plan = story.world.session(|s| s.plan(&ask)).unwrap();
+        plan.id().unwrap()
+    });
+    assert_eq!(ids[0], ids[1]);
+}
+
+/// A job's view and a stranger's one, over a table that is replaced and brought back.
+fn views_follow(make: Make<'_>) {
+    let harness = make();
+    let carries = harness.engine().capabilities().carries;
+    if !carries.iter().any(|what| what == "views") {
+        return;
+    }
+    let name = |name| harness.relation(0, name);
+    let (orders, refunds, report, theirs) = (
+        name("orders"),
+        name("refunds"),
+        name("report"),
+        name("theirs"),
+    );
+    let mut world = World::new(harness).unwrap();
+    let first = Script::good([value(orders.clone(), 1), value(refunds.clone(), 10)]);
+    let first = first.viewing(report.clone(), orders.clone());
+    world.run(&first).unwrap();
+    world.harness.make_view(None, &theirs, &orders).unwrap();
+    let r1 = world.production();
+    assert_eq!(r1.get(&theirs), r1.get(&orders));
+    let second = Script::good([value(orders.clone(), 2)]);
+    let second = second.viewing(report.clone(), refunds.clone());
+    world.run(&second).unwrap();
+    let r2 = world.production();
+    assert_eq!(r2.get(&report), r2.get(&refunds));
+    assert_eq!(r2.get(&theirs), r2.get(&orders), "a stranger's view");
+
+    let mut story = Story {
+        world,
+        at: [Contents::new(), r1.clone(), r2.clone()],
+    };
+    story.world.back_to(ReleaseId(1)).unwrap();
+    story.is(&r1);
+    story.proved();
+    story.world.back(&Ask::Undo, false).unwrap();
+    story.is(&r2);
+    story
+        .world
+        .back(&select(1, std::slice::from_ref(&orders)), false)
+        .unwrap();
+    let mut partly = r2.clone();
+    for shows_orders in [&orders, &theirs] {
+        partly.insert(shows_orders.clone(), r1.get(shows_orders).unwrap().clone());
+    }
+    story.is(&partly);
+    story.proved();
+    story
+        .world
+        .back(&select(1, std::slice::from_ref(&report)), false)
+        .unwrap();
+    story.is(&r1);
+    story.proved();
+}
+
+/// Something that a job left running writes once more, after what was built was looked at.
+fn a_straggler_is_noticed(make: Make<'_>) {
+    let story = told(make);
+    let harness = &story.world.harness;
+    let mut engine = harness.engine();
+    engine.freeze().unwrap();
+    let next = ReleaseId(3);
+    let build = engine
+        .begin_build(next, ReleaseId(2), true, &|_, _, _| {})
+        .unwrap();
+    let orders = story.name(0, "orders");
+    harness
+        .job_writes(&build, &value(orders.clone(), 3))
+        .unwrap();
+    engine.freeze().unwrap();
+    let survey = engine.survey(next).unwrap();
+    let steps = engine
+        .plan_publish(&survey, next, ReleaseId(2), &Carry::default())
+        .unwrap()
+        .steps;
+    let guards: Vec<_> = steps.iter().flat_map(|s| s.guard.clone()).collect();
+    assert!(
+        holds(&mut *engine, &guards).unwrap().is_ok(),
+        "it can be done"
+    );
+    let late = harness.job_writes(&build, &value(orders, 66));
+    assert!(
+        late.is_err() || holds(&mut *engine, &guards).unwrap().is_err(),
+        "something else than what was looked at would be published"
+    );
+}
+
+fn packed_points_come_back(make: Make<'_>) {
+    let mut story = told(make);
+    let [r0, r1, r2] = story.at.clone();
+    story
+        .world
+        .run(&Script::good([value(story.name(0, "orders"), 3)]))
+        .unwrap();
+    let r3 = story.world.production();
+    let keep = |ids: &[u64]| Retention {
+        keep: ids.iter().copied().map(ReleaseId).collect(),
+        plain: BTreeSet::new(),
+    };
+    let packed = keep(&[0, 1, 2]);
+    let done = story
+        .world
+        .session(|s| s.engine.housekeep(&packed, &|_, _, _| {}))
+        .unwrap();
+    assert!(done.dropped.is_empty(), "{done:?}");
+    story.is(&r3);
+    for (release, expected) in [(0, &r0), (1, &r1), (2, &r2)] {
+        let place = Place::Point(ReleaseId(release));
+        assert_eq!(&story.world.harness.read(place), expected, "R{release}");
+    }
+    let customers = story.name(1, "customers");
+    let part = select(1, std::slice::from_ref(&customers));
+    story.world.back(&part, false).unwrap();
+    let mut expected = r3.clone();
+    expected.insert(customers.clone(), r1.get(&customers).unwrap().clone());
+    story.is(&expected);
+    story.world.back_to(ReleaseId(1)).unwrap();
+    story.is(&r1);
+    story.proved();
+    let live = story.world.live().unwrap().release;
+    let found = story
+        .world
+        .session(|s| s.engine.fsck(&|_, _, _| {}))
+        .unwrap();
+    let bad: Vec<_> = found.iter().filter(|d| d.level == Level::Error).collect();
+    assert!(bad.is_empty(), "{bad:?}");
+
+    // What nobody keeps is gone, and what is kept is not.
+    let only = keep(&[2]);
+    let done = story
+        .world
+        .session(|s| s.engine.housekeep(&only, &|_, _, _| {}))
+        .unwrap();
+    assert!(done.dropped.contains(&ReleaseId(0)), "{done:?}");
+    assert_eq!(story.world.live().unwrap().release, live);
+    let points = story.world.session(|s| s.engine.points()).unwrap();
+    let left: Vec<_> = points.iter().map(|p| p.release).collect();
+    assert_eq!(left, [ReleaseId(2)]);
+    let gone = story.world.back_to(ReleaseId(3));
+    assert!(gone.is_err(), "nothing holds it any more: {gone:?}");
+    story.is(&r1);
+    story.world.back_to(ReleaseId(2)).unwrap();
+    story.is(&r2);
+    story.proved();
+}
+
+fn lost_point(make: Make<'_>) {
+    let mut story = told(make);
+    let [_, _, r2] = story.at.clone();
+    story.world.harness.lose_point(ReleaseId(1));
+    let proof = story.world.session(|s| s.engine.prove_point(ReleaseId(1)));
+    assert!(proof.is_err());
+    for ask in [
+        Ask::Undo,
+        Ask::Rollback {
+            to: None,
+            select: None,
+        },
+        select(1, &[story.name(0, "orders")]),
+    ] {
+        let refused = story.world.back(&ask, false);
+        assert!(refused.is_err(), "{ask:?}: {refused:?}");
+        story.is(&r2);
+    }
+    story.proved();
+    // Nothing hangs, and work goes on.
+    let writes = [value(story.name(0, "orders"), 3)];
+    story.world.run(&Script::good(writes)).unwrap();
+    story.world.back(&Ask::Undo, false).unwrap();
+    story.is(&r2);
+}
+
+fn versions_are_compared(make: Make<'_>) {
+    let mut story = told(make);
+    let orders = story.name(0, "orders");
+    let diff = story.world.session(|s| {
+        s.engine.diff(
+            (Place::Point(ReleaseId(1)), &orders),
+            (Place::Live, &orders),
+            None,
+            10,
+            &|_, _, _| {},
+        )
+    });
+    let diff = diff.unwrap();
+    let counts = (diff.added, diff.removed, diff.changed, diff.unchanged);
+    assert_eq!(counts, (2, 0, 0, 1));
+    let missing = story.world.session(|s| {
+        s.engine.diff(
+            (Place::Point(ReleaseId(7)), &orders),
+            (Place::Live, &orders),
+            None,
+            10,
+            &|_, _, _| {},
+        )
+    });
+    assert!(missing.is_err(), "there is no R7: {missing:?}");
+}
+
 type Operate = fn(&mut World) -> Result<(), OperateError>;
 
-/// Each operation, a crash before and after each of its boundaries.
-fn crash_anywhere(make: Make<'_>) {
+/// Each operation, a crash before and after each `every`-th of its boundaries: 1 is all of them,
+/// and what an engine has to pass; more is a sample, for one whose sessions take long to start.
+pub fn survives_crashes(make: Make<'_>, every: usize) {
     let operations: [(&str, Operate); 3] = [
         ("run", |w| {
             let writes = [
@@ -407,8 +627,9 @@ fn crash_anywhere(make: Make<'_>) {
         let mut story = told(make);
         operate(&mut story.world).unwrap();
         let (old, new) = (story.at[2].clone(), story.world.production());
-        for side in [Side::Before, Side::After] {
-            for n in 1.. {
+        // The two sides do not sample the same boundaries.
+        for (side, first) in [(Side::Before, 1), (Side::After, 1 + every as u64 / 2)] {
+            for n in (first..).step_by(every) {
                 let mut story = told(make);
                 let (answer, blown) = story.world.broken(n, side, Fault::Crash, operate);
                 let Some(boundary) = blown else {

@@ -12,7 +12,8 @@ use crate::operate::{Ask, Done, JobResult, OperateError, Ran, Resumed, RunReques
 use crate::release::{Job, JobEnd};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A fresh warehouse of some engine, and ways to it that do not go through the engine.
+/// A fresh warehouse of some engine, and ways to it that do not go through the engine: all that the
+/// conformance suite has to be told of an engine.
 pub trait Harness {
     /// An engine for it, as a new process would make one. The one before has been dropped.
     fn engine(&self) -> Box<dyn Engine>;
@@ -33,7 +34,23 @@ pub trait Harness {
     /// What the database answers.
     fn others_write(&self, write: &Write) -> Result<(), String>;
 
-    /// Reads every row of everything at a place, not through the engine.
+    /// Makes a view of the columns `id` and `value` of a table, or puts it in place of another view:
+    /// as a job with that build, or as somebody who knows nothing of unship. Asked only of engines
+    /// that say that views move along ([`Capabilities::carries`](crate::engine::Capabilities)).
+    ///
+    /// # Errors
+    /// What the database answers.
+    fn make_view(
+        &self,
+        build: Option<&Build>,
+        view: &RelationName,
+        of: &RelationName,
+    ) -> Result<(), String>;
+
+    /// Takes a restore point away, as a careless hand or a broken disk does.
+    fn lose_point(&self, release: ReleaseId);
+
+    /// Reads every row of everything at a place, views too, not through the engine.
     fn read(&self, place: Place) -> Contents;
 }
 
@@ -54,6 +71,19 @@ impl Harness for Warehouse {
         Warehouse::others_write(self, write).map_err(|e| e.to_string())
     }
 
+    fn make_view(
+        &self,
+        _build: Option<&Build>,
+        view: &RelationName,
+        _of: &RelationName,
+    ) -> Result<(), String> {
+        Err(format!("{view}: a warehouse in memory has no views"))
+    }
+
+    fn lose_point(&self, release: ReleaseId) {
+        Warehouse::lose_point(self, release);
+    }
+
     fn read(&self, place: Place) -> Contents {
         self.contents(place)
     }
@@ -69,6 +99,8 @@ pub fn memory(restoring: Restoring) -> Warehouse {
 pub struct Script {
     /// What it writes, in order.
     pub writes: Vec<Write>,
+    /// The views that it makes after them, each of a table.
+    pub views: Vec<(RelationName, RelationName)>,
     /// What its pipeline says that it built, beyond what it wrote.
     pub also_built: BTreeSet<RelationName>,
     /// Whether it fails after its writes.
@@ -100,11 +132,26 @@ impl Script {
         self
     }
 
+    /// The same job, making a view of a table after its writes.
+    #[must_use]
+    pub fn viewing(mut self, view: RelationName, of: RelationName) -> Self {
+        self.views.push((view, of));
+        self
+    }
+
     /// What its pipeline says that it built.
     pub fn built(&self) -> BTreeSet<RelationName> {
         let written = self.writes.iter().map(|w| w.relation().clone());
-        written.chain(self.also_built.iter().cloned()).collect()
+        let viewed = self.views.iter().map(|(view, _)| view.clone());
+        let also = self.also_built.iter().cloned();
+        written.chain(viewed).chain(also).collect()
     }
+}
+
+/// One thing that a job does.
+enum Deed<'a> {
+    Write(&'a Write),
+    View(&'a RelationName, &'a RelationName),
 }
 
 /// One environment under test. Every operation runs in a session of its own, as a process would.
@@ -166,11 +213,15 @@ impl World {
         let (harness, fuse) = (&self.harness, &self.fuse);
         session.run(request, |build, _| {
             let mut fails = script.fails;
-            for write in &script.writes {
+            let writes = script.writes.iter().map(Deed::Write);
+            let views = script.views.iter().map(|(view, of)| Deed::View(view, of));
+            for deed in writes.chain(views) {
                 let written = fuse.pass("job writes", || {
-                    harness
-                        .job_writes(build, write)
-                        .map_err(|e| EngineError::new(ErrorKind::Query, e))
+                    match deed {
+                        Deed::Write(write) => harness.job_writes(build, write),
+                        Deed::View(view, of) => harness.make_view(Some(build), view, of),
+                    }
+                    .map_err(|e| EngineError::new(ErrorKind::Query, e))
                 });
                 match written {
                     Ok(()) => {}

@@ -204,6 +204,7 @@ impl Machine {
             .collect();
         let script = Script {
             writes,
+            views: Vec::new(),
             also_built: job.also_built.map(name).into_iter().collect(),
             fails: job.fails,
             in_place: job.in_place,

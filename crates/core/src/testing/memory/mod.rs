@@ -238,6 +238,13 @@ impl Warehouse {
         self.disk().points()
     }
 
+    /// Takes a restore point away, as somebody who knows nothing of unship.
+    pub fn lose_point(&self, release: ReleaseId) {
+        let mut disk = self.disk();
+        disk.files
+            .retain(|slot, _| !matches!(slot, Slot::Point(r, _) if *r == release));
+    }
+
     fn disk(&self) -> MutexGuard<'_, Disk> {
         // A test that failed while it held the lock is reported by itself.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

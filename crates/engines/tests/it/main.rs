@@ -1,0 +1,6 @@
+//! Engines as core sees them: the suite that every engine must pass.
+
+#[cfg(test)]
+mod duckdb;
+#[cfg(test)]
+mod sql;
