@@ -21,8 +21,11 @@ pub struct YamlError {
 
 /// Deeper nesting than any configuration has; it keeps hostile input off the stack.
 const DEEPEST: usize = 100;
-/// More values than any configuration has, aliases expanded; it keeps hostile input off the heap.
-const MOST_VALUES: usize = 200_000;
+/// More than any configuration has, aliases expanded; it keeps hostile input off the heap.
+const MOST: Size = Size {
+    values: 200_000,
+    bytes: 16 << 20,
+};
 
 /// Reads one document. An empty one is `null`.
 ///
@@ -47,18 +50,46 @@ pub fn parse(text: &str) -> Result<Value, YamlError> {
 #[derive(Default)]
 struct Reader {
     line: usize,
-    values: usize,
+    /// The document so far.
+    read: Size,
+    /// The copies of what has an anchor.
+    kept: Size,
     documents: usize,
     document: Option<Value>,
-    /// Values by anchor, with how many values each consists of.
-    anchors: BTreeMap<usize, (Value, usize)>,
+    /// Values by anchor, with how much each is.
+    anchors: BTreeMap<usize, (Value, Size)>,
     open: Vec<Open>,
+}
+
+/// How much something is in memory.
+#[derive(Debug, Clone, Copy, Default)]
+struct Size {
+    /// Values, those within it included.
+    values: usize,
+    /// Bytes of text in them.
+    bytes: usize,
+}
+
+impl Size {
+    fn of_text(text: &str) -> Self {
+        Self {
+            values: 1,
+            bytes: text.len(),
+        }
+    }
+
+    fn and(self, more: Self) -> Self {
+        Self {
+            values: self.values.saturating_add(more.values),
+            bytes: self.bytes.saturating_add(more.bytes),
+        }
+    }
 }
 
 /// A collection whose end has not come yet.
 struct Open {
     anchor: usize,
-    values_before: usize,
+    before: Size,
     content: Content,
 }
 
@@ -118,12 +149,17 @@ impl Reader {
                         Value::Object(merged)
                     }
                 };
-                let size = self.values - open.values_before;
-                self.remember(open.anchor, &value, size);
+                let size = Size {
+                    values: self.read.values - open.before.values,
+                    bytes: self.read.bytes - open.before.bytes,
+                };
+                self.remember(open.anchor, &value, size)?;
                 self.add(value)?;
             }
             Event::Scalar(text, style, anchor, tag) => {
                 let plain = style == ScalarStyle::Plain;
+                let size = Size::of_text(&text);
+                self.count(size)?;
                 if let Some(Content::Map { key, .. }) = self.open.last_mut().map(|o| &mut o.content)
                     && key.is_none()
                 {
@@ -131,10 +167,8 @@ impl Reader {
                         true => Key::Merge,
                         false => Key::Text(text.clone().into_owned()),
                     });
-                    self.remember(anchor, &Value::String(text.into_owned()), 1);
-                    return Ok(());
+                    return self.remember(anchor, &Value::String(text.into_owned()), size);
                 }
-                self.count(1)?;
                 let text_by_tag = tag.as_deref().and_then(|tag| tag.core_suffix()) == Some("str");
                 if !text_by_tag && let Some(tag) = &tag {
                     let known = matches!(
@@ -152,15 +186,19 @@ impl Reader {
                         Err(problem) => return self.error(problem),
                     },
                 };
-                self.remember(anchor, &value, 1);
+                self.remember(anchor, &value, size)?;
                 self.add(value)?;
             }
             Event::Alias(anchor) => {
-                let Some((value, size)) = self.anchors.get(&anchor).cloned() else {
+                let known = self.anchors.get(&anchor);
+                let Some(size) = known.map(|(_, size)| *size) else {
                     return self.error("an alias stands inside of what it names, or names nothing");
                 };
+                // Before it is copied.
                 self.count(size)?;
-                self.add(value)?;
+                if let Some((value, _)) = self.anchors.get(&anchor) {
+                    self.add(value.clone())?;
+                }
             }
             _ => {}
         }
@@ -176,10 +214,19 @@ impl Reader {
         }
     }
 
-    fn count(&mut self, values: usize) -> Result<(), YamlError> {
-        self.values = self.values.saturating_add(values);
-        match self.values > MOST_VALUES {
-            true => self.error("this file expands to more values than any configuration has"),
+    /// Counts what the document grows by.
+    fn count(&mut self, more: Size) -> Result<(), YamlError> {
+        self.read = self.read.and(more);
+        self.within_bounds()
+    }
+
+    fn within_bounds(&self) -> Result<(), YamlError> {
+        let held = self.read.and(self.kept);
+        if held.values > MOST.values {
+            return self.error("this file expands to more values than any configuration has");
+        }
+        match held.bytes > MOST.bytes {
+            true => self.error("this file expands to more text than any configuration has"),
             false => Ok(()),
         }
     }
@@ -192,21 +239,27 @@ impl Reader {
         if self.open.last().is_some_and(at_key) {
             return self.error("a list or mapping cannot be a key");
         }
-        let values_before = self.values;
-        self.count(1)?;
+        let before = self.read;
+        self.count(Size {
+            values: 1,
+            bytes: 0,
+        })?;
         self.open.push(Open {
             anchor,
-            values_before,
+            before,
             content,
         });
         Ok(())
     }
 
     /// Anchors are numbered from 1; 0 is no anchor.
-    fn remember(&mut self, anchor: usize, value: &Value, size: usize) {
+    fn remember(&mut self, anchor: usize, value: &Value, size: Size) -> Result<(), YamlError> {
         if anchor > 0 {
+            self.kept = self.kept.and(size);
+            self.within_bounds()?;
             self.anchors.insert(anchor, (value.clone(), size));
         }
+        Ok(())
     }
 
     fn add(&mut self, value: Value) -> Result<(), YamlError> {
@@ -447,6 +500,14 @@ mod tests {
             format!("{text}a{i}: &a{i} [*a{p}, *a{p}, *a{p}]\n", p = i - 1)
         });
         assert!(parse(&laughs).unwrap_err().problem.contains("more values"));
+        // Few values, and each of them long.
+        let long = "x".repeat(100_000);
+        let text = format!("a: &a {long}\nb: [{}]\n", "*a, ".repeat(10_000));
+        assert!(parse(&text).unwrap_err().problem.contains("more text"));
+        // Each anchor keeps a copy of all that is within it.
+        let many = "1, ".repeat(50_000);
+        let nested = (0..90).fold(many, |inner, i| format!("&a{i} [{inner}]"));
+        assert!(parse(&nested).unwrap_err().problem.contains("more values"));
         assert_eq!(parse("").unwrap(), Value::Null);
     }
 
