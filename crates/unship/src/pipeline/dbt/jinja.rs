@@ -15,6 +15,9 @@ use std::{
 
 /// How many variables may stand for one another.
 const DEEPEST_VARIABLE: usize = 8;
+/// How many instructions one template may take: far more than any setting needs, and an end to a
+/// loop in a loop.
+const MOST_INSTRUCTIONS: u64 = 100_000;
 
 /// Why a template has no value. No variant holds a value: it may be a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -68,6 +71,7 @@ impl Renderer {
         let make = |native: bool| {
             let mut jinja = Environment::new();
             jinja.set_undefined_behavior(UndefinedBehavior::Strict);
+            jinja.set_fuel(Some(MOST_INSTRUCTIONS));
             jinja.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
             let env = Arc::clone(&env);
             jinja.add_function("env_var", move |name: String, default: Rest<Jinja>| match (
@@ -299,6 +303,13 @@ mod tests {
         ] {
             assert_eq!(renderer().render(text), Ok(value), "{text}");
         }
+    }
+
+    #[test]
+    fn a_loop_in_a_loop_comes_to_an_end() {
+        let body = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}";
+        let error = renderer().render(body).unwrap_err();
+        assert!(matches!(error, RenderError::Template { .. }), "{error}");
     }
 
     #[test]
