@@ -1,6 +1,6 @@
 # What a contributor needs. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all bench lint docs
+.PHONY: help setup demo test test-all fuzz bench lint docs
 
 # The environment the tests and the demo use; an interpreter given from outside wins.
 export UNSHIP_TEST_PYTHON ?= $(CURDIR)/.venv/bin/python
@@ -8,7 +8,7 @@ export UNSHIP_TEST_DBT ?= $(CURDIR)/.venv/bin/dbt
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 NEXTEST := $(shell command -v cargo-nextest)
-SCRIPTS := scripts/setup scripts/python-env demo/check .ci/run
+SCRIPTS := scripts/setup scripts/python-env scripts/fuzz demo/check .ci/run
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ else
 	cargo test --workspace --lib --bins --tests -- --ignored
 endif
 	demo/check
+
+fuzz: setup ## everything that parses a file, a minute each; FUZZ="pack plan" for some of them
+	VIRTUAL_ENV="$(CURDIR)/.venv" PATH="$(CURDIR)/.venv/bin:$$PATH" scripts/fuzz $(FUZZ)
 
 bench: setup ## ours against the alternatives; also writes target/bench.json
 	cargo bench --package unship

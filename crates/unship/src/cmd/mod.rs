@@ -10,7 +10,7 @@ mod gc;
 mod init;
 mod log;
 mod pin;
-mod plan;
+pub mod plan;
 mod resume;
 mod run;
 mod show;

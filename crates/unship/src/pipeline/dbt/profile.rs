@@ -333,5 +333,44 @@ pub(super) fn read_mapping(path: &Path) -> Result<Map<String, Value>, ProfileErr
     }
 }
 
+/// Feeds arbitrary bytes to everything that a profile goes through, for fuzzing: a project, its
+/// profiles and what `--vars` gives, separated by zero bytes.
+pub fn fuzz(bytes: &[u8]) {
+    let mut mappings = bytes.split(|byte| *byte == 0).map(|part| {
+        let read = std::str::from_utf8(part).ok().map(yaml::parse);
+        match read {
+            Some(Ok(Value::Object(map))) => map,
+            _ => Map::new(),
+        }
+    });
+    let mut next = || mappings.next().unwrap_or_default();
+    let located = Located {
+        project_dir: "/p".into(),
+        project: next(),
+        profiles_file: "/p/profiles.yml".into(),
+        profiles: next(),
+        vars: next(),
+    };
+    let at = Surroundings {
+        directory: "/p".into(),
+        env: [("HOME".to_owned(), "/home".to_owned())].into(),
+    };
+    let Ok(target) = located.target(&Options::default(), &at) else {
+        return;
+    };
+    let Some(Ok(files)) = target.duckdb.as_ref().map(DuckDbTarget::files) else {
+        return;
+    };
+    let moves: Vec<_> = files
+        .into_iter()
+        .map(|file| {
+            let copy = Path::new("/aside").join(file.path.file_name().unwrap_or_default());
+            (file.path, copy)
+        })
+        .collect();
+    let _ = super::redirect::redirect(&located, &target, &moves);
+    let _ = super::project::artefacts(&located, &target, &Options::default(), &at);
+}
+
 #[cfg(test)]
 mod tests;
