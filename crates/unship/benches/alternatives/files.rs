@@ -59,7 +59,7 @@ pub fn measure(world: &World, (gigabytes, rounds): (f64, usize)) -> Outcome<Meas
     let mut rows = Vec::new();
     let copies = in_store(&dir, &live, &size, rounds, &mut rows)?;
     let publish = publish(&dir, &live, &size, &copies, &mut rows)?;
-    let rollback = rollback(world, &dir, &live, &size, &copies, &mut rows)?;
+    let rollback = rollback(world, &dir, &size, &copies, &mut rows)?;
     remove(&dir)?;
     Ok(Measured {
         rows,
@@ -115,7 +115,6 @@ fn publish(
 fn rollback(
     world: &World,
     dir: &Path,
-    live: &Path,
     size: &str,
     copies: &[Copied],
     rows: &mut Vec<Row>,
@@ -197,7 +196,7 @@ fn in_store(
     );
     let (mut point, mut bytes, mut copies) = (Vec::new(), Vec::new(), Vec::new());
     let (mut known, mut unknown) = (Vec::new(), Vec::new());
-    let mut back = |times: &mut Vec<f64>| -> Outcome {
+    let back = |times: &mut Vec<f64>| -> Outcome {
         let reader = Store::open(&dir.join("store"))?;
         settle(dir)?;
         let (took, report) =
