@@ -34,7 +34,7 @@ pub(super) fn assemble(
     // DuckDB names the catalog after the file, so the unfinished one lies in a folder of its own.
     let bench = with_suffix(to.parent().unwrap_or(to), UNFINISHED).join(file.basename());
     let folder = bench.parent().unwrap_or(&bench).to_owned();
-    super::engine::remove_dir(&folder)?;
+    super::retained::remove_dir(&folder)?;
     file::clone(base, &bench, on)?;
     boundary("assemble cloned");
 
@@ -63,7 +63,7 @@ pub(super) fn assemble(
     boundary("assemble checkpointed");
     file::rename(&bench, to)?;
     boundary("assemble named");
-    super::engine::remove_dir(&folder)
+    super::retained::remove_dir(&folder)
 }
 
 fn restore_from(

@@ -255,7 +255,7 @@ pub(super) fn fsck(files: &[DbFile], on: OnProgress<'_>) -> Result<Vec<Diagnosis
                 Err(error) => report.error(file.path.display().to_string(), error),
             }
         }
-        for (release, at) in super::engine::points_of(file)? {
+        for (release, at) in super::retained::points_of(file)? {
             if at.plain.is_some() {
                 let path = file.point(release);
                 match readable(&path) {

@@ -1,14 +1,15 @@
 //! DuckDB as an [`Engine`]: which file operation or which SQL stands behind each of its methods.
 
-use super::file::{self, ABSENT, io_error};
+use super::file::{self, io_error};
 use super::layout::{DbFile, companions, with_suffix};
 use super::lock::{FileLock, Freeze};
-use super::plan::{self, DuckAction, ENGINE, FileSurvey, PointSurvey, Survey};
+use super::plan::{self, DuckAction, ENGINE, FileSurvey, Survey};
+use super::retained::{ignore_from_git, pack, packed, points_of, remove_dir, settle, unpack};
 use super::sessions::Sessions;
 use super::sql::diff::{self, DiffError};
-use super::store::{Store, StoreWriter};
+use super::store::Store;
 use super::worker::Open;
-use super::{assemble, doctor, observe};
+use super::{assemble, carry_out, doctor, facts, observe};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -61,7 +62,7 @@ impl DuckDb {
         }
     }
 
-    fn file(&self, path: &Path) -> Result<&DbFile, EngineError> {
+    pub(super) fn file(&self, path: &Path) -> Result<&DbFile, EngineError> {
         self.files.iter().find(|f| f.path == path).ok_or_else(|| {
             EngineError::new(
                 ErrorKind::Refused,
@@ -118,12 +119,12 @@ impl DuckDb {
         })
     }
 
-    fn frozen(&self) -> bool {
+    pub(super) fn frozen(&self) -> bool {
         !self.locks.is_empty()
     }
 
     /// Keeps readers out of a file as well, without a moment in which a writer could come in.
-    fn freeze_everybody(&mut self, path: &Path) -> Result<(), EngineError> {
+    pub(super) fn freeze_everybody(&mut self, path: &Path) -> Result<(), EngineError> {
         for lock in &mut self.locks {
             if lock.is_of(path)? {
                 return lock.change(path, Freeze::Everybody);
@@ -133,7 +134,7 @@ impl DuckDb {
         Ok(())
     }
 
-    fn let_readers_in(&mut self, path: &Path) -> Result<(), EngineError> {
+    pub(super) fn let_readers_in(&mut self, path: &Path) -> Result<(), EngineError> {
         for lock in &mut self.locks {
             if lock.is_of(path)? {
                 lock.change(path, Freeze::Writers)?;
@@ -141,104 +142,6 @@ impl DuckDb {
         }
         Ok(())
     }
-}
-
-/// The retained states of one file, unpacked or packed.
-pub(super) fn points_of(file: &DbFile) -> Result<BTreeMap<ReleaseId, PointSurvey>, EngineError> {
-    let mut out = BTreeMap::new();
-    for info in packed(file)? {
-        if let Ok(release) = info.0.parse() {
-            out.insert(
-                release,
-                PointSurvey {
-                    plain: None,
-                    bytes: info.1,
-                },
-            );
-        }
-    }
-    for release in numbered_dirs(&file.points())? {
-        let path = file.point(release);
-        let Ok(meta) = fs::metadata(&path) else {
-            continue;
-        };
-        let plain = Some(file::identity(&path)?);
-        out.insert(
-            release,
-            PointSurvey {
-                plain,
-                bytes: meta.len(),
-            },
-        );
-    }
-    Ok(out)
-}
-
-/// Names and sizes of the packed points of a file.
-fn packed(file: &DbFile) -> Result<Vec<(String, u64)>, EngineError> {
-    if !file.store().join("format").exists() {
-        return Ok(Vec::new());
-    }
-    let points = Store::open(&file.store())?.points()?;
-    Ok(points
-        .points
-        .into_iter()
-        .filter(|info| info.label == file.label())
-        .map(|info| (info.point, info.size))
-        .collect())
-}
-
-/// The sub-directories that are named after a release.
-fn numbered_dirs(dir: &Path) -> Result<Vec<ReleaseId>, EngineError> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(io_error("list", dir, &e)),
-    };
-    let mut out = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(|e| io_error("list", dir, &e))?;
-        out.extend(
-            entry
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse::<ReleaseId>().ok()),
-        );
-    }
-    Ok(out)
-}
-
-fn unpack(
-    file: &DbFile,
-    release: ReleaseId,
-    to: &Path,
-    on: OnProgress<'_>,
-) -> Result<(), EngineError> {
-    file::make_parent(to)?;
-    let store = Store::open(&file.store())?;
-    store.restore(&release.to_string(), &file.label(), to, &|p| {
-        on(p.doing, p.done, p.total)
-    })?;
-    Ok(())
-}
-
-fn pack(
-    file: &DbFile,
-    path: &Path,
-    release: ReleaseId,
-    on: OnProgress<'_>,
-) -> Result<(), EngineError> {
-    fs::create_dir_all(file.home()).map_err(|e| io_error("create", &file.home(), &e))?;
-    let mut store = StoreWriter::open(&file.store())?;
-    let (point, label) = (release.to_string(), file.label());
-    if store.store().point(&point, &label).is_ok() {
-        // It was taken for a job that then changed nothing, or by a run that was interrupted.
-        store.forget(&point)?;
-        boundary("older point forgotten");
-    }
-    store.snapshot(path, &point, &label, &|p| on(p.doing, p.done, p.total))?;
-    boundary("point packed");
-    Ok(())
 }
 
 impl Engine for DuckDb {
@@ -458,63 +361,7 @@ impl Engine for DuckDb {
     }
 
     fn fact(&mut self, subject: &str) -> Result<String, EngineError> {
-        let unknown = || {
-            EngineError::new(
-                ErrorKind::Unsupported,
-                format!("the plan asks for {subject:?}"),
-            )
-            .hint("it may come from a newer unship")
-        };
-        let (kind, what) = subject.split_once(' ').ok_or_else(unknown)?;
-        let path = Path::new(what);
-        match kind {
-            "file" => file::identity(path),
-            "exists" => Ok(if path.exists() { "yes" } else { "no" }.to_owned()),
-            "wal" => Ok(if file::has_wal(path)? {
-                "present"
-            } else {
-                "none"
-            }
-            .to_owned()),
-            "place" => {
-                let (place, live): (PathBuf, PathBuf) =
-                    serde_json::from_str(what).map_err(|_| unknown())?;
-                if !place.exists() || file::same_file(&place, &live)? {
-                    return Ok("free".to_owned());
-                }
-                file::identity(&place)
-            }
-            "patchable" => {
-                let (live, identity): (PathBuf, String) =
-                    serde_json::from_str(what).map_err(|_| unknown())?;
-                let now = file::identity(&live)?;
-                Ok(if now == identity || doctor::sealed(&live) {
-                    "yes".to_owned()
-                } else {
-                    now
-                })
-            }
-            "packed" => {
-                let (live, release): (PathBuf, ReleaseId) =
-                    serde_json::from_str(what).map_err(|_| unknown())?;
-                let there = packed(self.file(&live)?)?
-                    .iter()
-                    .any(|(p, _)| *p == release.to_string());
-                Ok(if there { "yes" } else { "no" }.to_owned())
-            }
-            "blocks" => {
-                let (live, release): (PathBuf, ReleaseId) =
-                    serde_json::from_str(what).map_err(|_| unknown())?;
-                if doctor::sealed(&live) {
-                    return Ok("half-way".to_owned());
-                }
-                let file = self.file(&live)?;
-                let store = Store::open(&file.store())?;
-                let equal = store.equals(&release.to_string(), &file.label(), &live, &|_| {})?;
-                Ok(if equal { "equal" } else { "different" }.to_owned())
-            }
-            _ => Err(unknown()),
-        }
+        facts::now(self, subject)
     }
 
     fn apply(
@@ -523,67 +370,7 @@ impl Engine for DuckDb {
         _seal: Option<&Seal>,
         on: OnProgress<'_>,
     ) -> Result<(), EngineError> {
-        match DuckAction::of(&step.action)? {
-            DuckAction::Unpack { file, point, to } => {
-                file::remove_if_there(&to)?;
-                unpack(self.file(&file)?, point, &to, on)
-            }
-            DuckAction::Clone { from, to } => file::clone(&from, &to, on).map(drop),
-            DuckAction::Assemble {
-                live,
-                base,
-                to,
-                sources,
-                remove,
-            } => {
-                let file = self.file(&live)?.clone();
-                assemble::assemble(&mut self.sessions, &file, &base, &to, &sources, &remove, on)
-            }
-            DuckAction::Swap {
-                live,
-                incoming,
-                retired,
-            } => {
-                // From the moment of the rename it is production: nobody may write to it before it
-                // has been recorded as that, and nobody may still be building it.
-                let lock = FileLock::take(&incoming, Freeze::Writers)?;
-                // It may have been damaged where it lay, and what is live now is still whole.
-                doctor::readable(&incoming)?;
-                file::swap(&live, &incoming, &retired)?;
-                self.locks.push(lock);
-                tidy(&incoming);
-                Ok(())
-            }
-            DuckAction::Pack { live, point } => {
-                let file = self.file(&live)?.clone();
-                pack(&file, &live, point, on)
-            }
-            DuckAction::Patch { live, point } => {
-                self.freeze_everybody(&live)?;
-                let file = self.file(&live)?;
-                let store = Store::open(&file.store())?;
-                let mut hook = |phase| {
-                    boundary(&format!("patch {phase:?}"));
-                    Ok(())
-                };
-                let patched =
-                    store.patch(&point.to_string(), &file.label(), &live, &mut hook, &|p| {
-                        on(p.doing, p.done, p.total);
-                    });
-                if let Err(error) = patched {
-                    let error = EngineError::from(error);
-                    return Err(if doctor::sealed(&live) {
-                        EngineError {
-                            kind: ErrorKind::HalfWay,
-                            ..error
-                        }
-                    } else {
-                        error
-                    });
-                }
-                self.let_readers_in(&live)
-            }
-        }
+        carry_out::carry_out(self, DuckAction::of(&step.action)?, on)
     }
 
     fn revert(&mut self, step: &Step, _on: OnProgress<'_>) -> Result<(), EngineError> {
@@ -698,63 +485,6 @@ impl Engine for DuckDb {
 fn read_survey(survey: &serde_json::Value) -> Result<Survey, EngineError> {
     serde_json::from_value(survey.clone())
         .map_err(|e| EngineError::new(ErrorKind::Io, "the survey cannot be read").because(e))
-}
-
-/// Finishes what a swap that was interrupted, or taken back, left half done at the points: a second
-/// name of production, which the next write to production would change, goes; and what is retained
-/// cannot be written to.
-fn settle(file: &DbFile) -> Result<(), EngineError> {
-    for release in numbered_dirs(&file.points())? {
-        let point = file.point(release);
-        if file::same_file(&point, &file.path)? {
-            file::remove_if_there(&point)?;
-            boundary("second name removed");
-            tidy(&point);
-        } else if point.exists() {
-            file::make_read_only(&point)?;
-        }
-    }
-    Ok(())
-}
-
-/// Removes the directory that a file was renamed out of. It is empty, or it is not ours to remove.
-fn tidy(path: &Path) {
-    if let Some(dir) = path.parent() {
-        let _ = fs::remove_dir(dir);
-    }
-}
-
-/// Removes a directory and all in it; it is no error that there is none.
-pub(super) fn remove_dir(dir: &Path) -> Result<(), EngineError> {
-    match fs::remove_dir_all(dir) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(io_error("remove", dir, &e)),
-        _ => Ok(()),
-    }
-}
-
-/// Restore points are data: they must not end up in a commit.
-fn ignore_from_git(home: &Path) -> Result<(), EngineError> {
-    fs::create_dir_all(home).map_err(|e| io_error("create", home, &e))?;
-    let ignore = home.join(".gitignore");
-    // An empty one is what a full disk left of it.
-    if fs::metadata(&ignore).map_or(true, |m| m.len() == 0) {
-        fs::write(&ignore, "*\n").map_err(|e| io_error("write", &ignore, &e))?;
-    }
-    Ok(())
-}
-
-/// Packs and drops; see [`super::keep`].
-pub(super) fn pack_point(
-    file: &DbFile,
-    release: ReleaseId,
-    on: OnProgress<'_>,
-) -> Result<(), EngineError> {
-    pack(file, &file.point(release), release, on)
-}
-
-/// Whether nothing is at this identity.
-pub(super) fn absent(identity: &str) -> bool {
-    identity == ABSENT
 }
 
 impl From<DiffError> for EngineError {

@@ -1,9 +1,9 @@
 //! Housekeeping: points that have become old are packed, those that nobody keeps are dropped, and
 //! what interrupted work left behind is swept.
 
-use super::engine::{pack_point, points_of, remove_dir};
 use super::file;
 use super::layout::DbFile;
+use super::retained::{pack, points_of, remove_dir};
 use super::store::StoreWriter;
 use std::collections::BTreeSet;
 use std::fs;
@@ -35,7 +35,7 @@ pub(super) fn housekeep(
                 if file::has_wal(&file.point(release))? {
                     continue;
                 }
-                pack_point(file, release, on)?;
+                pack(file, &file.point(release), release, on)?;
                 done.freed += at.bytes;
                 drop_plain(file, release)?;
                 packed.insert(release);

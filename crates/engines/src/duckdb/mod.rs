@@ -4,8 +4,10 @@
 //! the user's own DuckDB, in a process of its own.
 
 mod assemble;
+mod carry_out;
 mod doctor;
 mod engine;
+mod facts;
 pub mod file;
 pub mod header;
 mod keep;
@@ -13,6 +15,7 @@ pub mod layout;
 pub mod lock;
 mod observe;
 pub mod plan;
+mod retained;
 mod sessions;
 pub mod sql;
 pub mod store;

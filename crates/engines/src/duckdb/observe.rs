@@ -81,7 +81,7 @@ fn way_out(error: EngineError, file: &DbFile, path: &Path) -> EngineError {
     if error.kind != ErrorKind::Corrupt || path != file.path {
         return error;
     }
-    let points = super::engine::points_of(file).unwrap_or_default();
+    let points = super::retained::points_of(file).unwrap_or_default();
     let plain = points.iter().rev().find(|(_, at)| at.plain.is_some());
     error.hint(match plain {
         Some((release, _)) => format!(
@@ -170,7 +170,7 @@ fn unseen(
     file: &DbFile,
     path: &Path,
 ) -> Result<Option<(RelationName, RelationState)>, EngineError> {
-    if super::engine::absent(&file::identity(path)?) {
+    if file::identity(path)? == file::ABSENT {
         return Ok(None);
     }
     let state = RelationState {
