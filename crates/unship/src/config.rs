@@ -38,6 +38,10 @@ pub struct Config {
 pub struct Dbt {
     /// Its directory, relative to this file.
     pub project_dir: PathBuf,
+    /// The directory of its `profiles.yml`, relative to this file, where dbt would not find it by
+    /// itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profiles_dir: Option<PathBuf>,
 }
 
 /// One environment: one warehouse.

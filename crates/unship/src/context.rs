@@ -175,13 +175,12 @@ impl Context {
         };
         let (connection, password, role) = match (&postgres.target, &postgres.connection) {
             (Some(target), _) => {
-                let project = self
-                    .config
-                    .dbt
-                    .as_ref()
-                    .map(|dbt| dbt.project_dir.as_path());
-                let project = self.root.join(project.unwrap_or(Path::new(".")));
-                let job = DbtJob::of_script(&project, target)?;
+                let dbt = self.config.dbt.as_ref();
+                let project = dbt.map_or(Path::new("."), |dbt| &dbt.project_dir);
+                let profiles = dbt.and_then(|dbt| dbt.profiles_dir.as_ref());
+                let profiles = profiles.map(|dir| self.root.join(dir));
+                let project = self.root.join(project);
+                let job = DbtJob::of_target(&project, profiles.as_deref(), target)?;
                 let target = job.postgres()?;
                 let password = target.password.clone();
                 (target.keywords(), password, target.role.clone())

@@ -76,6 +76,31 @@ impl DbtJob {
         Self::found(None, &options, &at)
     }
 
+    /// Reads project and profile for a target's connection, from wherever unship is run.
+    pub fn of_target(
+        project_dir: &Path,
+        profiles_dir: Option<&Path>,
+        target: &str,
+    ) -> CliResult<Self> {
+        let mut at = Surroundings::of_this_process()?;
+        project_dir.clone_into(&mut at.directory);
+        let options = Options {
+            project_dir: Some(project_dir.display().to_string()),
+            profiles_dir: profiles_dir.map(|dir| dir.display().to_string()),
+            target: Some(target.to_owned()),
+            ..Options::default()
+        };
+        Self::found(None, &options, &at)
+    }
+
+    /// The directory of the profile, if dbt would not find it from the project's directory.
+    pub fn profiles_elsewhere(&self) -> Option<PathBuf> {
+        let dir = self.located.profiles_file.parent().map(canonical)?;
+        let usual = self.at.home().map(|home| canonical(&home.join(".dbt")));
+        let found = dir == canonical(&self.located.project_dir) || Some(&dir) == usual.as_ref();
+        (!found).then_some(dir)
+    }
+
     fn found(
         invocation: Option<Invocation>,
         options: &Options,

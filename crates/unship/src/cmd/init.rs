@@ -53,8 +53,7 @@ pub fn run(global: &Global, args: &Init) -> CliResult {
     })?;
     let root = dbt.project_dir().to_owned();
     let env = of_dbt(&dbt)?;
-    let project = Some(PathBuf::from("."));
-    write(&root, dbt.target(), env, project, args.force)?;
+    write(&root, dbt.target(), env, Some(project(&dbt)), args.force)?;
     match dbt.postgres() {
         Ok(target) => {
             said_where(&root);
@@ -72,12 +71,21 @@ pub fn run(global: &Global, args: &Init) -> CliResult {
 /// Sets a dbt project up for its first guarded run.
 pub fn for_dbt(global: &Global, dbt: &DbtJob) -> CliResult<Context> {
     let root = dbt.project_dir().to_owned();
-    let project = Some(PathBuf::from("."));
-    write(&root, dbt.target(), of_dbt(dbt)?, project, false)?;
+    write(&root, dbt.target(), of_dbt(dbt)?, Some(project(dbt)), false)?;
     if !global.json {
         crate::say_aside!("unship: wrote {}", root.join(config::FILE).display());
     }
     Context::at(root, global)
+}
+
+/// Where the project is; and its profile, if a connection is to be read from it later and dbt would
+/// not look there.
+fn project(dbt: &DbtJob) -> Dbt {
+    let elsewhere = dbt.postgres().ok().and_then(|_| dbt.profiles_elsewhere());
+    Dbt {
+        project_dir: PathBuf::from("."),
+        profiles_dir: elsewhere.map(|dir| relative(dbt.project_dir(), &dir)),
+    }
 }
 
 /// The environment that a dbt target is.
@@ -111,13 +119,7 @@ fn of_files(root: &Path, files: &[DbFile]) -> CliResult<Env> {
     }))
 }
 
-fn write(
-    root: &Path,
-    env: &str,
-    environment: Env,
-    dbt: Option<PathBuf>,
-    force: bool,
-) -> CliResult<()> {
+fn write(root: &Path, env: &str, environment: Env, dbt: Option<Dbt>, force: bool) -> CliResult<()> {
     let path = root.join(config::FILE);
     let mut config = if path.exists() && !force {
         let config = Config::read(root)?;
@@ -133,7 +135,7 @@ fn write(
         Config {
             format: FORMAT,
             default_env: env.to_owned(),
-            dbt: dbt.map(|project_dir| Dbt { project_dir }),
+            dbt,
             envs: BTreeMap::new(),
             keep: Keep::default(),
         }

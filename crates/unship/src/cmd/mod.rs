@@ -7,7 +7,7 @@ mod diff;
 mod doctor;
 mod fsck;
 mod gc;
-mod init;
+pub(crate) mod init;
 mod log;
 mod pin;
 pub mod plan;

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use unship_core::ledger::SqliteLedger;
 use unship_core::log::Ledger;
 
+mod connect;
 mod names;
 mod refusals;
 mod story;
