@@ -34,7 +34,7 @@ shop:
       settings: {password: \"{{ env_var('UNSET_SECRET') }}\"}
     prod: {<<: *dev, path: prod.duckdb, schema: live}
     odd: 3
-    pg: {type: postgres, dbname: wh, schema: s, password: \"{{ broken\"}
+    pg: {type: redshift, dbname: wh, schema: s, password: \"{{ broken\"}
 other: {outputs: {default: {type: duckdb}}}
 ";
 
@@ -111,7 +111,7 @@ fn a_target_is_resolved_as_dbt_resolves_it() {
     let pg = target(&at, &Options::default()).unwrap();
     assert_eq!(
         (pg.adapter.as_str(), pg.database.as_deref()),
-        ("postgres", Some("wh"))
+        ("redshift", Some("wh"))
     );
     assert_eq!(pg.duckdb, None);
 
