@@ -139,6 +139,22 @@ pub struct RestoreRequest {
     pub pinned: BTreeSet<ReleaseId>,
 }
 
+/// What a publish shall bring about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishRequest {
+    /// The release that was built.
+    pub release: ReleaseId,
+    /// What is live now.
+    pub live: ReleaseId,
+    /// The live versions: what gives way is retained under the version that it is.
+    pub live_map: BTreeMap<RelationName, Version>,
+    /// What the build changes, with the versions afterwards. What else the job left is no part of
+    /// the release.
+    pub changes: BTreeMap<RelationName, Version>,
+    /// What others wrote meanwhile.
+    pub carry: Carry,
+}
+
 /// What others wrote beside a build, and must be in it before it becomes production.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Carry {
@@ -266,16 +282,19 @@ pub trait Engine {
     /// Removes what an interrupted build or restore left beside production.
     fn discard_build(&mut self, release: ReleaseId) -> Result<(), EngineError>;
 
-    /// Reads what planning needs to know beyond the request. The two plan methods look at nothing else.
-    fn survey(&mut self, release: ReleaseId) -> Result<serde_json::Value, EngineError>;
+    /// Reads what planning needs to know beyond the request, which is about these relations. The two
+    /// plan methods look at nothing else.
+    fn survey(
+        &mut self,
+        release: ReleaseId,
+        relations: &BTreeSet<RelationName>,
+    ) -> Result<serde_json::Value, EngineError>;
 
     /// Steps that make a build aside live, with what others wrote meanwhile. Pure.
     fn plan_publish(
         &self,
         survey: &serde_json::Value,
-        release: ReleaseId,
-        live: ReleaseId,
-        carry: &Carry,
+        request: &PublishRequest,
     ) -> Result<Steps, EngineError>;
 
     /// Steps that fulfil a restore request. Pure.

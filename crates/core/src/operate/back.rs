@@ -145,7 +145,13 @@ impl Session<'_> {
                 ..Steps::default()
             }
         } else {
-            let survey = self.engine.survey(wish.release)?;
+            let relations = request
+                .bring
+                .keys()
+                .chain(&request.remove)
+                .cloned()
+                .collect();
+            let survey = self.engine.survey(wish.release, &relations)?;
             self.engine.plan_restore(&survey, &request)?
         };
         Ok(wish.plan(&request, steps))

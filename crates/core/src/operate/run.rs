@@ -2,7 +2,7 @@
 
 use super::look::{Seen, changes, moved, progress, states};
 use super::{OperateError, Session};
-use crate::engine::{Build, Carry, Depth, Place};
+use crate::engine::{Build, Carry, Depth, Place, PublishRequest};
 use crate::event::Event;
 use crate::execute::{Attempt, Notice, Outcome, execute};
 use crate::fault::boundary;
@@ -178,8 +178,16 @@ impl Session<'_> {
         };
         moved.retain(|name, _| !carry.bring.contains(name) && !carry.remove.contains(name));
         moved.extend(carry.bring.iter().map(|name| (name.clone(), None)));
-        let survey = self.engine.survey(release)?;
-        let steps = self.engine.plan_publish(&survey, release, live, &carry)?;
+        let relations = changes.keys().cloned().collect();
+        let survey = self.engine.survey(release, &relations)?;
+        let request = PublishRequest {
+            release,
+            live,
+            live_map: before.clone(),
+            changes: changes.clone(),
+            carry,
+        };
+        let steps = self.engine.plan_publish(&survey, &request)?;
         Ok(Ok(Plan {
             format: FORMAT,
             env: self.ledger.env().to_owned(),
@@ -311,7 +319,18 @@ impl Session<'_> {
         let on = progress(self.watch);
         let seen = self.engine.observe(place, &depth, &on)?;
         let id = VersionId { release, drift: 0 };
-        let changes = changes(before, &seen, id, |name| built.contains(name));
+        let mut changes = changes(before, &seen, id, |name| built.contains(name));
+        if self.engine.capabilities().proves_identity {
+            // What was built is another relation, even where its rows are the same: others that were
+            // built with it may be bound to it.
+            for (name, state) in seen.iter().filter(|(name, _)| built.contains(*name)) {
+                changes.entry(name.clone()).or_insert_with(|| Version {
+                    id,
+                    owned: true,
+                    state: Some(state.clone()),
+                });
+            }
+        }
         let moved = moved(before, &seen, &changes);
         Ok(Seen { changes, moved })
     }

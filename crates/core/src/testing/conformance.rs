@@ -9,13 +9,13 @@
 use super::faulty::{Fault, Side};
 use super::world::{Harness, Script, World};
 use super::{Contents, Table, Write};
-use crate::engine::{Carry, Depth, Level, Place, Retention, holds};
+use crate::engine::{Carry, Depth, Level, Place, PublishRequest, Retention, holds};
 use crate::execute::ExecuteError;
 use crate::ident::{RelationName, ReleaseId};
 use crate::ledger::{Head, verify::Blobs, verify_chain};
 use crate::operate::{Ask, OperateError, Resumed};
-use crate::release::{Stage, Verdict};
-use std::collections::BTreeSet;
+use crate::release::{Stage, Verdict, Version, VersionId};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Makes a fresh, empty warehouse and ways to it.
 pub type Make<'a> = &'a dyn Fn() -> Box<dyn Harness>;
@@ -472,11 +472,26 @@ fn a_straggler_is_noticed(make: Make<'_>) {
         .job_writes(&build, &value(orders.clone(), 3))
         .unwrap();
     engine.freeze().unwrap();
-    let survey = engine.survey(next).unwrap();
-    let steps = engine
-        .plan_publish(&survey, next, ReleaseId(2), &Carry::default())
-        .unwrap()
-        .steps;
+    let mut version = |place, release| {
+        let seen = engine.observe(place, &Depth::Catalog, &|_, _, _| {});
+        let version = Version {
+            id: VersionId { release, drift: 0 },
+            owned: true,
+            state: seen.unwrap().remove(&orders),
+        };
+        BTreeMap::from([(orders.clone(), version)])
+    };
+    let request = PublishRequest {
+        release: next,
+        live: ReleaseId(2),
+        live_map: version(Place::Live, ReleaseId(2)),
+        changes: version(Place::Build(next), next),
+        carry: Carry::default(),
+    };
+    let survey = engine
+        .survey(next, &BTreeSet::from([orders.clone()]))
+        .unwrap();
+    let steps = engine.plan_publish(&survey, &request).unwrap().steps;
     let guards: Vec<_> = steps.iter().flat_map(|s| s.guard.clone()).collect();
     assert!(
         holds(&mut *engine, &guards).unwrap().is_ok(),

@@ -7,8 +7,8 @@
 
 use crate::diff::RelationDiff;
 use crate::engine::{
-    Build, Capabilities, Carry, Depth, Diagnosis, Engine, EngineError, ErrorKind, Housekeeping,
-    Observation, OnProgress, Place, Point, RestoreRequest, Retention, Steps,
+    Build, Capabilities, Depth, Diagnosis, Engine, EngineError, ErrorKind, Housekeeping,
+    Observation, OnProgress, Place, Point, PublishRequest, RestoreRequest, Retention, Steps,
 };
 use crate::event::Event;
 use crate::execute::{RecordError, Recorder};
@@ -16,6 +16,7 @@ use crate::ident::{RelationName, ReleaseId};
 use crate::ledger::{Entry, Seal, SqliteLedger, View};
 use crate::log::{Ledger, LogError};
 use crate::plan::Step;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -194,20 +195,22 @@ impl Engine for Faulty {
             .pass("discard build", || self.engine.discard_build(release))
     }
 
-    fn survey(&mut self, release: ReleaseId) -> Result<serde_json::Value, EngineError> {
-        self.fuse.pass("survey", || self.engine.survey(release))
+    fn survey(
+        &mut self,
+        release: ReleaseId,
+        relations: &BTreeSet<RelationName>,
+    ) -> Result<serde_json::Value, EngineError> {
+        self.fuse
+            .pass("survey", || self.engine.survey(release, relations))
     }
 
     fn plan_publish(
         &self,
         survey: &serde_json::Value,
-        release: ReleaseId,
-        live: ReleaseId,
-        carry: &Carry,
+        request: &PublishRequest,
     ) -> Result<Steps, EngineError> {
-        self.fuse.pass("plan publish", || {
-            self.engine.plan_publish(survey, release, live, carry)
-        })
+        self.fuse
+            .pass("plan publish", || self.engine.plan_publish(survey, request))
     }
 
     fn plan_restore(

@@ -1,7 +1,7 @@
 //! What the world does between a crash and `resume`, and steps that fail after others have worked.
 
-use unship_core::engine::Carry;
-use unship_core::engine::Engine;
+use std::collections::{BTreeMap, BTreeSet};
+use unship_core::engine::{Carry, Engine, PublishRequest};
 use unship_core::event::Event;
 use unship_core::execute::{Attempt, ExecuteError, Outcome, RecordError, Recorder, execute};
 use unship_core::ident::{RelationName, ReleaseId};
@@ -166,10 +166,15 @@ fn planned() -> (Warehouse, Plan) {
     for write in job(1).writes {
         warehouse.job_writes(ReleaseId(1), &write).unwrap();
     }
-    let survey = engine.survey(ReleaseId(1)).unwrap();
-    let steps = engine
-        .plan_publish(&survey, ReleaseId(1), ReleaseId(0), &Carry::default())
-        .unwrap();
+    let survey = engine.survey(ReleaseId(1), &BTreeSet::new()).unwrap();
+    let request = PublishRequest {
+        release: ReleaseId(1),
+        live: ReleaseId(0),
+        live_map: BTreeMap::new(),
+        changes: BTreeMap::new(),
+        carry: Carry::default(),
+    };
+    let steps = engine.plan_publish(&survey, &request).unwrap();
     let plan = Plan {
         format: FORMAT,
         env: "prod".to_owned(),

@@ -15,8 +15,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use unship_core::diff::RelationDiff;
 use unship_core::engine::{
-    Atomicity, Build, Capabilities, Carry, Depth, Diagnosis, Engine, EngineError, ErrorKind,
-    Housekeeping, Observation, OnProgress, Place, Point, RestoreRequest, Retention, Steps,
+    Atomicity, Build, Capabilities, Depth, Diagnosis, Engine, EngineError, ErrorKind, Housekeeping,
+    Observation, OnProgress, Place, Point, PublishRequest, RestoreRequest, Retention, Steps,
 };
 use unship_core::fault::boundary;
 use unship_core::ident::{RelationName, ReleaseId};
@@ -323,7 +323,11 @@ impl Engine for DuckDb {
         Ok(())
     }
 
-    fn survey(&mut self, release: ReleaseId) -> Result<serde_json::Value, EngineError> {
+    fn survey(
+        &mut self,
+        release: ReleaseId,
+        _relations: &BTreeSet<RelationName>,
+    ) -> Result<serde_json::Value, EngineError> {
         let files = self
             .files
             .iter()
@@ -345,11 +349,14 @@ impl Engine for DuckDb {
     fn plan_publish(
         &self,
         survey: &serde_json::Value,
-        release: ReleaseId,
-        live: ReleaseId,
-        carry: &Carry,
+        request: &PublishRequest,
     ) -> Result<Steps, EngineError> {
-        plan::publish(&read_survey(survey)?, release, live, carry)
+        plan::publish(
+            &read_survey(survey)?,
+            request.release,
+            request.live,
+            &request.carry,
+        )
     }
 
     fn plan_restore(

@@ -13,14 +13,15 @@ use super::Table;
 use crate::diff::RelationDiff;
 use crate::engine::{
     Atomicity, Build, Capabilities, Carry, Depth, Diagnosis, Engine, EngineError, ErrorKind,
-    Housekeeping, Observation, OnProgress, Place, Point, RestoreRequest, Retention, Steps,
+    Housekeeping, Observation, OnProgress, Place, Point, PublishRequest, RestoreRequest, Retention,
+    Steps,
 };
 use crate::ident::{RelationName, ReleaseId};
 use crate::ledger::Seal;
 use crate::plan::Step;
 use crate::relation::{Column, Fingerprint, RelationKind, RelationState};
 use plan::{FileSurvey, MemoryAction, Survey};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use warehouse::Stored;
 
 /// The engine for a [`Warehouse`].
@@ -167,7 +168,11 @@ impl Engine for Memory {
         Ok(())
     }
 
-    fn survey(&mut self, release: ReleaseId) -> Result<serde_json::Value, EngineError> {
+    fn survey(
+        &mut self,
+        release: ReleaseId,
+        _relations: &BTreeSet<RelationName>,
+    ) -> Result<serde_json::Value, EngineError> {
         let disk = self.warehouse.disk();
         let mut files = Vec::new();
         for database in disk.databases() {
@@ -190,15 +195,13 @@ impl Engine for Memory {
     fn plan_publish(
         &self,
         survey: &serde_json::Value,
-        release: ReleaseId,
-        live: ReleaseId,
-        carry: &Carry,
+        request: &PublishRequest,
     ) -> Result<Steps, EngineError> {
-        if *carry != Carry::default() {
+        if request.carry != Carry::default() {
             let text = "others cannot write here while a job builds, and yet they did";
             return Err(EngineError::new(ErrorKind::Refused, text));
         }
-        plan::publish(&plan::read_survey(survey)?, release, live)
+        plan::publish(&plan::read_survey(survey)?, request.release, request.live)
     }
 
     fn plan_restore(
