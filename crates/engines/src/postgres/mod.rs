@@ -6,6 +6,7 @@ pub mod connect;
 mod error;
 pub mod ledger;
 pub mod quote;
+pub mod swap;
 mod tls;
 
 #[cfg(test)]

@@ -1,0 +1,705 @@
+//! What a new relation takes over from the one that it replaces.
+//!
+//! What PostgreSQL writes with the table's own name in it (triggers, rules, policies) is replayed
+//! after the move, when that name is the new relation's. What scans rows (keys, indexes, `NOT
+//! NULL`) is done beforehand, on the new relation alone, where nobody waits for it.
+
+use super::access::{self, comment_on};
+use super::model::{Name, Relation, Sequence};
+use super::names::{is_ours, literal, quoted};
+use super::plan::Planner;
+use std::collections::BTreeSet;
+
+/// Carries everything from `old` to `new`, which goes to `to`. What comes back from a retained
+/// schema is complete in itself: it takes over access that was given meanwhile, its place in
+/// publications and the sequences' positions, and nothing else.
+pub(super) fn carry(p: &mut Planner<'_>, old: &Relation, new: &Relation, to: &Name) {
+    let returns = is_ours(&new.schema) && !new.schema.starts_with("unship_build_");
+    access_of(p, old, new, to);
+    publications(p, old, new, to);
+    if old.kind.is_table() && new.kind.is_table() {
+        row_security(p, old, new, to, returns);
+        if returns {
+            positions(p, old, new, to);
+        } else {
+            columns(p, old, new, to);
+            keys(p, old, new, to);
+            attached(p, old, new, to);
+        }
+    } else if !returns {
+        becomes(p, old, new, to);
+    }
+    if !returns {
+        storage(p, old, new, to);
+        p.post.extend(access::labels(old, to));
+    }
+    if old.owner != new.owner && !returns {
+        if p.can_act_as(&old.owner) {
+            p.owners.push(format!(
+                "ALTER {} {} OWNER TO {}",
+                new.kind.sql(),
+                to.sql(),
+                quoted(&old.owner)
+            ));
+        } else {
+            p.obstacle(
+                to.to_string(),
+                format!(
+                    "belongs to {}, and {} may not give the new one to that role",
+                    old.owner, p.survey.role.name
+                ),
+                format!(
+                    "GRANT {} TO {}.",
+                    quoted(&old.owner),
+                    quoted(&p.survey.role.name)
+                ),
+            );
+        }
+    }
+}
+
+fn access_of(p: &mut Planner<'_>, old: &Relation, new: &Relation, to: &Name) {
+    let at = new.at().sql();
+    let missing = access::lacking(old.grants.as_ref(), new.grants.as_ref(), &old.owner);
+    if !missing.is_empty() && new.grants.as_ref().is_some_and(|g| !g.is_empty()) {
+        let who: BTreeSet<String> = missing
+            .iter()
+            .map(|g| {
+                format!(
+                    "{} for {}",
+                    g.privilege,
+                    g.to.as_deref().unwrap_or("everybody")
+                )
+            })
+            .collect();
+        p.warn(format!(
+            "{to}: its new version came with grants of its own; kept besides: {}.",
+            who.into_iter().collect::<Vec<_>>().join(", ")
+        ));
+    }
+    p.prepare
+        .extend(access::grants(&missing, None, &format!("TABLE {at}")));
+    for column in &old.columns {
+        let Some(wanted) = &column.grants else {
+            continue;
+        };
+        match new.column(&column.name) {
+            Some(there) => {
+                let missing = access::lacking(Some(wanted), there.grants.as_ref(), &old.owner);
+                p.prepare.extend(access::grants(
+                    &missing,
+                    Some(&column.name),
+                    &format!("TABLE {at}"),
+                ));
+            }
+            None => {
+                let who: BTreeSet<&str> = wanted
+                    .iter()
+                    .map(|g| g.to.as_deref().unwrap_or("everybody"))
+                    .collect();
+                p.warn(format!(
+                    "{to}: column {} is gone, and with it what was granted on it to {}.",
+                    column.name,
+                    who.into_iter().collect::<Vec<_>>().join(", ")
+                ));
+            }
+        }
+    }
+}
+
+/// Row security that production has must be there when the rows are.
+fn row_security(p: &mut Planner<'_>, old: &Relation, new: &Relation, to: &Name, returns: bool) {
+    if returns && new.row_security {
+        return;
+    }
+    for policy in &old.policies {
+        if new.policies.iter().any(|n| n.name == policy.name) {
+            continue;
+        }
+        if let Some(gone) = gone(&policy.columns, new) {
+            p.obstacle(
+                format!("policy {} of {to}", policy.name),
+                format!("decides by column {gone}, which the new version does not have"),
+                "Without it rows would be exposed. Keep the column, or drop the policy first."
+                    .to_owned(),
+            );
+            continue;
+        }
+        p.post.extend(access::create_policy(policy, to));
+    }
+    if old.row_security && !new.row_security {
+        p.post.push(format!(
+            "ALTER TABLE {} ENABLE ROW LEVEL SECURITY",
+            to.sql()
+        ));
+    }
+    if old.force_row_security && !new.force_row_security {
+        p.post
+            .push(format!("ALTER TABLE {} FORCE ROW LEVEL SECURITY", to.sql()));
+    }
+}
+
+/// A column that is used and that the new relation lacks.
+fn gone<'a>(used: &'a [String], new: &Relation) -> Option<&'a str> {
+    used.iter()
+        .find(|c| new.column(c).is_none())
+        .map(String::as_str)
+}
+
+fn publications(p: &mut Planner<'_>, old: &Relation, new: &Relation, to: &Name) {
+    for publication in &old.publications {
+        let name = quoted(&publication.name);
+        if !new.kind.is_table() {
+            p.warn(format!(
+                "{to}: is a {} now and leaves publication {}.",
+                new.kind.word(),
+                publication.name
+            ));
+        } else if !new.publications.iter().any(|n| n.name == publication.name) {
+            let columns = publication.columns.as_ref().map_or_else(String::new, |c| {
+                let c: Vec<String> = c.iter().map(|c| quoted(c)).collect();
+                format!(" ({})", c.join(", "))
+            });
+            let rows = access::clause("WHERE", publication.rows.as_deref());
+            p.post.push(format!(
+                "ALTER PUBLICATION {name} ADD TABLE {}{columns}{rows}",
+                to.sql()
+            ));
+            p.warn(format!(
+                "{to}: publication {} goes on with the new version. Its rows are not sent: each subscriber needs ALTER SUBSCRIPTION … REFRESH PUBLICATION, and its copy made anew.",
+                publication.name
+            ));
+        }
+        if let Some(away) = p.place_after(old.oid) {
+            p.post.push(format!(
+                "ALTER PUBLICATION {name} DROP TABLE {}",
+                away.sql()
+            ));
+        }
+    }
+}
+
+/// Sequences go on where production's stood, or where they stood themselves if that is further: a
+/// number that was handed out is not handed out again.
+fn positions(p: &mut Planner<'_>, old: &Relation, new: &Relation, to: &Name) {
+    for sequence in &old.sequences {
+        if let Some(same) = new.sequences.iter().find(|s| s.column == sequence.column) {
+            position(p, old, sequence, &Name::new(&*to.schema, &*same.name));
+        }
+    }
+}
+
+fn position(p: &mut Planner<'_>, old: &Relation, sequence: &Sequence, to: &Name) {
+    let away = p.place_after(old.oid).map_or_else(
+        || sequence.at(),
+        |place| {
+            if sequence.schema == old.schema {
+                Name::new(place.schema, &*sequence.name)
+            } else {
+                sequence.at()
+            }
+        },
+    );
+    let further = if sequence.increment < 0 { "<" } else { ">" };
+    p.late.push(format!(
+        "SELECT pg_catalog.setval({}, o.last_value, o.is_called) FROM {} o, {} n WHERE o.last_value {further} n.last_value OR (o.last_value = n.last_value AND o.is_called AND NOT n.is_called)",
+        literal(&to.sql()),
+        away.sql(),
+        to.sql(),
+    ));
+}
+
+fn columns(p: &mut Planner<'_>, old: &Relation, new: &Relation, to: &Name) {
+    let at = new.at().sql();
+    for was in &old.columns {
+        let Some(is) = new.column(&was.name) else {
+            continue;
+        };
+        let alter = format!("ALTER TABLE {at} ALTER COLUMN {}", quoted(&was.name));
+        if was.not_null && !is.not_null {
+            p.prepare.push(format!("{alter} SET NOT NULL"));
+        }
+        let bare = is.default.is_none() && is.identity.is_none() && is.generated.is_none();
+        let own = old
+            .sequences
+            .iter()
+            .find(|s| s.column == was.name && s.schema == old.schema);
+        if was.generated.is_some() {
+            if is.generated.is_none() {
+                p.warn(format!(
+                    "{to}: column {} was computed from the others and holds plain data now.",
+                    was.name
+                ));
+            }
+        } else if let (Some(identity), true) = (&was.identity, bare) {
+            if let Some(sequence) = own {
+                let made = Name::new(&*new.schema, &*sequence.name);
+                p.prepare.push(format!(
+                    "{alter} ADD GENERATED {} AS IDENTITY (SEQUENCE NAME {} {})",
+                    if identity == "a" {
+                        "ALWAYS"
+                    } else {
+                        "BY DEFAULT"
+                    },
+                    made.sql(),
+                    sequence.settings()
+                ));
+                p.sequence_made(sequence, new, &made);
+                position(p, old, sequence, &Name::new(&*to.schema, &*sequence.name));
+            }
+        } else if let (Some(default), true) = (&was.default, bare) {
+            match own {
+                Some(sequence) => {
+                    let made = Name::new(&*new.schema, &*sequence.name);
+                    p.prepare.push(format!(
+                        "CREATE SEQUENCE {} AS {} {} OWNED BY {at}.{}",
+                        made.sql(),
+                        sequence.of,
+                        sequence.settings(),
+                        quoted(&was.name)
+                    ));
+                    p.prepare.push(format!(
+                        "{alter} SET DEFAULT pg_catalog.nextval({}::pg_catalog.regclass)",
+                        literal(&made.sql())
+                    ));
+                    p.sequence_made(sequence, new, &made);
+                    position(p, old, sequence, &Name::new(&*to.schema, &*sequence.name));
+                }
+                None if was.of == is.of => {
+                    p.prepare.push(format!("{alter} SET DEFAULT {default}"));
+                }
+                None => p.warn(format!(
+                    "{to}: column {} is {} now and was {}: its default {default} is not carried.",
+                    was.name, is.of, was.of
+                )),
+            }
+        }
+        if was.statistics >= 0 && is.statistics < 0 {
+            p.prepare
+                .push(format!("{alter} SET STATISTICS {}", was.statistics));
+        }
+        if was.of == is.of {
+            if let (Some(storage), None) = (&was.storage, &is.storage) {
+                p.prepare.push(format!("{alter} SET STORAGE {storage}"));
+            }
+            if let (Some(compression), None) = (&was.compression, &is.compression) {
+                p.prepare
+                    .push(format!("{alter} SET COMPRESSION {compression}"));
+            }
+        }
+        if !was.options.is_empty() && is.options.is_empty() {
+            let options: Vec<String> = was.options.iter().map(|o| access::option(o)).collect();
+            p.prepare
+                .push(format!("{alter} SET ({})", options.join(", ")));
+        }
+    }
+}
+
+/// Constraints and indexes, and what is said of them.
+fn keys(p: &mut Planner<'_>, old: &Relation, new: &Relation, to: &Name) {
+    let at = new.at().sql();
+    let mut made = BTreeSet::new();
+    for constraint in old.constraints.iter().filter(|c| !c.inherited) {
+        let same = |n: &&super::model::Constraint| {
+            n.kind == constraint.kind
+                && (n.name == constraint.name || n.definition == constraint.definition)
+        };
+        if matches!(constraint.kind.as_str(), "n" | "t") || new.constraints.iter().any(|n| same(&n))
+        {
+            continue;
+        }
+        if p.request.leave.contains(&constraint.name) {
+            p.warn(format!(
+                "{to}: {} is left behind, as asked for.",
+                constraint.name
+            ));
+            continue;
+        }
+        if let Some(gone) = gone(&constraint.columns, new) {
+            p.warn(format!(
+                "{to}: {} needs column {gone}, which is gone, and is not carried.",
+                constraint.name
+            ));
+            continue;
+        }
+        let add = format!(
+            "ALTER TABLE {at} ADD CONSTRAINT {} {}",
+            quoted(&constraint.name),
+            constraint.definition
+        );
+        if constraint.kind == "f" {
+            foreign_key(p, constraint, old, new, to);
+            continue;
+        }
+        if constraint.kind != "c" && !p.claim(new, "relation", &constraint.name) {
+            p.warn(format!(
+                "{to}: {} is not carried: something beside the new version has that name.",
+                constraint.name
+            ));
+            continue;
+        }
+        p.prepare.push(add);
+        made.insert(constraint.name.as_str());
+        if let Some(comment) = &constraint.comment {
+            p.prepare.push(comment_on(
+                &format!("CONSTRAINT {} ON {at}", quoted(&constraint.name)),
+                comment,
+            ));
+        }
+    }
+    for index in old.indexes.iter().filter(|i| !i.inherited) {
+        let tail = index.definition.strip_prefix(&index.prefix);
+        let there = new.indexes.iter().any(|n| {
+            n.name == index.name
+                || (n.definition.strip_prefix(&n.prefix).is_some()
+                    && n.definition.strip_prefix(&n.prefix) == tail)
+        });
+        if !index.constraint && !there {
+            if let Some(gone) = gone(&index.columns, new) {
+                p.warn(format!(
+                    "{to}: index {} needs column {gone}, which is gone, and is not carried.",
+                    index.name
+                ));
+                continue;
+            }
+            let Some(tail) = tail.filter(|_| index.valid) else {
+                p.warn(format!(
+                    "{to}: index {} is not carried: it is not valid.",
+                    index.name
+                ));
+                continue;
+            };
+            if !p.claim(new, "relation", &index.name) {
+                p.warn(format!(
+                    "{to}: index {} is not carried: something beside the new version has that name.",
+                    index.name
+                ));
+                continue;
+            }
+            p.prepare.push(format!(
+                "CREATE {}INDEX {} ON {at} USING {tail}",
+                if index.prefix.starts_with("CREATE UNIQUE") {
+                    "UNIQUE "
+                } else {
+                    ""
+                },
+                quoted(&index.name),
+            ));
+            made.insert(&index.name);
+        }
+        if !made.contains(index.name.as_str()) {
+            continue;
+        }
+        let name = Name::new(&*new.schema, &*index.name).sql();
+        if let (Some(comment), false) = (&index.comment, index.constraint) {
+            p.prepare
+                .push(comment_on(&format!("INDEX {name}"), comment));
+        }
+        for (number, target) in &index.statistics {
+            p.prepare.push(format!(
+                "ALTER INDEX {name} ALTER COLUMN {number} SET STATISTICS {target}"
+            ));
+        }
+        if index.clustered {
+            p.prepare.push(format!(
+                "ALTER TABLE {at} CLUSTER ON {}",
+                quoted(&index.name)
+            ));
+        }
+        if index.replica_identity && new.replica_identity == "d" {
+            p.prepare.push(format!(
+                "ALTER TABLE {at} REPLICA IDENTITY USING INDEX {}",
+                quoted(&index.name)
+            ));
+        }
+    }
+    match (old.replica_identity.as_str(), new.replica_identity.as_str()) {
+        ("f", "d") => p
+            .prepare
+            .push(format!("ALTER TABLE {at} REPLICA IDENTITY FULL")),
+        ("n", "d") => p
+            .prepare
+            .push(format!("ALTER TABLE {at} REPLICA IDENTITY NOTHING")),
+        _ => {}
+    }
+}
+
+/// A foreign key to something that is replaced too is made and checked beforehand; one to something
+/// that stays is made with the move, unchecked, and checked afterwards.
+fn foreign_key(
+    p: &mut Planner<'_>,
+    key: &super::model::Constraint,
+    old: &Relation,
+    new: &Relation,
+    to: &Name,
+) {
+    let (Some(target), Some(prefix), Some(written)) = (key.foreign, &key.prefix, &key.target)
+    else {
+        return;
+    };
+    let Some(rest) = key
+        .definition
+        .strip_prefix(prefix.as_str())
+        .and_then(|d| d.strip_prefix(written.as_str()))
+    else {
+        p.warn(format!("{to}: foreign key {} is not carried.", key.name));
+        return;
+    };
+    let comment = |at: &Name| {
+        key.comment.as_ref().map(|comment| {
+            comment_on(
+                &format!("CONSTRAINT {} ON {}", quoted(&key.name), at.sql()),
+                comment,
+            )
+        })
+    };
+    if let Some(with) = p.replacement(target) {
+        let Some(there) = p.survey.relations.get(&with).filter(|r| r.kind.is_table()) else {
+            p.warn(format!(
+                "{to}: foreign key {} is not carried: what it refers to is no table any more.",
+                key.name
+            ));
+            return;
+        };
+        p.keys.push(format!(
+            "ALTER TABLE {} ADD CONSTRAINT {} {prefix}{}{rest}",
+            new.at().sql(),
+            quoted(&key.name),
+            there.at().sql()
+        ));
+        p.keys.extend(comment(&new.at()));
+    } else if p.place_after(target).is_some() {
+        p.warn(format!(
+            "{to}: foreign key {} is not carried: {written} is taken away.",
+            key.name
+        ));
+    } else if new.kind == super::model::Kind::Partitioned {
+        p.warn(format!(
+            "{to}: foreign key {} is not carried: on a partitioned table it could only be checked while everybody waits.",
+            key.name
+        ));
+    } else {
+        let unchecked = if rest.ends_with(" NOT VALID") {
+            ""
+        } else {
+            " NOT VALID"
+        };
+        p.lock_shared.insert(target);
+        p.post.push(format!(
+            "ALTER TABLE {} ADD CONSTRAINT {} {prefix}{written}{rest}{unchecked}",
+            to.sql(),
+            quoted(&key.name)
+        ));
+        p.post.extend(comment(to));
+        if !unchecked.is_empty() {
+            p.afterwards.push(format!(
+                "ALTER TABLE {} VALIDATE CONSTRAINT {}",
+                to.sql(),
+                quoted(&key.name)
+            ));
+        }
+    }
+    let _ = old;
+}
+
+/// Triggers, rules, extended statistics.
+fn attached(p: &mut Planner<'_>, old: &Relation, new: &Relation, to: &Name) {
+    for (word, of_old, of_new) in [
+        ("TRIGGER", &old.triggers, &new.triggers),
+        ("RULE", &old.rules, &new.rules),
+    ] {
+        for one in of_old.iter().filter(|t| !t.inherited) {
+            if of_new.iter().any(|n| n.name == one.name) {
+                continue;
+            }
+            let what = word.to_lowercase();
+            if let Some(gone) = gone(&one.columns, new) {
+                p.warn(format!(
+                    "{to}: {what} {} needs column {gone}, which is gone, and is not carried.",
+                    one.name
+                ));
+                continue;
+            }
+            p.post.push(one.definition.trim_end_matches(';').to_owned());
+            let enabled = match one.enabled.as_str() {
+                "D" => Some("DISABLE"),
+                "R" => Some("ENABLE REPLICA"),
+                "A" => Some("ENABLE ALWAYS"),
+                _ => None,
+            };
+            if let Some(enabled) = enabled {
+                p.post.push(format!(
+                    "ALTER TABLE {} {enabled} {word} {}",
+                    to.sql(),
+                    quoted(&one.name)
+                ));
+            }
+            if let Some(comment) = &one.comment {
+                p.post.push(comment_on(
+                    &format!("{word} {} ON {}", quoted(&one.name), to.sql()),
+                    comment,
+                ));
+            }
+        }
+    }
+    for statistics in &old.statistics {
+        let from = format!(" FROM {}", old.sql);
+        let body = statistics
+            .definition
+            .strip_prefix("CREATE STATISTICS ")
+            .and_then(|d| d.strip_prefix(statistics.sql.as_str()))
+            .and_then(|d| d.strip_suffix(from.as_str()));
+        let there = new.statistics.iter().any(|n| n.name == statistics.name);
+        if there {
+            continue;
+        }
+        let (Some(body), None, true) = (
+            body,
+            gone(&statistics.columns, new),
+            statistics.schema == old.schema,
+        ) else {
+            p.warn(format!(
+                "{to}: extended statistics {}.{} stay with the old version.",
+                statistics.schema, statistics.name
+            ));
+            continue;
+        };
+        if !p.claim(new, "statistics", &statistics.name) {
+            p.warn(format!(
+                "{to}: extended statistics {} are not carried: something beside the new version has that name.",
+                statistics.name
+            ));
+            continue;
+        }
+        let at = Name::new(&*new.schema, &*statistics.name);
+        p.prepare.push(format!(
+            "CREATE STATISTICS {}{body} FROM {}",
+            at.sql(),
+            new.at().sql()
+        ));
+        if statistics.target >= 0 {
+            p.prepare.push(format!(
+                "ALTER STATISTICS {} SET STATISTICS {}",
+                at.sql(),
+                statistics.target
+            ));
+        }
+        if let Some(comment) = &statistics.comment {
+            p.prepare
+                .push(comment_on(&format!("STATISTICS {}", at.sql()), comment));
+        }
+        p.statistics_made.push((at, to.schema.clone()));
+    }
+}
+
+/// Comments, options, and what cannot be altered without writing every row anew.
+fn storage(p: &mut Planner<'_>, old: &Relation, new: &Relation, to: &Name) {
+    let at = new.at().sql();
+    if let (Some(comment), None) = (&old.comment, &new.comment) {
+        p.prepare
+            .push(comment_on(&format!("{} {at}", new.kind.sql()), comment));
+    }
+    for column in &old.columns {
+        let lacks = new
+            .column(&column.name)
+            .is_some_and(|c| c.comment.is_none());
+        if let (Some(comment), true) = (&column.comment, lacks) {
+            p.prepare.push(comment_on(
+                &format!("COLUMN {at}.{}", quoted(&column.name)),
+                comment,
+            ));
+        }
+    }
+    if old.kind == new.kind {
+        let key = |o: &str| o.split('=').next().unwrap_or_default().to_owned();
+        let has: BTreeSet<String> = new.options.iter().map(|o| key(o)).collect();
+        let missing: Vec<String> = old
+            .options
+            .iter()
+            .filter(|o| !has.contains(&key(o)))
+            .map(|o| access::option(o))
+            .collect();
+        if !missing.is_empty() {
+            p.prepare.push(format!(
+                "ALTER {} {at} SET ({})",
+                new.kind.sql(),
+                missing.join(", ")
+            ));
+        }
+        let default = |t: &Option<String>| t.clone().unwrap_or_else(|| "the default".to_owned());
+        if old.tablespace != new.tablespace {
+            p.warn(format!(
+                "{to}: lies in tablespace {} now and lay in {}.",
+                default(&new.tablespace),
+                default(&old.tablespace)
+            ));
+        }
+        if old.access_method != new.access_method {
+            p.warn(format!(
+                "{to}: is stored by access method {} now and was by {}.",
+                default(&new.access_method),
+                default(&old.access_method)
+            ));
+        }
+        if old.persistence != new.persistence {
+            p.warn(format!(
+                "{to}: is {} now: {}.",
+                if new.persistence == "u" {
+                    "unlogged"
+                } else {
+                    "logged"
+                },
+                if new.persistence == "u" {
+                    "a crash of the server empties it"
+                } else {
+                    "the old version was unlogged"
+                }
+            ));
+        }
+        if let (Some(of), None) = (&old.of_type, &new.of_type) {
+            p.warn(format!(
+                "{to}: was a table of type {of} and is an ordinary table now."
+            ));
+        }
+    }
+}
+
+/// The new version is another kind of relation: what has no place on it is named.
+fn becomes(p: &mut Planner<'_>, old: &Relation, new: &Relation, to: &Name) {
+    if old.kind == new.kind {
+        if old.kind == super::model::Kind::Materialized {
+            keys(p, old, new, to);
+        }
+        return;
+    }
+    let mut lost: Vec<String> = Vec::new();
+    lost.extend(old.constraints.iter().map(|c| c.name.clone()));
+    lost.extend(
+        old.indexes
+            .iter()
+            .filter(|i| !i.constraint)
+            .map(|i| i.name.clone()),
+    );
+    lost.extend(old.triggers.iter().map(|t| t.name.clone()));
+    lost.extend(old.rules.iter().map(|t| t.name.clone()));
+    lost.extend(old.statistics.iter().map(|t| t.name.clone()));
+    if old.row_security {
+        p.obstacle(
+            to.to_string(),
+            format!(
+                "has row security, and its new version is a {}, which cannot have it",
+                new.kind.word()
+            ),
+            "Rows would be exposed. Build it as a table, or take row security off first."
+                .to_owned(),
+        );
+    }
+    if !lost.is_empty() {
+        p.warn(format!(
+            "{to}: is a {} now and was a {}; it does without {}.",
+            new.kind.word(),
+            old.kind.word(),
+            lost.join(", ")
+        ));
+    }
+}

@@ -1,0 +1,24 @@
+//! Moving relations between schemas in one transaction, losing nothing that hangs on them.
+//!
+//! [`survey`] reads the catalog without a lock, [`plan()`] decides from what was read and nothing
+//! else, and [`run`] does it under locks that nobody waits for long. Publishing and going back are
+//! the same thing with other names.
+
+mod access;
+mod carry;
+mod closure;
+mod dependents;
+mod model;
+mod names;
+pub mod oracle;
+mod plan;
+mod request;
+mod run;
+mod survey;
+
+pub use closure::{Rebuild, build as build_closure, plan as plan_closure};
+pub use model::{Name, Relation, Survey};
+pub use plan::plan;
+pub use request::{Move, Obstacle, Refusal, Request, Scope, SwapPlan};
+pub use run::{Blocked, Event, committed, run};
+pub use survey::survey;

@@ -1,0 +1,115 @@
+//! What is asked for, and the answers: a plan, or a refusal that names everything in the way.
+
+use super::model::Name;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// A relation that goes from one place to another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Move {
+    /// Where it lies.
+    pub from: Name,
+    /// Where it shall lie.
+    pub to: Name,
+    /// The relation in production whose access, keys and everything else it takes over where it
+    /// has none of its own; it leaves in the same request.
+    #[serde(default)]
+    pub carry_from: Option<Name>,
+}
+
+/// Moves that happen together or not at all.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// The moves.
+    pub moves: Vec<Move>,
+    /// Drop the foreign keys of other tables that refer to a relation that leaves, and make them
+    /// anew on what takes its place, unchecked until the move is done. Without it they are in the way.
+    #[serde(default)]
+    pub foreign_keys: bool,
+    /// Keys and other constraints, by name, that the new relation shall not take over.
+    #[serde(default)]
+    pub leave: BTreeSet<String>,
+}
+
+impl Request {
+    /// What a survey for this request must look at.
+    pub fn scope(&self) -> Scope {
+        let mut scope = Scope::default();
+        for one in &self.moves {
+            scope.relations.insert(one.from.clone());
+            scope.schemas.insert(one.from.schema.clone());
+            scope.schemas.insert(one.to.schema.clone());
+        }
+        scope
+    }
+}
+
+/// What a survey looks at.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scope {
+    /// Relations. One that does not exist is left out of the survey.
+    pub relations: BTreeSet<Name>,
+    /// Schemas in which names may collide.
+    pub schemas: BTreeSet<String>,
+}
+
+/// Everything that one transaction will do, decided before any lock is taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwapPlan {
+    /// What was asked for.
+    pub request: Request,
+    /// Statements on the incoming side that take long or need nobody's lock: grants, indexes,
+    /// keys. They run in a transaction of their own, before production is touched.
+    pub prepare: Vec<String>,
+    /// Locks on the incoming side.
+    pub lock_incoming: Vec<String>,
+    /// Locks on production.
+    pub lock_production: Vec<String>,
+    /// The moves and all that goes with them, in order.
+    pub statements: Vec<String>,
+    /// What can be done once the move is committed and need not be (checking carried foreign
+    /// keys); a failure changes nothing.
+    pub afterwards: Vec<String>,
+    /// What a person should know: above all what cannot be carried.
+    pub warnings: Vec<String>,
+    /// (outgoing, incoming): nobody may lose access from the first to the second.
+    pub access: Vec<(u32, u32)>,
+    /// Relations whose catalog entries must not have changed since the survey.
+    pub watch: BTreeSet<u32>,
+    /// How those entries stood.
+    pub mark: String,
+}
+
+/// One thing in the way.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Obstacle {
+    /// What, by name.
+    pub object: String,
+    /// Why it is in the way.
+    pub reason: String,
+    /// What to do.
+    pub hint: String,
+}
+
+/// Why a request cannot be fulfilled without a loss. Nothing was changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub struct Refusal {
+    /// Everything that was found, not only the first.
+    pub obstacles: Vec<Obstacle>,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let n = self.obstacles.len();
+        write!(
+            f,
+            "{n} {} in the way, and nothing was changed:",
+            if n == 1 { "thing is" } else { "things are" }
+        )?;
+        for one in &self.obstacles {
+            write!(f, "\n  {}: {}\n    {}", one.object, one.reason, one.hint)?;
+        }
+        Ok(())
+    }
+}
