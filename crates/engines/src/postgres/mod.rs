@@ -2,12 +2,29 @@
 //! them goes along or is named.
 
 pub mod address;
+pub mod build;
+mod catalog;
 pub mod connect;
+mod definition;
+mod diff;
+mod doctor;
+mod engine;
 mod error;
+mod fingerprint;
+pub mod layout;
 pub mod ledger;
+mod observe;
+mod parallel;
+pub mod plan;
 pub mod quote;
+mod remove;
+mod retained;
 pub mod swap;
 mod tls;
 
+pub use engine::{Postgres, Settings};
+
+#[cfg(test)]
+mod inputs;
 #[cfg(test)]
 mod testing;

@@ -1,0 +1,419 @@
+//! PostgreSQL as an [`Engine`].
+
+use super::address::Address;
+use super::connect::Connector;
+use super::error::Doing;
+use super::ledger::seal_statements;
+use super::observe::{self, Look};
+use super::plan::{self, ENGINE, Held, PgAction, Survey};
+use super::swap::{self, Event, Name, Scope, SwapPlan};
+use super::{build, catalog, diff, doctor, layout, quote, retained};
+use postgres::Client;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use unship_core::diff::RelationDiff;
+use unship_core::engine::{
+    Atomicity, Build, Capabilities, Depth, Diagnosis, Engine, EngineError, ErrorKind, Housekeeping,
+    Observation, OnProgress, Place, Point, PublishRequest, RestoreRequest, Retention, Steps, Unmet,
+};
+use unship_core::fault::boundary;
+use unship_core::ident::{RelationName, ReleaseId};
+use unship_core::ledger::Seal;
+use unship_core::plan::{Fact, Step};
+
+/// What is guarded, and as whom.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Where the database is.
+    pub address: Address,
+    /// The role to work as, if not the one that connects.
+    pub role: Option<String>,
+    /// The production schemas that jobs build in, the role that they do it as, and what they go on
+    /// from.
+    pub build: build::Wanted,
+}
+
+/// One PostgreSQL database.
+pub struct Postgres {
+    pub(super) connector: Connector,
+    pub(super) wanted: build::Wanted,
+    client: Option<Client>,
+}
+
+impl Postgres {
+    /// Nothing is connected to yet.
+    pub fn new(settings: Settings) -> Result<Self, EngineError> {
+        Ok(Self {
+            connector: Connector::new(settings.address)?.as_role(settings.role),
+            wanted: settings.build,
+            client: None,
+        })
+    }
+
+    /// The connection; a new one, where the last was lost.
+    pub(super) fn client(&mut self) -> Result<&mut Client, EngineError> {
+        if self.client.as_ref().is_some_and(Client::is_closed) {
+            self.client = None;
+        }
+        match &mut self.client {
+            Some(client) => Ok(client),
+            none => Ok(none.insert(self.connector.connect()?)),
+        }
+    }
+
+    fn schemas(&self) -> Option<Vec<String>> {
+        let list: Vec<_> = self.wanted.schemas.iter().cloned().collect();
+        (!list.is_empty()).then_some(list)
+    }
+
+    fn survey_of(&mut self, relations: &BTreeSet<RelationName>) -> Result<Survey, EngineError> {
+        let wanted: BTreeSet<_> = relations
+            .iter()
+            .map(|n| Name::new(&*n.schema, &*n.name))
+            .collect();
+        let client = self.client()?;
+        let retained: Vec<Held> = retained::list(client)?
+            .iter()
+            .filter_map(Held::of)
+            .filter(|held| wanted.contains(&held.name))
+            .collect();
+        let mut scope = Scope::default();
+        for name in &wanted {
+            scope.relations.insert(name.clone());
+            let staged = Name::new(layout::build(&name.schema)?, &*name.name);
+            scope.relations.insert(staged);
+        }
+        for held in &retained {
+            let schema = layout::retained(held.version.release, &held.name.schema)?;
+            scope.relations.insert(Name::new(schema, &*held.name.name));
+        }
+        for namespace in catalog::namespaces(client)? {
+            let of = layout::parse_retained(&namespace.name).map(|(_, schema)| schema);
+            let of = of
+                .or_else(|| layout::parse_build(&namespace.name))
+                .unwrap_or(&namespace.name);
+            if wanted.iter().any(|name| name.schema == of) {
+                scope.schemas.insert(namespace.name.clone());
+            }
+        }
+        Ok(Survey {
+            swap: swap::survey(client, &scope)?,
+            retained,
+        })
+    }
+}
+
+impl Postgres {
+    /// Moves everything. If the connection breaks at the very end, the server is asked what became
+    /// of it.
+    fn swap(
+        &mut self,
+        plan: &SwapPlan,
+        record: &[String],
+        on: OnProgress<'_>,
+    ) -> Result<(), EngineError> {
+        let token = RefCell::new(None);
+        let done = swap::run(self.client()?, plan, record, &|event| match event {
+            Event::Blocked(blocked) => {
+                let by = blocked.by.first().map_or("somebody", String::as_str);
+                on(&format!("waiting for {by}"), u64::from(blocked.tries), 0);
+            }
+            Event::Committing(of) => {
+                token.replace(Some(of));
+            }
+            // Production is as planned; what could not be checked is still marked as that.
+            Event::Afterwards { .. } => {}
+        });
+        // It leaves other settings than it found.
+        self.client = None;
+        match (done, token.into_inner()) {
+            (Err(error), Some(token)) if error.kind == ErrorKind::Interrupted => {
+                match swap::committed(self.client()?, &token)? {
+                    true => Ok(()),
+                    false => Err(error),
+                }
+            }
+            (done, _) => done,
+        }
+    }
+}
+
+impl Engine for Postgres {
+    fn capabilities(&mut self) -> Capabilities {
+        let version = self.client().and_then(|client| {
+            let row = client
+                .query_one("SHOW server_version", &[])
+                .doing("ask for the version")?;
+            row.try_get::<_, String>(0).doing("ask for the version")
+        });
+        Capabilities {
+            engine: ENGINE.to_owned(),
+            version: version.ok(),
+            atomicity: Atomicity::Relations,
+            restore_point:
+                "the old relations themselves, moved to schemas named after the release \
+                            that built them"
+                    .to_owned(),
+            aside: true,
+            free_clone: false,
+            proves_identity: true,
+            relations: Ok(()),
+            carries: [
+                "rows",
+                "columns",
+                "keys",
+                "indexes",
+                "defaults",
+                "constraints",
+                "triggers",
+                "policies",
+                "comments",
+                "options",
+                "owner",
+                "privileges",
+                "owned sequences",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+            not_protected: vec![
+                "rows that others write into a released relation: they are noticed, and retained \
+                 with it"
+                    .to_owned(),
+                "functions and types that a job makes".to_owned(),
+                "numbers that a free sequence has given out".to_owned(),
+            ],
+        }
+    }
+
+    fn doctor(&mut self) -> Vec<Diagnosis> {
+        doctor::examine(self)
+    }
+
+    fn mark(&mut self) -> Result<String, EngineError> {
+        let only = self.schemas();
+        let client = self.client()?;
+        let scopes = catalog::production(&catalog::namespaces(client)?, only.as_deref());
+        let oids: Vec<u32> = scopes.iter().map(|s| s.oid).collect();
+        let row = client
+            .query_one(catalog::sql::MARK, &[&oids])
+            .doing("look whether anybody wrote")?;
+        row.try_get(0).doing("look whether anybody wrote")
+    }
+
+    /// Writers need not be kept out: what they write to what is not released stays, and what they
+    /// write to what is released is found before it is replaced.
+    fn freeze(&mut self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    fn observe(
+        &mut self,
+        place: Place,
+        depth: &Depth,
+        on: OnProgress<'_>,
+    ) -> Result<Observation, EngineError> {
+        let connector = self.connector.clone();
+        let only = self.schemas();
+        let look = Look {
+            connector: &connector,
+            schemas: only.as_deref(),
+            database: connector.database(),
+        };
+        observe::observe(self.client()?, &look, place, depth, on)
+    }
+
+    fn begin_build(
+        &mut self,
+        release: ReleaseId,
+        _live: ReleaseId,
+        aside: bool,
+        on: OnProgress<'_>,
+    ) -> Result<Build, EngineError> {
+        if !aside {
+            return Err(EngineError::new(
+                ErrorKind::Unsupported,
+                "a job that builds in place cannot be taken back in PostgreSQL",
+            )
+            .hint("let it build aside, which is the default"));
+        }
+        let (connector, wanted) = (self.connector.clone(), self.wanted.clone());
+        build::begin(&connector, self.client()?, release, &wanted, on)?;
+        let mut env = BTreeMap::from([
+            ("UNSHIP_RELEASE".to_owned(), release.to_string()),
+            ("UNSHIP_SCHEMA_PREFIX".to_owned(), layout::BUILD.to_owned()),
+        ]);
+        if let Some(schema) = wanted.schemas.first().filter(|_| wanted.schemas.len() == 1) {
+            env.insert("UNSHIP_SCHEMA".to_owned(), layout::build(schema)?);
+        }
+        Ok(Build {
+            release,
+            files: Vec::new(),
+            env,
+        })
+    }
+
+    fn keep_build(&mut self, release: ReleaseId) -> Result<(), EngineError> {
+        build::keep(self.client()?, release)
+    }
+
+    fn discard_build(&mut self, release: ReleaseId) -> Result<(), EngineError> {
+        build::discard(self.client()?, release)
+    }
+
+    fn survey(
+        &mut self,
+        release: ReleaseId,
+        relations: &BTreeSet<RelationName>,
+    ) -> Result<serde_json::Value, EngineError> {
+        build::analyze(self.client()?, release)?;
+        serde_json::to_value(self.survey_of(relations)?)
+            .map_err(|e| EngineError::new(ErrorKind::Io, "the survey cannot be written").because(e))
+    }
+
+    fn plan_publish(
+        &self,
+        survey: &serde_json::Value,
+        request: &PublishRequest,
+    ) -> Result<Steps, EngineError> {
+        plan::publish(&read_survey(survey)?, request)
+    }
+
+    fn plan_restore(
+        &self,
+        survey: &serde_json::Value,
+        request: &RestoreRequest,
+    ) -> Result<Steps, EngineError> {
+        plan::restore(&read_survey(survey)?, request)
+    }
+
+    fn fact(&mut self, subject: &str) -> Result<String, EngineError> {
+        let answers = facts(self.client()?, &[subject])?;
+        Ok(answers.into_iter().next().unwrap_or_default())
+    }
+
+    fn unmet(&mut self, facts_: &[Fact]) -> Result<Option<Unmet>, EngineError> {
+        let subjects: Vec<_> = facts_.iter().map(|f| f.subject.as_str()).collect();
+        let now = facts(self.client()?, &subjects)?;
+        Ok(facts_
+            .iter()
+            .zip(now)
+            .find(|(fact, now)| fact.is != *now)
+            .map(|(fact, now)| Unmet {
+                fact: fact.clone(),
+                now,
+            }))
+    }
+
+    fn apply(
+        &mut self,
+        step: &Step,
+        seal: Option<&Seal>,
+        on: OnProgress<'_>,
+    ) -> Result<(), EngineError> {
+        let client = self.client()?;
+        match PgAction::of(&step.action)? {
+            PgAction::Schemas { names } => {
+                client
+                    .batch_execute(retained::TABLE)
+                    .doing("make unship's own schema")?;
+                for name in names {
+                    let sql = format!("CREATE SCHEMA IF NOT EXISTS {}", quote::name(&name));
+                    client
+                        .batch_execute(&sql)
+                        .doing(&format!("make the schema {name}"))?;
+                    boundary("schema made");
+                }
+                Ok(())
+            }
+            PgAction::Swap { plan, mut record } => {
+                record.extend(seal.into_iter().flat_map(seal_statements));
+                self.swap(&plan, &record, on)
+            }
+        }
+    }
+
+    fn revert(&mut self, step: &Step, _on: OnProgress<'_>) -> Result<(), EngineError> {
+        Err(EngineError::new(
+            ErrorKind::Unsupported,
+            format!("step {} cannot be taken back", step.id),
+        ))
+    }
+
+    fn points(&mut self) -> Result<Vec<Point>, EngineError> {
+        let database = self.connector.database().to_owned();
+        retained::points(self.client()?, &database)
+    }
+
+    fn prove_point(&mut self, release: ReleaseId) -> Result<(), EngineError> {
+        retained::prove(self.client()?, release)
+    }
+
+    fn diff(
+        &mut self,
+        old: (Place, &RelationName),
+        new: (Place, &RelationName),
+        key: Option<&[String]>,
+        examples: u64,
+        _on: OnProgress<'_>,
+    ) -> Result<RelationDiff, EngineError> {
+        diff::diff(self.client()?, old, new, key, examples)
+    }
+
+    fn housekeep(
+        &mut self,
+        keep: &Retention,
+        on: OnProgress<'_>,
+    ) -> Result<Housekeeping, EngineError> {
+        retained::housekeep(self.client()?, keep, on)
+    }
+
+    fn fsck(&mut self, on: OnProgress<'_>) -> Result<Vec<Diagnosis>, EngineError> {
+        retained::fsck(self.client()?, on)
+    }
+}
+
+fn read_survey(survey: &serde_json::Value) -> Result<Survey, EngineError> {
+    serde_json::from_value(survey.clone())
+        .map_err(|e| EngineError::new(ErrorKind::Io, "the survey cannot be read").because(e))
+}
+
+/// What is true now of each subject, in one query for all relations and one for all schemas.
+fn facts(client: &mut Client, subjects: &[&str]) -> Result<Vec<String>, EngineError> {
+    let unknown = |subject: &str| {
+        let text = format!("the plan asks for {subject:?}");
+        EngineError::new(ErrorKind::Unsupported, text).hint("it may come from a newer unship")
+    };
+    let mut schemas = Vec::new();
+    let mut names = Vec::new();
+    for subject in subjects {
+        match subject.split_once(' ').ok_or_else(|| unknown(subject))? {
+            ("schema", name) => {
+                schemas.push(name.to_owned());
+                names.push(None);
+            }
+            ("relation", place) => {
+                let [schema, name]: [String; 2] =
+                    serde_json::from_str(place).map_err(|_| unknown(subject))?;
+                schemas.push(schema);
+                names.push(Some(name));
+            }
+            _ => return Err(unknown(subject)),
+        }
+    }
+    let sql = "
+        SELECT CASE WHEN w.name IS NULL THEN CASE WHEN n.oid IS NULL THEN 'no' ELSE 'yes' END
+                    ELSE coalesce(c.oid::text, 'absent') END
+          FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w(schema, name, place)
+          LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = w.schema
+          LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = w.name
+         ORDER BY w.place";
+    let rows = client
+        .query(sql, &[&schemas, &names])
+        .doing("look at production")?;
+    rows.iter()
+        .map(|row| row.try_get(0).doing("look at production"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;
