@@ -98,56 +98,6 @@ pub(super) fn clause(word: &str, expression: Option<&str>) -> String {
     expression.map_or_else(String::new, |e| format!(" {word} ({e})"))
 }
 
-/// Everything that a view made anew under its own name must get back.
-pub(super) fn restore_view(view: &Relation) -> Vec<String> {
-    let at = view.at().sql();
-    let mut out = Vec::new();
-    for column in &view.columns {
-        if let Some(default) = &column.default {
-            out.push(format!(
-                "ALTER VIEW {at} ALTER COLUMN {} SET DEFAULT {default}",
-                quoted(&column.name)
-            ));
-        }
-        if let Some(comment) = &column.comment {
-            out.push(comment_on(
-                &format!("COLUMN {at}.{}", quoted(&column.name)),
-                comment,
-            ));
-        }
-        if let Some(wanted) = &column.grants {
-            out.extend(grants(wanted, Some(&column.name), &format!("TABLE {at}")));
-        }
-    }
-    if let Some(comment) = &view.comment {
-        out.push(comment_on(&format!("VIEW {at}"), comment));
-    }
-    if let Some(wanted) = &view.grants {
-        out.extend(grants(wanted, None, &format!("TABLE {at}")));
-    }
-    out.extend(labels(view, &view.at()));
-    for trigger in &view.triggers {
-        out.push(trigger.definition.clone());
-        if let Some(comment) = &trigger.comment {
-            out.push(comment_on(
-                &format!("TRIGGER {} ON {at}", quoted(&trigger.name)),
-                comment,
-            ));
-        }
-    }
-    for rule in &view.rules {
-        out.push(rule.definition.trim_end_matches(';').to_owned());
-        if let Some(comment) = &rule.comment {
-            out.push(comment_on(
-                &format!("RULE {} ON {at}", quoted(&rule.name)),
-                comment,
-            ));
-        }
-    }
-    out.push(format!("ALTER VIEW {at} OWNER TO {}", quoted(&view.owner)));
-    out
-}
-
 /// `COMMENT ON … IS …`.
 pub(super) fn comment_on(what: &str, comment: &str) -> String {
     format!("COMMENT ON {what} IS {}", literal(comment))
@@ -173,7 +123,7 @@ pub(super) fn labels(relation: &Relation, at: &Name) -> Vec<String> {
 }
 
 /// ` WITH (…)` of a view, or nothing.
-pub(super) fn with_options(options: &BTreeSet<String>) -> String {
+pub(super) fn with_options(options: &[String]) -> String {
     if options.is_empty() {
         return String::new();
     }

@@ -5,7 +5,8 @@
 //! NULL`) is done beforehand, on the new relation alone, where nobody waits for it.
 
 use super::access::{self, comment_on};
-use super::model::{Name, Relation, Sequence};
+use super::keys;
+use super::model::{Column, Kind, Name, Relation, Sequence};
 use super::names::{is_ours, literal, quoted};
 use super::plan::Planner;
 use std::collections::BTreeSet;
@@ -15,15 +16,23 @@ use std::collections::BTreeSet;
 /// publications and the sequences' positions, and nothing else.
 pub(super) fn carry(p: &mut Planner<'_>, old: &Relation, new: &Relation, to: &Name) {
     let returns = is_ours(&new.schema) && !new.schema.starts_with("unship_build_");
+    let shape = |r: &Relation| -> Vec<(String, String)> {
+        let pair = |c: &Column| (c.name.clone(), c.of.clone());
+        r.columns.iter().map(pair).collect()
+    };
+    if shape(old) != shape(new) {
+        p.reshaped.insert(to.clone());
+    }
     access_of(p, old, new, to);
     publications(p, old, new, to);
     if old.kind.is_table() && new.kind.is_table() {
         row_security(p, old, new, to, returns);
+        positions(p, old, new, to);
         if returns {
-            positions(p, old, new, to);
+            keys::of_live(p, old, new, to);
         } else {
             columns(p, old, new, to);
-            keys(p, old, new, to);
+            keys::carry(p, old, new, to);
             attached(p, old, new, to);
         }
     } else if !returns {
@@ -33,28 +42,14 @@ pub(super) fn carry(p: &mut Planner<'_>, old: &Relation, new: &Relation, to: &Na
         storage(p, old, new, to);
         p.post.extend(access::labels(old, to));
     }
+    // Whether that may be done was asked when the old one was found to move.
     if old.owner != new.owner && !returns {
-        if p.can_act_as(&old.owner) {
-            p.owners.push(format!(
-                "ALTER {} {} OWNER TO {}",
-                new.kind.sql(),
-                to.sql(),
-                quoted(&old.owner)
-            ));
-        } else {
-            p.obstacle(
-                to.to_string(),
-                format!(
-                    "belongs to {}, and {} may not give the new one to that role",
-                    old.owner, p.survey.role.name
-                ),
-                format!(
-                    "GRANT {} TO {}.",
-                    quoted(&old.owner),
-                    quoted(&p.survey.role.name)
-                ),
-            );
-        }
+        p.owners.push(format!(
+            "ALTER {} {} OWNER TO {}",
+            new.kind.sql(),
+            to.sql(),
+            quoted(&old.owner)
+        ));
     }
 }
 
@@ -140,7 +135,7 @@ fn row_security(p: &mut Planner<'_>, old: &Relation, new: &Relation, to: &Name, 
 }
 
 /// A column that is used and that the new relation lacks.
-fn gone<'a>(used: &'a [String], new: &Relation) -> Option<&'a str> {
+pub(super) fn gone<'a>(used: &'a [String], new: &Relation) -> Option<&'a str> {
     used.iter()
         .find(|c| new.column(c).is_none())
         .map(String::as_str)
@@ -295,213 +290,6 @@ fn columns(p: &mut Planner<'_>, old: &Relation, new: &Relation, to: &Name) {
     }
 }
 
-/// Constraints and indexes, and what is said of them.
-fn keys(p: &mut Planner<'_>, old: &Relation, new: &Relation, to: &Name) {
-    let at = new.at().sql();
-    let mut made = BTreeSet::new();
-    for constraint in old.constraints.iter().filter(|c| !c.inherited) {
-        let same = |n: &&super::model::Constraint| {
-            n.kind == constraint.kind
-                && (n.name == constraint.name || n.definition == constraint.definition)
-        };
-        if matches!(constraint.kind.as_str(), "n" | "t") || new.constraints.iter().any(|n| same(&n))
-        {
-            continue;
-        }
-        if p.request.leave.contains(&constraint.name) {
-            p.warn(format!(
-                "{to}: {} is left behind, as asked for.",
-                constraint.name
-            ));
-            continue;
-        }
-        if let Some(gone) = gone(&constraint.columns, new) {
-            p.warn(format!(
-                "{to}: {} needs column {gone}, which is gone, and is not carried.",
-                constraint.name
-            ));
-            continue;
-        }
-        let add = format!(
-            "ALTER TABLE {at} ADD CONSTRAINT {} {}",
-            quoted(&constraint.name),
-            constraint.definition
-        );
-        if constraint.kind == "f" {
-            foreign_key(p, constraint, old, new, to);
-            continue;
-        }
-        if constraint.kind != "c" && !p.claim(new, "relation", &constraint.name) {
-            p.warn(format!(
-                "{to}: {} is not carried: something beside the new version has that name.",
-                constraint.name
-            ));
-            continue;
-        }
-        p.prepare.push(add);
-        made.insert(constraint.name.as_str());
-        if let Some(comment) = &constraint.comment {
-            p.prepare.push(comment_on(
-                &format!("CONSTRAINT {} ON {at}", quoted(&constraint.name)),
-                comment,
-            ));
-        }
-    }
-    for index in old.indexes.iter().filter(|i| !i.inherited) {
-        let tail = index.definition.strip_prefix(&index.prefix);
-        let there = new.indexes.iter().any(|n| {
-            n.name == index.name
-                || (n.definition.strip_prefix(&n.prefix).is_some()
-                    && n.definition.strip_prefix(&n.prefix) == tail)
-        });
-        if !index.constraint && !there {
-            if let Some(gone) = gone(&index.columns, new) {
-                p.warn(format!(
-                    "{to}: index {} needs column {gone}, which is gone, and is not carried.",
-                    index.name
-                ));
-                continue;
-            }
-            let Some(tail) = tail.filter(|_| index.valid) else {
-                p.warn(format!(
-                    "{to}: index {} is not carried: it is not valid.",
-                    index.name
-                ));
-                continue;
-            };
-            if !p.claim(new, "relation", &index.name) {
-                p.warn(format!(
-                    "{to}: index {} is not carried: something beside the new version has that name.",
-                    index.name
-                ));
-                continue;
-            }
-            p.prepare.push(format!(
-                "CREATE {}INDEX {} ON {at} USING {tail}",
-                if index.prefix.starts_with("CREATE UNIQUE") {
-                    "UNIQUE "
-                } else {
-                    ""
-                },
-                quoted(&index.name),
-            ));
-            made.insert(&index.name);
-        }
-        if !made.contains(index.name.as_str()) {
-            continue;
-        }
-        let name = Name::new(&*new.schema, &*index.name).sql();
-        if let (Some(comment), false) = (&index.comment, index.constraint) {
-            p.prepare
-                .push(comment_on(&format!("INDEX {name}"), comment));
-        }
-        for (number, target) in &index.statistics {
-            p.prepare.push(format!(
-                "ALTER INDEX {name} ALTER COLUMN {number} SET STATISTICS {target}"
-            ));
-        }
-        if index.clustered {
-            p.prepare.push(format!(
-                "ALTER TABLE {at} CLUSTER ON {}",
-                quoted(&index.name)
-            ));
-        }
-        if index.replica_identity && new.replica_identity == "d" {
-            p.prepare.push(format!(
-                "ALTER TABLE {at} REPLICA IDENTITY USING INDEX {}",
-                quoted(&index.name)
-            ));
-        }
-    }
-    match (old.replica_identity.as_str(), new.replica_identity.as_str()) {
-        ("f", "d") => p
-            .prepare
-            .push(format!("ALTER TABLE {at} REPLICA IDENTITY FULL")),
-        ("n", "d") => p
-            .prepare
-            .push(format!("ALTER TABLE {at} REPLICA IDENTITY NOTHING")),
-        _ => {}
-    }
-}
-
-/// A foreign key to something that is replaced too is made and checked beforehand; one to something
-/// that stays is made with the move, unchecked, and checked afterwards.
-fn foreign_key(
-    p: &mut Planner<'_>,
-    key: &super::model::Constraint,
-    old: &Relation,
-    new: &Relation,
-    to: &Name,
-) {
-    let (Some(target), Some(prefix), Some(written)) = (key.foreign, &key.prefix, &key.target)
-    else {
-        return;
-    };
-    let Some(rest) = key
-        .definition
-        .strip_prefix(prefix.as_str())
-        .and_then(|d| d.strip_prefix(written.as_str()))
-    else {
-        p.warn(format!("{to}: foreign key {} is not carried.", key.name));
-        return;
-    };
-    let comment = |at: &Name| {
-        key.comment.as_ref().map(|comment| {
-            comment_on(
-                &format!("CONSTRAINT {} ON {}", quoted(&key.name), at.sql()),
-                comment,
-            )
-        })
-    };
-    if let Some(with) = p.replacement(target) {
-        let Some(there) = p.survey.relations.get(&with).filter(|r| r.kind.is_table()) else {
-            p.warn(format!(
-                "{to}: foreign key {} is not carried: what it refers to is no table any more.",
-                key.name
-            ));
-            return;
-        };
-        p.keys.push(format!(
-            "ALTER TABLE {} ADD CONSTRAINT {} {prefix}{}{rest}",
-            new.at().sql(),
-            quoted(&key.name),
-            there.at().sql()
-        ));
-        p.keys.extend(comment(&new.at()));
-    } else if p.place_after(target).is_some() {
-        p.warn(format!(
-            "{to}: foreign key {} is not carried: {written} is taken away.",
-            key.name
-        ));
-    } else if new.kind == super::model::Kind::Partitioned {
-        p.warn(format!(
-            "{to}: foreign key {} is not carried: on a partitioned table it could only be checked while everybody waits.",
-            key.name
-        ));
-    } else {
-        let unchecked = if rest.ends_with(" NOT VALID") {
-            ""
-        } else {
-            " NOT VALID"
-        };
-        p.lock_shared.insert(target);
-        p.post.push(format!(
-            "ALTER TABLE {} ADD CONSTRAINT {} {prefix}{written}{rest}{unchecked}",
-            to.sql(),
-            quoted(&key.name)
-        ));
-        p.post.extend(comment(to));
-        if !unchecked.is_empty() {
-            p.afterwards.push(format!(
-                "ALTER TABLE {} VALIDATE CONSTRAINT {}",
-                to.sql(),
-                quoted(&key.name)
-            ));
-        }
-    }
-    let _ = old;
-}
-
 /// Triggers, rules, extended statistics.
 fn attached(p: &mut Planner<'_>, old: &Relation, new: &Relation, to: &Name) {
     for (word, of_old, of_new) in [
@@ -634,7 +422,7 @@ fn storage(p: &mut Planner<'_>, old: &Relation, new: &Relation, to: &Name) {
                 default(&old.tablespace)
             ));
         }
-        if old.access_method != new.access_method {
+        if old.access_method != new.access_method && old.kind != Kind::Partitioned {
             p.warn(format!(
                 "{to}: is stored by access method {} now and was by {}.",
                 default(&new.access_method),
@@ -667,8 +455,23 @@ fn storage(p: &mut Planner<'_>, old: &Relation, new: &Relation, to: &Name) {
 /// The new version is another kind of relation: what has no place on it is named.
 fn becomes(p: &mut Planner<'_>, old: &Relation, new: &Relation, to: &Name) {
     if old.kind == new.kind {
-        if old.kind == super::model::Kind::Materialized {
-            keys(p, old, new, to);
+        if old.kind == Kind::Materialized {
+            keys::carry(p, old, new, to);
+        }
+        if old.kind == Kind::View {
+            let at = new.at().sql();
+            for column in &old.columns {
+                let lacks = new
+                    .column(&column.name)
+                    .is_some_and(|c| c.default.is_none());
+                if let (Some(default), true) = (&column.default, lacks) {
+                    p.prepare.push(format!(
+                        "ALTER VIEW {at} ALTER COLUMN {} SET DEFAULT {default}",
+                        quoted(&column.name)
+                    ));
+                }
+            }
+            attached(p, old, new, to);
         }
         return;
     }

@@ -1,8 +1,11 @@
-//! Materialised views that are not part of a release and were filled from what it replaces.
+//! Views that are not part of a release, read what it replaces, and cannot be bound to anything
+//! else where they stand: materialised ones, which hold rows, and those that show a column whose
+//! type is another one now.
 //!
 //! Each is built anew beside the new versions, under a search path on which they come first, and
-//! then moves with them. That it reads exactly what it should is proved from the catalog, not
-//! assumed from names.
+//! then moves with them, while the one that stood there is retained. That it reads exactly what it
+//! should is proved from the catalog, not assumed from names. Going back needs no building: the one
+//! that was retained is still bound to the old versions.
 
 use super::access;
 use super::model::{Kind, Name, Relation, Survey};
@@ -23,9 +26,9 @@ pub struct Rebuild {
     pub at: Name,
     /// Where the one in production goes.
     pub away: Name,
-    /// The statement, and the search path under which it is run.
-    pub statement: String,
-    /// That path.
+    /// The statement that makes it; `None` where one that reads exactly what comes in is retained.
+    pub statement: Option<String>,
+    /// The search path under which it is run.
     pub path: String,
     /// What it must read, and nothing else: identities, and places of what is rebuilt before it.
     pub reads: BTreeSet<u32>,
@@ -51,8 +54,8 @@ impl Rebuild {
     }
 }
 
-/// What must be built anew for a request, in order. Only materialised views, and plain views that
-/// stand between them and what is replaced: other views are bound anew in place.
+/// What must be built anew, or brought back, for a request, in order. Other views are bound anew in
+/// place.
 pub fn plan(survey: &Survey, request: &Request) -> Vec<Rebuild> {
     let by_name: BTreeMap<Name, &Relation> =
         survey.relations.values().map(|r| (r.at(), r)).collect();
@@ -102,6 +105,7 @@ pub fn plan(survey: &Survey, request: &Request) -> Vec<Rebuild> {
         })
         .copied()
         .collect();
+    wanted.extend(retyped(survey, &leaving, &arriving, &touched));
     loop {
         let more: Vec<u32> = wanted
             .iter()
@@ -136,11 +140,105 @@ pub fn plan(survey: &Survey, request: &Request) -> Vec<Rebuild> {
             .collect(),
         release: release_of(&release).to_owned(),
     };
+    let mut back: BTreeMap<u32, u32> = BTreeMap::new();
+    for oid in &ordered {
+        let Some(view) = survey.relations.get(oid) else {
+            continue;
+        };
+        let found = places
+            .sources
+            .iter()
+            .filter(|(to, _)| *to == view.schema)
+            .filter_map(|(_, from)| by_name.get(&Name::new(&**from, &*view.name)))
+            .find(|old| {
+                // What it must read: what the one in production reads, each in the version that
+                // comes in.
+                let must: Option<BTreeSet<u32>> = reads(view.oid)
+                    .into_iter()
+                    .map(|t| match (survey.relations.get(&t), back.get(&t)) {
+                        (_, Some(other)) => Some(*other),
+                        (Some(r), None) if leaving.contains_key(&t) => {
+                            arriving.get(&r.at()).copied()
+                        }
+                        _ => (!wanted.contains(&t)).then_some(t),
+                    })
+                    .collect();
+                old.kind == view.kind && must == Some(reads(old.oid).into_iter().collect())
+            });
+        if let Some(found) = found {
+            back.insert(*oid, found.oid);
+        }
+    }
     ordered
         .iter()
         .filter_map(|o| survey.relations.get(o))
-        .map(|view| places.rebuild(view, &leaving, &arriving, &wanted, &reads(view.oid)))
+        .map(|view| {
+            let mut one = places.rebuild(view, &leaving, &arriving, &wanted, &reads(view.oid));
+            if let Some(old) = back.get(&view.oid).and_then(|o| survey.relations.get(o)) {
+                one.at = old.at();
+                one.statement = None;
+            }
+            one
+        })
         .collect()
+}
+
+/// Views that show something whose type is another one now, and all that stand on those.
+fn retyped(
+    survey: &Survey,
+    leaving: &BTreeMap<u32, &Move>,
+    arriving: &BTreeMap<&Name, u32>,
+    touched: &BTreeSet<u32>,
+) -> BTreeSet<u32> {
+    let mut out = BTreeSet::new();
+    for one in &survey.dependents {
+        let (Some(view), Some("v")) = (one.relation, one.kind.as_deref()) else {
+            continue;
+        };
+        let (Some(old), true) = (
+            survey
+                .relations
+                .get(&one.on)
+                .filter(|r| leaving.contains_key(&r.oid)),
+            touched.contains(&view) && !leaving.contains_key(&view),
+        ) else {
+            continue;
+        };
+        let Some(new) = arriving
+            .get(&old.at())
+            .and_then(|o| survey.relations.get(o))
+        else {
+            continue;
+        };
+        let shows_row = one.catalog == "pg_class";
+        let other_type = one.catalog == "pg_rewrite"
+            && old
+                .columns
+                .iter()
+                .find(|c| c.number == one.column)
+                .and_then(|c| new.column(&c.name).map(|n| (c, n)))
+                .is_some_and(|(c, n)| c.of != n.of || c.collation != n.collation);
+        if shows_row || other_type {
+            out.insert(view);
+        }
+    }
+    loop {
+        let more: Vec<u32> = survey
+            .reads
+            .iter()
+            .filter(|(view, target)| {
+                out.contains(target)
+                    && !out.contains(view)
+                    && touched.contains(view)
+                    && !leaving.contains_key(view)
+            })
+            .map(|(view, _)| *view)
+            .collect();
+        if more.is_empty() {
+            return out;
+        }
+        out.extend(more);
+    }
 }
 
 /// `12` of `unship_r12_marts`.
@@ -217,12 +315,12 @@ impl Places<'_> {
         };
         let text = view.unqualified.as_deref().unwrap_or_default();
         Rebuild {
-            statement: format!(
+            statement: Some(format!(
                 "CREATE {word} {}{} AS{}{populate}",
                 at.sql(),
                 access::with_options(&view.options),
                 text.trim_end_matches(';')
-            ),
+            )),
             view: view.at(),
             at,
             away,
@@ -238,14 +336,17 @@ pub fn build(client: &mut Client, all: &[Rebuild]) -> Result<(), EngineError> {
     let mut made: BTreeMap<&Name, u32> = BTreeMap::new();
     let mut tx = client.transaction().map_err(failed)?;
     for one in all {
+        let Some(statement) = &one.statement else {
+            continue;
+        };
         tx.execute("SELECT set_config('search_path', $1, true)", &[&one.path])
             .map_err(failed)?;
-        tx.batch_execute(&one.statement).map_err(|e| {
+        tx.batch_execute(statement).map_err(|e| {
             let error = failed(e);
             EngineError::new(
                 ErrorKind::Refused,
                 format!(
-                    "{} was filled from what is replaced, and cannot be built anew: {}",
+                    "{} reads what is replaced, and cannot be built anew: {}",
                     one.view, error.message
                 ),
             )

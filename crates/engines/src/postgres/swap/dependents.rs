@@ -7,15 +7,24 @@ use super::access;
 use super::model::{Dependent, Kind, Name, Relation};
 use super::names::{is_ours, quoted};
 use super::plan::Planner;
+use super::request::LeftKey;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// What a person calls it: PostgreSQL says `rule _RETURN on view v` where only the view counts.
+fn called(what: &str) -> String {
+    what.strip_prefix("rule _RETURN on ")
+        .unwrap_or(what)
+        .to_owned()
+}
 
 /// Plans for everything that depends on what leaves.
 pub(super) fn plan(p: &mut Planner<'_>) {
     let mut repoint: BTreeSet<u32> = BTreeSet::new();
-    let mut recreate: BTreeSet<u32> = BTreeSet::new();
     let mut policies: BTreeMap<u32, &Dependent> = BTreeMap::new();
     let mut functions: BTreeMap<u32, &Dependent> = BTreeMap::new();
     let mut rules: BTreeMap<u32, &Dependent> = BTreeMap::new();
+    let mut keys: BTreeMap<u32, &Dependent> = BTreeMap::new();
+    let mut anew: BTreeMap<u32, &Dependent> = BTreeMap::new();
     let survey = p.survey;
     for one in &survey.dependents {
         if !p.leaves(one.on) || one.relation.is_some_and(|r| p.leaves(r)) {
@@ -33,7 +42,7 @@ pub(super) fn plan(p: &mut Planner<'_>) {
             .and_then(|o| survey.relations.get(&o))
         else {
             p.obstacle(
-                one.what.clone(),
+                called(&one.what),
                 format!("depends on {}, which goes away", old.at()),
                 "Drop it first, or keep the relation.".to_owned(),
             );
@@ -42,7 +51,7 @@ pub(super) fn plan(p: &mut Planner<'_>) {
         let used = old.columns.iter().find(|c| c.number == one.column);
         if let Some(used) = used.filter(|u| new.column(&u.name).is_none()) {
             p.obstacle(
-                one.what.clone(),
+                called(&one.what),
                 format!(
                     "uses column {} of {}, which the new version does not have",
                     used.name,
@@ -63,16 +72,18 @@ pub(super) fn plan(p: &mut Planner<'_>) {
             retyped,
             &mut Found {
                 repoint: &mut repoint,
-                recreate: &mut recreate,
                 policies: &mut policies,
                 functions: &mut functions,
                 rules: &mut rules,
+                keys: &mut keys,
+                anew: &mut anew,
             },
         );
     }
-    above(p, &mut recreate);
-    repoint.retain(|v| !recreate.contains(v));
-    views(p, &repoint, &recreate);
+    for key in keys.values() {
+        rebind_key(p, key);
+    }
+    views(p, &repoint);
     for rule in rules.values() {
         if let Some(definition) = &rule.definition {
             p.lock_too.extend(rule.relation);
@@ -92,21 +103,63 @@ pub(super) fn plan(p: &mut Planner<'_>) {
             ));
         }
     }
-    for function in functions.values() {
+    for function in anew.values() {
+        remake(p, function);
+    }
+    for function in functions.values().filter(|f| !anew.contains_key(&f.oid)) {
         if let Some(definition) = &function.definition {
             p.views
                 .push(definition.trim_end().trim_end_matches(';').to_owned());
         }
     }
     strays(p);
+    held(p);
+}
+
+/// A foreign key of a version that is retained would go on guarding what it refers to: rows there
+/// could not be deleted, or would take retained rows with them.
+fn held(p: &mut Planner<'_>) {
+    let survey = p.survey;
+    for relation in survey.relations.values().filter(|r| r.kind.is_table()) {
+        let Some(away) = p
+            .place_after(relation.oid)
+            .filter(|_| p.leaves(relation.oid))
+        else {
+            continue;
+        };
+        for key in &relation.constraints {
+            let stays = key
+                .foreign
+                .filter(|t| !p.going.contains_key(t))
+                .and_then(|t| p.place_now(t))
+                .filter(|n| !is_ours(&n.schema));
+            let (Some(target), false) = (stays, key.inherited) else {
+                continue;
+            };
+            p.drops.push(format!(
+                "ALTER TABLE {} DROP CONSTRAINT {}",
+                relation.at().sql(),
+                quoted(&key.name)
+            ));
+            p.lock_as.insert(target.clone(), "ACCESS EXCLUSIVE");
+            p.left_keys.push(LeftKey {
+                relation: away.clone(),
+                name: key.name.clone(),
+                definition: key.definition.clone(),
+                target,
+                comment: key.comment.clone(),
+            });
+        }
+    }
 }
 
 struct Found<'a, 'b> {
     repoint: &'a mut BTreeSet<u32>,
-    recreate: &'a mut BTreeSet<u32>,
     policies: &'a mut BTreeMap<u32, &'b Dependent>,
     functions: &'a mut BTreeMap<u32, &'b Dependent>,
     rules: &'a mut BTreeMap<u32, &'b Dependent>,
+    keys: &'a mut BTreeMap<u32, &'b Dependent>,
+    anew: &'a mut BTreeMap<u32, &'b Dependent>,
 }
 
 fn bind<'b>(
@@ -119,10 +172,8 @@ fn bind<'b>(
     let kind = one.kind.as_deref();
     match (one.catalog.as_str(), one.relation) {
         ("pg_rewrite", Some(view)) if one.definition.is_none() => {
-            if kind == Some("m") {
-                materialized(p, one, old);
-            } else if retyped {
-                found.recreate.insert(view);
+            if kind == Some("m") || retyped {
+                built_anew(p, one, old);
             } else {
                 found.repoint.insert(view);
             }
@@ -131,10 +182,7 @@ fn bind<'b>(
             found.rules.insert(one.oid, one);
         }
         // A view that shows the row itself has a column of the row's type.
-        ("pg_class", Some(view)) if kind == Some("v") => {
-            found.recreate.insert(view);
-        }
-        ("pg_class", Some(_)) if kind == Some("m") => materialized(p, one, old),
+        ("pg_class", Some(_)) if matches!(kind, Some("v" | "m")) => built_anew(p, one, old),
         ("pg_class", Some(child))
             if p.survey
                 .relations
@@ -142,10 +190,10 @@ fn bind<'b>(
                 .is_some_and(|c| c.parents.contains(&old.oid)) => {}
         ("pg_constraint", Some(_)) if foreign_key(one) => {
             if p.request.foreign_keys {
-                rebind_key(p, one, old);
+                found.keys.insert(one.oid, one);
             } else {
                 p.obstacle(
-                    one.what.clone(),
+                    called(&one.what),
                     format!("is a foreign key of a table that stays, and refers to {}", old.at()),
                     "Build that table in the same release, drop the key, or allow foreign keys to be dropped and made anew.".to_owned(),
                 );
@@ -154,17 +202,9 @@ fn bind<'b>(
         ("pg_policy", Some(_)) => {
             found.policies.insert(one.oid, one);
         }
-        ("pg_proc", _) if one.through == "relation" && one.definition.is_some() => {
-            found.functions.insert(one.oid, one);
-        }
-        ("pg_proc", _) => p.obstacle(
-            one.what.clone(),
-            format!("takes or gives rows of {}", old.at()),
-            "It is bound to the old version's row type. Drop it, or let it name its columns."
-                .to_owned(),
-        ),
+        ("pg_proc", _) => function(p, one, old, found),
         ("pg_attrdef", _) if one.through == "sequence" => p.obstacle(
-            one.what.clone(),
+            called(&one.what),
             format!(
                 "takes its numbers from a sequence that belongs to {}",
                 old.at()
@@ -172,11 +212,85 @@ fn bind<'b>(
             "ALTER SEQUENCE … OWNED BY NONE, so that the sequence stays where it is.".to_owned(),
         ),
         _ => p.obstacle(
-            one.what.clone(),
+            called(&one.what),
             format!("is bound to the {} of {}", one.through, old.at()),
             "unship cannot bind it to another version. Drop it first.".to_owned(),
         ),
     }
+}
+
+/// A function whose body PostgreSQL has parsed is replaced in place. One that takes or gives rows of
+/// the old version has that in its signature, which only a new function can change.
+fn function<'b>(
+    p: &mut Planner<'_>,
+    one: &'b Dependent,
+    old: &Relation,
+    found: &mut Found<'_, 'b>,
+) {
+    let refuse = |p: &mut Planner<'_>, why: String, hint: &str| {
+        p.obstacle(called(&one.what), why, hint.to_owned());
+    };
+    let Some(routine) = &one.routine else {
+        return refuse(
+            p,
+            format!("is bound to the {} of {}", one.through, old.at()),
+            "unship cannot bind it to another version. Drop it first.",
+        );
+    };
+    if !p.can_act_as(&routine.owner) || routine.extension {
+        return refuse(
+            p,
+            format!(
+                "is bound to the {} of {} and belongs to {}",
+                one.through,
+                old.at(),
+                if routine.extension {
+                    "an extension"
+                } else {
+                    &routine.owner
+                }
+            ),
+            "It would go on with the old version. Drop it, or let the role of unship own it.",
+        );
+    }
+    if one.through == "relation" {
+        found.functions.insert(one.oid, one);
+    } else if let Some(user) = routine.used_by.as_deref().map(called) {
+        refuse(
+            p,
+            format!(
+                "takes or gives rows of {}, and {user} depends on it",
+                old.at()
+            ),
+            "It is bound to the old version's row type and cannot be dropped and made anew. Let it name its columns.",
+        );
+    } else {
+        found.anew.insert(one.oid, one);
+    }
+}
+
+/// Drops a function and makes it anew with everything that was on it.
+fn remake(p: &mut Planner<'_>, one: &Dependent) {
+    let (Some(routine), Some(definition)) = (&one.routine, &one.definition) else {
+        return;
+    };
+    let at = format!("ROUTINE {}", routine.identity);
+    p.drops.push(format!("DROP {at}"));
+    p.views
+        .push(definition.trim_end().trim_end_matches(';').to_owned());
+    if let Some(wanted) = &routine.grants {
+        p.views.push(format!("REVOKE ALL ON {at} FROM PUBLIC"));
+        p.views.extend(access::grants(wanted, None, &at));
+    }
+    if let Some(comment) = &routine.comment {
+        p.views.push(access::comment_on(&at, comment));
+    }
+    p.views
+        .push(format!("ALTER {at} OWNER TO {}", quoted(&routine.owner)));
+    p.warn(format!(
+        "{}: takes or gives rows of what is replaced, and is made anew.",
+        one.what
+    ));
 }
 
 fn foreign_key(one: &Dependent) -> bool {
@@ -185,21 +299,36 @@ fn foreign_key(one: &Dependent) -> bool {
         .is_some_and(|d| d.starts_with("FOREIGN KEY"))
 }
 
-fn materialized(p: &mut Planner<'_>, one: &Dependent, old: &Relation) {
+/// A view that cannot be bound to anything else where it stands: [`super::plan_closure`] has it
+/// built beside the new version, and then it is in the request.
+fn built_anew(p: &mut Planner<'_>, one: &Dependent, old: &Relation) {
     let place = one
         .place
         .as_ref()
-        .map_or_else(|| one.what.clone(), Name::to_string);
+        .map_or_else(|| called(&one.what), Name::to_string);
+    let materialized = one.kind.as_deref() == Some("m");
     p.obstacle(
-        format!("materialised view {place}"),
-        format!("was filled from {}, and would be for ever", old.at()),
+        format!(
+            "{}view {place}",
+            if materialized { "materialised " } else { "" }
+        ),
+        if materialized {
+            format!("was filled from {}, and would be for ever", old.at())
+        } else {
+            format!(
+                "shows what has another type in the new version of {}",
+                old.at()
+            )
+        },
         "It must be built anew beside the new version and move with it.".to_owned(),
     );
 }
 
 /// Drops a foreign key of a table that stays, and makes it anew on what takes the old one's place.
-fn rebind_key(p: &mut Planner<'_>, one: &Dependent, old: &Relation) {
-    let (Some(place), Some(definition)) = (&one.place, &one.definition) else {
+fn rebind_key(p: &mut Planner<'_>, one: &Dependent) {
+    let (Some(place), Some(definition), Some(old)) =
+        (&one.place, &one.definition, p.survey.relations.get(&one.on))
+    else {
         return;
     };
     let (at, name) = (place.sql(), quoted(&one.name));
@@ -222,58 +351,18 @@ fn rebind_key(p: &mut Planner<'_>, one: &Dependent, old: &Relation) {
     ));
 }
 
-/// What stands on a view that must be dropped and made anew must be made anew too.
-fn above(p: &mut Planner<'_>, recreate: &mut BTreeSet<u32>) {
-    let survey = p.survey;
-    loop {
-        let mut more = BTreeSet::new();
-        for one in &survey.dependents {
-            if !recreate.contains(&one.on) || one.relation.is_some_and(|r| p.leaves(r)) {
-                continue;
-            }
-            let Some(view) = survey.relations.get(&one.on) else {
-                continue;
-            };
-            match (one.catalog.as_str(), one.relation, one.kind.as_deref()) {
-                ("pg_rewrite" | "pg_class", Some(next), Some("v"))
-                    if one.definition.is_none() =>
-                {
-                    if !recreate.contains(&next) {
-                        more.insert(next);
-                    }
-                }
-                ("pg_rewrite" | "pg_class", Some(_), Some("m")) => materialized(p, one, view),
-                _ => p.obstacle(
-                    one.what.clone(),
-                    format!(
-                        "depends on view {}, which must be made anew because a column that it reads has another type now",
-                        view.at()
-                    ),
-                    "Drop it first, or keep the column's type.".to_owned(),
-                ),
-            }
-        }
-        if more.is_empty() {
-            return;
-        }
-        recreate.extend(more);
-    }
-}
-
 /// Statements for views, each after the ones that it reads.
-fn views(p: &mut Planner<'_>, repoint: &BTreeSet<u32>, recreate: &BTreeSet<u32>) {
+fn views(p: &mut Planner<'_>, all: &BTreeSet<u32>) {
     let survey = p.survey;
-    let all: BTreeSet<u32> = repoint.union(recreate).copied().collect();
     let mut ordered = Vec::new();
     let mut done = BTreeSet::new();
-    for view in &all {
-        visit(*view, &all, &survey.reads, &mut done, &mut ordered);
+    for view in all {
+        visit(*view, all, &survey.reads, &mut done, &mut ordered);
     }
     for oid in &ordered {
         let Some(view) = survey.relations.get(oid) else {
             continue;
         };
-        let arriving = p.arrives(*oid);
         let place = p.place_after(*oid).unwrap_or_else(|| view.at());
         if !p.can_act_as(&view.owner) {
             p.obstacle(
@@ -294,32 +383,11 @@ fn views(p: &mut Planner<'_>, repoint: &BTreeSet<u32>, recreate: &BTreeSet<u32>)
             continue;
         };
         let options = access::with_options(&view.options);
-        if recreate.contains(oid) {
-            if arriving {
-                p.obstacle(
-                    format!("view {place}"),
-                    "was built over a version that leaves, and a column that it reads has another type now".to_owned(),
-                    "Build it in the same release.".to_owned(),
-                );
-                continue;
-            }
-            p.views.push(format!(
-                "CREATE VIEW {}{options} AS{definition}",
-                place.sql()
-            ));
-            p.views.extend(access::restore_view(view));
-        } else {
-            p.views.push(format!(
-                "CREATE OR REPLACE VIEW {}{options} AS{definition}",
-                place.sql()
-            ));
-        }
+        p.views.push(format!(
+            "CREATE OR REPLACE VIEW {}{options} AS{definition}",
+            place.sql()
+        ));
         p.lock_too.insert(*oid);
-    }
-    for oid in ordered.iter().rev().filter(|o| recreate.contains(o)) {
-        if let Some(view) = survey.relations.get(oid) {
-            p.drops.push(format!("DROP VIEW {}", view.at().sql()));
-        }
     }
 }
 

@@ -122,7 +122,7 @@ impl Kind {
     /// Whether `LOCK TABLE` takes it without locking anything else. On a view that statement locks
     /// all that the view reads, and a materialised view it does not take.
     pub(super) fn lockable(self) -> bool {
-        matches!(self, Self::Table | Self::Partitioned | Self::Foreign)
+        matches!(self, Self::Table | Self::Partitioned)
     }
 
     /// Whether it holds rows of its own under keys, defaults and triggers.
@@ -155,7 +155,7 @@ pub struct Relation {
     /// Row security binds the owner too.
     pub force_row_security: bool,
     /// Storage options (`fillfactor=70`, `toast.…`), or a view's options.
-    pub options: BTreeSet<String>,
+    pub options: Vec<String>,
     /// `d`efault, `n`othing, `f`ull or `i`ndex.
     pub replica_identity: String,
     /// Where it is stored, if not in the database's default.
@@ -475,9 +475,28 @@ pub struct Dependent {
     pub what: String,
     /// A function's or rule's definition.
     pub definition: Option<String>,
+    /// What else there is to a function.
+    pub routine: Option<Routine>,
     /// A policy's expressions.
     #[serde(rename = "using")]
     pub sees: Option<String>,
     /// The same, for what is written.
     pub check: Option<String>,
+}
+
+/// What a function's definition does not say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Routine {
+    /// Its name with the types of its arguments.
+    pub identity: String,
+    /// Who owns it.
+    pub owner: String,
+    /// Who else may call it; `None` is everybody.
+    pub grants: Option<BTreeSet<Grant>>,
+    /// Its comment.
+    pub comment: Option<String>,
+    /// It belongs to an extension.
+    pub extension: bool,
+    /// Something that depends on it.
+    pub used_by: Option<String>,
 }

@@ -1,10 +1,11 @@
 //! Deciding everything from a survey, and nothing else: the same survey gives the same plan.
 
 use super::access::{self, comment_on};
-use super::model::{Kind, Name, Relation, Sequence, Survey};
+use super::model::{Name, Relation, Sequence, Survey};
 use super::names::{LONGEST, is_ours, quoted};
-use super::request::{Obstacle, Refusal, Request, SwapPlan};
-use super::{carry, dependents};
+use super::request::{LeftKey, Obstacle, Refusal, Request, SwapPlan};
+use super::statements::{locks, steps};
+use super::{carry, dependents, keys};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A move of a relation that exists.
@@ -33,11 +34,17 @@ pub(super) struct Planner<'a> {
     pub(super) late: Vec<String>,
     pub(super) owners: Vec<String>,
     pub(super) afterwards: Vec<String>,
-    /// Relations that stay and are altered: locked against writers, or against everybody.
-    pub(super) lock_shared: BTreeSet<u32>,
+    /// Relations that stay and are altered: locked against everybody, or as it says.
     pub(super) lock_too: BTreeSet<u32>,
+    pub(super) lock_as: BTreeMap<Name, &'static str>,
+    pub(super) left_keys: Vec<LeftKey>,
+    /// What has other columns than before.
+    pub(super) reshaped: BTreeSet<Name>,
     /// Extended statistics that `prepare` makes, and the schema that they go to.
     pub(super) statistics_made: Vec<(Name, String)>,
+    /// Names that are taken, by sort.
+    taken: BTreeSet<(&'a str, &'a Name)>,
+    by_name: BTreeMap<(&'a str, &'a str), u32>,
     /// Names that `prepare` takes: (sort, name), and whose they are.
     claimed: BTreeMap<(String, Name), u32>,
 }
@@ -62,6 +69,7 @@ pub fn plan(survey: &Survey, request: &Request) -> Result<SwapPlan, Refusal> {
             carry::carry(&mut p, old, new, &to);
         }
     }
+    keys::come_back(&mut p);
     dependents::plan(&mut p);
     p.collisions();
     p.headroom();
@@ -85,9 +93,21 @@ impl<'a> Planner<'a> {
             late: Vec::new(),
             owners: Vec::new(),
             afterwards: Vec::new(),
-            lock_shared: BTreeSet::new(),
+            lock_as: BTreeMap::new(),
+            left_keys: Vec::new(),
+            reshaped: BTreeSet::new(),
             lock_too: BTreeSet::new(),
             statistics_made: Vec::new(),
+            taken: survey
+                .occupied
+                .iter()
+                .map(|o| (o.sort.as_str(), &o.name))
+                .collect(),
+            by_name: survey
+                .relations
+                .values()
+                .map(|r| ((r.schema.as_str(), r.name.as_str()), r.oid))
+                .collect(),
             claimed: BTreeMap::new(),
         }
     }
@@ -121,6 +141,15 @@ impl<'a> Planner<'a> {
         self.replaced.get(&old).copied()
     }
 
+    /// Where something lies now.
+    pub(super) fn place_now(&self, oid: u32) -> Option<Name> {
+        self.survey
+            .relations
+            .get(&oid)
+            .map(Relation::at)
+            .or_else(|| self.survey.others.get(&oid).cloned())
+    }
+
     /// Whether it leaves production.
     pub(super) fn leaves(&self, oid: u32) -> bool {
         self.going
@@ -136,12 +165,7 @@ impl<'a> Planner<'a> {
     /// Takes a name beside a relation for something that `prepare` makes; false if it is taken.
     pub(super) fn claim(&mut self, beside: &Relation, sort: &str, name: &str) -> bool {
         let at = Name::new(&*beside.schema, name);
-        let taken = self
-            .survey
-            .occupied
-            .iter()
-            .any(|o| o.sort == sort && o.name == at);
-        if taken {
+        if self.taken.contains(&(sort, &at)) {
             return false;
         }
         self.claimed
@@ -173,21 +197,14 @@ impl<'a> Planner<'a> {
 
     fn find(&self, name: &Name) -> Option<&'a Relation> {
         let survey: &'a Survey = self.survey;
-        survey
-            .relations
-            .values()
-            .find(|r| r.schema == name.schema && r.name == name.name)
+        self.by_name
+            .get(&(name.schema.as_str(), name.name.as_str()))
+            .and_then(|oid| survey.relations.get(oid))
     }
 
     fn resolve(&mut self) {
-        let by_name: BTreeMap<Name, &Relation> = self
-            .survey
-            .relations
-            .values()
-            .map(|r| (r.at(), r))
-            .collect();
         for one in &self.request.moves {
-            let Some(relation) = by_name.get(&one.from).copied() else {
+            let Some(relation) = self.find(&one.from) else {
                 self.obstacle(
                     one.from.to_string(),
                     "is not there".to_owned(),
@@ -197,7 +214,7 @@ impl<'a> Planner<'a> {
             };
             let carry = match &one.carry_from {
                 Some(name) => {
-                    let old = by_name.get(name).copied();
+                    let old = self.find(name);
                     if old.is_none() {
                         self.obstacle(
                             name.to_string(),
@@ -287,10 +304,12 @@ impl<'a> Planner<'a> {
                     });
                 }
             }
-            if going.carry.is_none() && relation.partition && !is_ours(&going.to.schema) {
-                if let Some(old) = self.find(&going.to).filter(|r| r.oid != relation.oid) {
-                    pairs.push((relation.oid, old.oid));
-                }
+            if going.carry.is_none()
+                && relation.partition
+                && !is_ours(&going.to.schema)
+                && let Some(old) = self.find(&going.to).filter(|r| r.oid != relation.oid)
+            {
+                pairs.push((relation.oid, old.oid));
             }
         }
         for (new, old) in pairs {
@@ -306,10 +325,10 @@ impl<'a> Planner<'a> {
         for going in self.going.values() {
             if let Some(old) = going.carry {
                 replaced.insert(old, going.relation.oid);
-            } else if !is_ours(&going.to.schema) {
-                if let Some(old) = self.find(&going.to).filter(|r| r.oid != going.relation.oid) {
-                    replaced.insert(old.oid, going.relation.oid);
-                }
+            } else if !is_ours(&going.to.schema)
+                && let Some(old) = self.find(&going.to).filter(|r| r.oid != going.relation.oid)
+            {
+                replaced.insert(old.oid, going.relation.oid);
             }
         }
         for (old, new) in &replaced {
@@ -377,6 +396,7 @@ impl<'a> Planner<'a> {
                 }
             }
             match self.survey.schemas.get(&going.to.schema) {
+                None if going.to.schema.len() > LONGEST => {}
                 None => found.push((
                     format!("schema {}", going.to.schema),
                     format!("is not there, and {at} shall go there"),
@@ -409,12 +429,12 @@ impl<'a> Planner<'a> {
         let mut after: BTreeMap<(String, Name), Vec<String>> = BTreeMap::new();
         let mut put = |sort: &str, name: &Name, relation: u32, what: &str| {
             let mut at = name.clone();
-            if let Some(going) = self.going.get(&relation) {
-                if going.relation.schema == at.schema {
-                    at.schema.clone_from(&going.to.schema);
-                    if at.name == going.relation.name {
-                        at.name.clone_from(&going.to.name);
-                    }
+            if let Some(going) = self.going.get(&relation)
+                && going.relation.schema == at.schema
+            {
+                at.schema.clone_from(&going.to.schema);
+                if at.name == going.relation.name {
+                    at.name.clone_from(&going.to.name);
                 }
             }
             let owner = self
@@ -439,10 +459,17 @@ impl<'a> Planner<'a> {
             put(sort, name, *relation, "the carried");
         }
         let found: Vec<_> = after.into_iter().filter(|(_, who)| who.len() > 1).collect();
-        let mut said = BTreeSet::new();
-        for ((_, at), who) in found {
-            // A row type always collides along with its relation: one line says it.
-            if said.insert(at.clone()) {
+        let mut said: BTreeSet<Name> = BTreeSet::new();
+        let names: BTreeSet<Name> = found.iter().map(|((_, at), _)| at.clone()).collect();
+        for ((_, at), mut who) in found {
+            who.sort();
+            // A row type collides along with its relation, and its array type with it: one line
+            // says it.
+            let array_of = at
+                .name
+                .strip_prefix('_')
+                .is_some_and(|n| names.contains(&Name::new(&*at.schema, n)));
+            if !array_of && said.insert(at.clone()) {
                 self.obstacle(
                     at.to_string(),
                     format!("would be the name of two things: {}", who.join(" and ")),
@@ -455,7 +482,7 @@ impl<'a> Planner<'a> {
     /// PostgreSQL keeps all locks of all sessions in one table of fixed size.
     fn headroom(&mut self) {
         let table = self.survey.locks;
-        let wanted = i64::try_from(self.going.len() + self.lock_too.len() + self.lock_shared.len())
+        let wanted = i64::try_from(self.going.len() + self.lock_too.len() + self.lock_as.len())
             .unwrap_or(i64::MAX);
         if wanted + table.held > table.capacity / 2 {
             self.obstacle(
@@ -477,6 +504,13 @@ impl<'a> Planner<'a> {
             return Err(Refusal {
                 obstacles: self.obstacles.into_iter().collect(),
             });
+        }
+        if !self.reshaped.is_empty() {
+            let names: Vec<String> = self.reshaped.iter().map(Name::to_string).collect();
+            self.warn(format!(
+                "Other columns than before: {}. A prepared statement that reads all columns of one fails once in a session that made it before.",
+                names.join(", ")
+            ));
         }
         let mut statements = std::mem::take(&mut self.drops);
         let (out, come): (Vec<&Going<'_>>, Vec<&Going<'_>>) =
@@ -513,24 +547,8 @@ impl<'a> Planner<'a> {
             }),
             "ACCESS EXCLUSIVE",
         );
-        let shared: Vec<String> = self
-            .lock_shared
-            .iter()
-            .filter(|o| !self.going.contains_key(o))
-            .filter_map(|o| {
-                self.survey
-                    .relations
-                    .get(o)
-                    .map(Relation::at)
-                    .or_else(|| self.survey.others.get(o).cloned())
-            })
-            .map(|n| n.sql())
-            .collect();
-        if !shared.is_empty() {
-            lock_production.push(format!(
-                "LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE",
-                shared.join(", ")
-            ));
+        for (name, mode) in &self.lock_as {
+            lock_production.push(format!("LOCK TABLE ONLY {} IN {mode} MODE", name.sql()));
         }
         Ok(SwapPlan {
             request: self.request.clone(),
@@ -539,65 +557,11 @@ impl<'a> Planner<'a> {
             lock_production,
             statements,
             afterwards: self.afterwards,
+            left_keys: self.left_keys,
             warnings: self.warnings,
             access: pairs,
             watch: self.survey.relations.keys().copied().collect(),
             mark: self.survey.mark.clone(),
         })
     }
-}
-
-/// The statements that move one relation, with what PostgreSQL leaves behind.
-fn steps(going: &Going<'_>) -> Vec<String> {
-    let relation = going.relation;
-    let word = relation.kind.sql();
-    let mut out = Vec::new();
-    if relation.schema != going.to.schema {
-        out.push(format!(
-            "ALTER {word} {} SET SCHEMA {}",
-            relation.at().sql(),
-            quoted(&going.to.schema)
-        ));
-        for statistics in &relation.statistics {
-            if statistics.schema == relation.schema {
-                out.push(format!(
-                    "ALTER STATISTICS {} SET SCHEMA {}",
-                    Name::new(&*statistics.schema, &*statistics.name).sql(),
-                    quoted(&going.to.schema)
-                ));
-            }
-        }
-    }
-    if relation.name != going.to.name {
-        out.push(format!(
-            "ALTER {word} {} RENAME TO {}",
-            Name::new(&*going.to.schema, &*relation.name).sql(),
-            quoted(&going.to.name)
-        ));
-    }
-    out
-}
-
-/// Statements that take a lock and change nothing: views first, as a reader takes them, then all
-/// tables in one statement. `LOCK TABLE` on a view would lock all that it reads; giving a view to the
-/// role that has it locks the view alone.
-fn locks(relations: &[&Relation], mode: &str) -> Vec<String> {
-    let mut out = Vec::new();
-    for relation in relations.iter().filter(|r| !r.kind.lockable()) {
-        out.push(format!(
-            "ALTER {} {} OWNER TO {}",
-            relation.kind.sql(),
-            relation.at().sql(),
-            quoted(&relation.owner)
-        ));
-    }
-    let tables: Vec<String> = relations
-        .iter()
-        .filter(|r| r.kind.lockable() && r.kind != Kind::Foreign)
-        .map(|r| format!("ONLY {}", r.at().sql()))
-        .collect();
-    if !tables.is_empty() {
-        out.push(format!("LOCK TABLE {} IN {mode} MODE", tables.join(", ")));
-    }
-    out
 }

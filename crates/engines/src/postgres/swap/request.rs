@@ -18,6 +18,23 @@ pub struct Move {
     pub carry_from: Option<Name>,
 }
 
+/// A foreign key to a relation that stays in production while its own leaves. It is dropped, for it
+/// would keep rows in production from being deleted, or change rows that are retained, and it is
+/// written down here, so that it can come back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftKey {
+    /// The relation that left, where it is retained.
+    pub relation: Name,
+    /// The key's name.
+    pub name: String,
+    /// Its definition.
+    pub definition: String,
+    /// What it refers to.
+    pub target: Name,
+    /// Its comment.
+    pub comment: Option<String>,
+}
+
 /// Moves that happen together or not at all.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
@@ -30,6 +47,10 @@ pub struct Request {
     /// Keys and other constraints, by name, that the new relation shall not take over.
     #[serde(default)]
     pub leave: BTreeSet<String>,
+    /// Foreign keys that relations which come back had when they left, from
+    /// [`SwapPlan::left_keys`]: they get them back. Without them they get those of the live version.
+    #[serde(default)]
+    pub keys: Vec<LeftKey>,
 }
 
 impl Request {
@@ -71,6 +92,8 @@ pub struct SwapPlan {
     /// What can be done once the move is committed and need not be (checking carried foreign
     /// keys); a failure changes nothing.
     pub afterwards: Vec<String>,
+    /// Foreign keys that do not go along: to be kept, and given back by [`Request::keys`].
+    pub left_keys: Vec<LeftKey>,
     /// What a person should know: above all what cannot be carried.
     pub warnings: Vec<String>,
     /// (outgoing, incoming): nobody may lose access from the first to the second.

@@ -62,14 +62,35 @@ pub fn run(
     // From PostgreSQL 14 on, and only on Linux: the server notices that this host is gone.
     let _ = client.batch_execute("SET client_connection_check_interval = '2s'");
     let _ = client.batch_execute("SET tcp_user_timeout = '30s'");
+    // Where this role may: if there is a deadlock, it is ours to be ended, not a reader's query.
+    let _ = client.batch_execute("SET deadlock_timeout = '10ms'");
     if mark(client, &watch)? != plan.mark {
         plan = again(client, &plan)?;
     }
-    if !plan.prepare.is_empty() {
-        plan.mark = prepare(client, &plan, &watch)?;
+    let mut done = Ok(false);
+    // What others do to a table (TRUNCATE, REFRESH, CREATE INDEX) may change the catalog without
+    // changing the plan: then it is tried again, but not for ever.
+    for _ in 0..5 {
+        if !plan.prepare.is_empty() {
+            plan.mark = prepare(client, &plan, &watch)?;
+            plan.prepare.clear();
+        }
+        lost_access(client, &plan)?;
+        done = locked(client, &plan, &watch, extra, on);
+        if !matches!(done, Ok(false)) {
+            break;
+        }
+        plan = again(client, &plan)?;
     }
-    lost_access(client, &plan)?;
-    let done = locked(client, &plan, &watch, extra, on);
+    let done = match done {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(EngineError::new(
+            ErrorKind::Busy,
+            "Others keep altering these relations; nothing was changed.",
+        )
+        .hint("Find out who does, and go on when they are done.")),
+        Err(error) => Err(error),
+    };
     if done.is_ok() {
         for statement in &plan.afterwards {
             if let Err(error) = client.batch_execute(statement) {
@@ -83,6 +104,7 @@ pub fn run(
     let _ = client.batch_execute(
         "RESET idle_in_transaction_session_timeout; RESET client_min_messages; RESET lock_timeout; RESET statement_timeout",
     );
+    let _ = client.batch_execute("RESET deadlock_timeout");
     done
 }
 
@@ -184,20 +206,21 @@ fn lost_access(client: &mut Client, plan: &SwapPlan) -> Result<(), EngineError> 
     .hint("Grant it on the new version, or revoke it from the old one."))
 }
 
-/// Tries until every lock is had, then does everything in one go.
+/// Tries until every lock is had, then does everything in one go. False: the catalog is not as it
+/// was when this was planned.
 fn locked(
     client: &mut Client,
     plan: &SwapPlan,
     watch: &[u32],
     extra: &[String],
     on: &dyn Fn(Event),
-) -> Result<(), EngineError> {
+) -> Result<bool, EngineError> {
     let started = Instant::now();
     let mut tries = 0;
     loop {
         tries += 1;
         let error = match attempt(client, plan, watch, extra, on, tries) {
-            Ok(()) => return Ok(()),
+            Ok(done) => return Ok(done),
             Err(error) => error,
         };
         if error.kind != ErrorKind::Busy {
@@ -237,31 +260,40 @@ fn attempt(
     extra: &[String],
     on: &dyn Fn(Event),
     tries: u32,
-) -> Result<(), EngineError> {
+) -> Result<bool, EngineError> {
     let mut tx = client.transaction().map_err(failed)?;
     // Short at first: most locks are free. Longer later, and always below deadlock_timeout.
     let patience = (5 * u64::from(tries)).min(100);
     let mut locks = vec![
         "SET LOCAL search_path = ''".to_owned(),
         "SET LOCAL jit = off".to_owned(),
-        "SET LOCAL lock_timeout = '100ms'".to_owned(),
+        "SET LOCAL check_function_bodies = off".to_owned(),
+        // Nobody waits behind us here; long enough for an autovacuum to be told to yield.
+        "SET LOCAL lock_timeout = '3s'".to_owned(),
     ];
     locks.extend(plan.lock_incoming.iter().cloned());
+    if tries > 1 {
+        // An autovacuum yields to whoever waits for a second. This mode is in nobody's way but
+        // its, so that the wait is nobody else's.
+        let gentle = |l: &String| {
+            l.strip_suffix("ACCESS EXCLUSIVE MODE")
+                .map(|l| format!("{l}SHARE UPDATE EXCLUSIVE MODE"))
+        };
+        locks.extend(plan.lock_production.iter().filter_map(gentle));
+    }
     locks.push(format!("SET LOCAL lock_timeout = '{patience}ms'"));
+    locks.push("SET LOCAL statement_timeout = '2s'".to_owned());
     locks.extend(plan.lock_production.iter().cloned());
+    locks.push("SET LOCAL statement_timeout = 0".to_owned());
     tx.batch_execute(&locks.join(";\n")).map_err(failed)?;
     if mark(&mut tx, watch)? != plan.mark {
-        return Err(EngineError::new(
-            ErrorKind::Refused,
-            "Somebody altered, granted or created something around these relations since this was planned; nothing was changed.",
-        )
-        .hint("Plan again, and look at what is different."));
+        return Ok(false);
     }
     let token: String = tx
         .query_one("SELECT pg_current_xact_id()::text", &[])
         .map_err(failed)?
         .get(0);
-    finish(tx, plan, extra, &token, on)
+    finish(tx, plan, extra, &token, on).map(|()| true)
 }
 
 fn finish(

@@ -22,7 +22,7 @@ pub(super) fn failed(error: postgres::Error) -> EngineError {
     };
     let kind = match error.code().map(postgres::error::SqlState::code) {
         None => ErrorKind::Io,
-        Some("55P03" | "40P01") => ErrorKind::Busy,
+        Some("55P03" | "40P01" | "57014") => ErrorKind::Busy,
         Some("42501") => ErrorKind::Permission,
         Some("53100") => ErrorKind::DiskFull,
         Some("2BP01") => ErrorKind::Refused,
@@ -93,7 +93,9 @@ fn read(tx: &mut Transaction<'_>, scope: &Scope) -> Result<Survey, EngineError> 
         .get(0);
     let publications = include_str!("sql/publications.sql");
     let publications = if version < 150_000 {
-        publications.replace("pg_get_expr(r.prqual, r.prrelid)", "NULL")
+        publications
+            .replace("pg_get_expr(r.prqual, r.prrelid)", "NULL")
+            .replace("r.prattrs", "NULL")
     } else {
         publications.to_owned()
     };
@@ -142,7 +144,7 @@ fn read(tx: &mut Transaction<'_>, scope: &Scope) -> Result<Survey, EngineError> 
         .collect();
     let schemas = tx
         .query(
-            "SELECT nspname::text, has_schema_privilege(oid, 'CREATE') FROM pg_namespace WHERE nspname = ANY($1)",
+            "SELECT nspname::text, has_schema_privilege(oid, 'CREATE') FROM pg_namespace WHERE nspname = ANY($1::text[])",
             &[&schemas],
         )
         .map_err(failed)?

@@ -40,7 +40,9 @@ WITH anchors AS (
         END AS owner
     FROM anchors a
     JOIN pg_depend d ON d.refclassid = a.catalog AND d.refobjid = a.id
-    WHERE d.deptype IN ('n', 'a', 'P', 'S')
+    WHERE d.deptype IN ('n', 'a')
+        AND NOT (d.classid = 'pg_constraint'::regclass AND EXISTS (
+            SELECT FROM pg_constraint k WHERE k.oid = d.objid AND k.conparentid <> 0))
         AND NOT (d.classid = 'pg_class'::regclass AND EXISTS (
             SELECT FROM pg_class t WHERE t.oid = d.objid AND t.relkind = 't'))
 )
@@ -63,6 +65,20 @@ SELECT f.relid, jsonb_build_object(
         WHEN p.prokind IN ('f', 'p') THEN pg_get_functiondef(p.oid)
         WHEN k.contype = 'f' THEN pg_get_constraintdef(k.oid)
     END,
+    'routine', CASE WHEN p.prokind IN ('f', 'p') THEN jsonb_build_object(
+        'identity', p.oid::regprocedure::text,
+        'owner', pg_get_userbyid(p.proowner),
+        'grants', CASE WHEN p.proacl IS NOT NULL THEN coalesce((
+            SELECT jsonb_agg(DISTINCT jsonb_build_object(
+                'to', CASE WHEN grantee <> 0 THEN pg_get_userbyid(grantee) END,
+                'privilege', privilege_type, 'grantable', is_grantable))
+            FROM aclexplode(p.proacl) WHERE grantee <> p.proowner), '[]') END,
+        'comment', obj_description(p.oid, 'pg_proc'),
+        'extension', EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_proc'::regclass
+            AND e.objid = p.oid AND e.deptype = 'e'),
+        'used_by', (SELECT pg_describe_object(u.classid, u.objid, u.objsubid) FROM pg_depend u
+            WHERE u.refclassid = 'pg_proc'::regclass AND u.refobjid = p.oid
+                AND u.deptype IN ('n', 'a') ORDER BY 1 LIMIT 1)) END,
     'using', pg_get_expr(y.polqual, y.polrelid),
     'check', pg_get_expr(y.polwithcheck, y.polrelid)
 )::text

@@ -58,7 +58,7 @@ WITH rel AS (
     UNION ALL
     SELECT 'sequence ' || c.at, (to_jsonb(s) - '{seqrelid,seqtypid}'::text[])
         || jsonb_build_object('type', s.seqtypid::regtype::text, 'last', pg_sequence_last_value(c.oid),
-            'of', (SELECT d.refobjid::regclass::text || '.' || d.refobjsubid || d.deptype FROM pg_depend d
+            'of', (SELECT d.refobjid::regclass::text || '.' || d.refobjsubid || d.deptype::text FROM pg_depend d
                 WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')))
     FROM rel c JOIN pg_sequence s ON s.seqrelid = c.oid
     UNION ALL

@@ -1,10 +1,10 @@
--- The column prqual is there from PostgreSQL 15 on; before, NULL takes its place.
+-- The columns prattrs and prqual are there from PostgreSQL 15 on; before, NULL takes their place.
 SELECT r.prrelid, jsonb_build_object(
     'name', p.pubname,
     'columns', (
         SELECT jsonb_agg(a.attname ORDER BY a.attnum)
-        FROM unnest(string_to_array(to_jsonb(r) ->> 'prattrs', ' ')) num
-        JOIN pg_attribute a ON a.attrelid = r.prrelid AND a.attnum = num::int2),
+        FROM unnest(r.prattrs::int2[]) num
+        JOIN pg_attribute a ON a.attrelid = r.prrelid AND a.attnum = num),
     'rows', pg_get_expr(r.prqual, r.prrelid)
 )::text
 FROM pg_publication_rel r
