@@ -18,7 +18,8 @@ use unship_core::log::Ledger;
 use unship_core::operate::{Keep, Session};
 use unship_core::release::Operation;
 use unship_engines::duckdb::{DuckDb, Settings, layout::DbFile};
-use unship_engines::postgres::{address::Address, connect::Connector};
+use unship_engines::postgres::build::Wanted;
+use unship_engines::postgres::{Postgres, address::Address, connect::Connector};
 
 /// How long a lease lasts unless it is renewed; renewal is at a third of it.
 const LEASE: Duration = Duration::from_secs(60);
@@ -124,14 +125,7 @@ impl Context {
         let file = self.home().join("ledger.sqlite");
         Ok(match self.config.env(Some(&self.env))?.1 {
             Env::Postgres(postgres) if postgres.ledger == LedgerPlace::Database => {
-                let plain = |c: char| {
-                    if c.is_alphanumeric() || c == '-' {
-                        c
-                    } else {
-                        '_'
-                    }
-                };
-                let env: String = self.env.chars().map(plain).collect();
+                let env = self.env_as_file();
                 LedgerAt::Database {
                     connector: Box::new(self.postgres()?.connector()?),
                     replica: self.home().join(format!("replica-{env}.sqlite")),
@@ -227,9 +221,40 @@ impl Context {
         Ok(files)
     }
 
+    /// Whether the environment is a PostgreSQL database.
+    pub fn is_postgres(&self) -> CliResult<bool> {
+        let (_, env) = self.config.env(Some(&self.env))?;
+        Ok(matches!(env, Env::Postgres(_)))
+    }
+
+    /// Where dbt keeps, for unship, what it has parsed.
+    pub fn dbt_home(&self) -> PathBuf {
+        self.home().join("dbt").join(self.env_as_file())
+    }
+
+    /// The environment's name, as a part of a file's name.
+    fn env_as_file(&self) -> String {
+        let plain = |c: char| c.is_alphanumeric() || c == '-';
+        self.env.replace(|c| !plain(c), "_")
+    }
+
     /// The engine of the environment.
     pub fn engine(&self, job_program: Option<&Path>) -> CliResult<Box<dyn Engine>> {
-        Ok(Box::new(self.duckdb(job_program)?))
+        match self.is_postgres()? {
+            true => self.postgres_engine(Wanted::default()),
+            false => Ok(Box::new(self.duckdb(job_program)?)),
+        }
+    }
+
+    /// The engine of a PostgreSQL environment, with what a job is about to build.
+    pub fn postgres_engine(&self, build: Wanted) -> CliResult<Box<dyn Engine>> {
+        let reached = self.postgres()?;
+        let guarded = reached.postgres.schemas.iter().cloned().collect();
+        Ok(Box::new(Postgres::new(
+            reached.connector()?,
+            guarded,
+            build,
+        )))
     }
 
     /// The same, where only DuckDB will do.

@@ -15,7 +15,7 @@ pub const MANIFEST: &str = "manifest.json";
 /// The selector as typed, and the relations that it selects.
 pub fn relations(
     ledger: &Ledger,
-    target: Option<ReleaseId>,
+    target: ReleaseId,
     select: &[String],
     exclude: &[String],
 ) -> CliResult<(String, BTreeSet<RelationName>)> {
@@ -26,7 +26,7 @@ pub fn relations(
     let mut picked = BTreeSet::new();
     let mut unmatched: Option<Vec<Unmatched>> = None;
     let mut sides = Vec::new();
-    for release in [Some(live), target].into_iter().flatten() {
+    for release in [live, target] {
         sides.push((release, manifest(ledger, release)?));
     }
     let some_lineage = sides.iter().any(|(_, manifest)| manifest.is_some());

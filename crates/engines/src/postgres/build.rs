@@ -35,6 +35,8 @@ pub struct Wanted {
     pub schemas: BTreeSet<String>,
     /// Relations that the job goes on from, as (schema, name): incremental models, snapshots.
     pub clones: BTreeSet<(String, String)>,
+    /// Relations that the job looks for in staging, as (schema, name): a view there shows them.
+    pub views: BTreeSet<(String, String)>,
     /// The role that the job connects as, if it is another one.
     pub job_role: Option<String>,
 }
@@ -48,7 +50,9 @@ pub fn begin(
     on: OnProgress<'_>,
 ) -> Result<(), EngineError> {
     let mut made = Vec::new();
-    for schema in &wanted.schemas {
+    let shown = wanted.views.iter().map(|(schema, _)| schema);
+    let schemas: BTreeSet<&String> = wanted.schemas.iter().chain(shown).collect();
+    for schema in schemas {
         // A name that is too long for what comes later is refused before anything is done.
         layout::retained(ReleaseId(release.0.max(99_999)), schema)?;
         made.push((schema, layout::build(schema)?));
@@ -68,8 +72,27 @@ pub fn begin(
         &|_| Ok(()),
         &|client, (schema, name)| clone(client, &schema, &name, version),
     )?;
+    for (schema, name) in &wanted.views {
+        let view = quote::relation(&layout::build(schema)?, name);
+        let sql = format!(
+            "CREATE VIEW {view} AS SELECT * FROM {}; COMMENT ON VIEW {view} IS {}; \
+             GRANT SELECT ON {view} TO {}",
+            quote::relation(schema, name),
+            quote::text(STANDS_IN),
+            wanted
+                .job_role
+                .as_deref()
+                .map_or("CURRENT_USER".to_owned(), quote::name),
+        );
+        client
+            .batch_execute(&sql)
+            .doing(&format!("show {schema}.{name} to the job"))?;
+    }
     Ok(())
 }
+
+/// The comment on a view that shows a job what it looks for in staging. It is never published.
+pub const STANDS_IN: &str = "unship: stands in for the relation in production";
 
 fn create(
     client: &mut Client,

@@ -40,7 +40,7 @@ struct Words {
 pub fn examine(db: &mut Postgres) -> Vec<Diagnosis> {
     let mut report = Report(Vec::new());
     let subject = db.connector.address().to_string();
-    let wanted = db.wanted.schemas.clone();
+    let wanted = db.guarded.clone();
     let found = db.client().and_then(|client| {
         server(client, &subject, &mut report)?;
         rights(client, &wanted, &mut report)?;

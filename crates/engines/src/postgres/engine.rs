@@ -1,6 +1,5 @@
 //! PostgreSQL as an [`Engine`].
 
-use super::address::Address;
 use super::connect::Connector;
 use super::error::Doing;
 use super::ledger::seal_statements;
@@ -21,33 +20,25 @@ use unship_core::ident::{RelationName, ReleaseId};
 use unship_core::ledger::Seal;
 use unship_core::plan::{Fact, Step};
 
-/// What is guarded, and as whom.
-#[derive(Debug, Clone, Default)]
-pub struct Settings {
-    /// Where the database is.
-    pub address: Address,
-    /// The role to work as, if not the one that connects.
-    pub role: Option<String>,
-    /// The production schemas that jobs build in, the role that they do it as, and what they go on
-    /// from.
-    pub build: build::Wanted,
-}
-
 /// One PostgreSQL database.
 pub struct Postgres {
     pub(super) connector: Connector,
+    /// The schemas that are looked at; empty means all of production.
+    pub(super) guarded: BTreeSet<String>,
     pub(super) wanted: build::Wanted,
     client: Option<Client>,
 }
 
 impl Postgres {
-    /// Nothing is connected to yet.
-    pub fn new(settings: Settings) -> Result<Self, EngineError> {
-        Ok(Self {
-            connector: Connector::new(settings.address)?.as_role(settings.role),
-            wanted: settings.build,
+    /// Nothing is connected to yet. `guarded` are the schemas that are looked at, all of them if it
+    /// is empty; `wanted` is what a job is about to build.
+    pub fn new(connector: Connector, guarded: BTreeSet<String>, wanted: build::Wanted) -> Self {
+        Self {
+            connector,
+            guarded,
+            wanted,
             client: None,
-        })
+        }
     }
 
     /// The connection; a new one, where the last was lost.
@@ -62,7 +53,7 @@ impl Postgres {
     }
 
     fn schemas(&self) -> Option<Vec<String>> {
-        let list: Vec<_> = self.wanted.schemas.iter().cloned().collect();
+        let list: Vec<_> = self.guarded.iter().cloned().collect();
         (!list.is_empty()).then_some(list)
     }
 

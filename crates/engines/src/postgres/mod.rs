@@ -22,7 +22,7 @@ mod retained;
 pub mod swap;
 mod tls;
 
-pub use engine::{Postgres, Settings};
+pub use engine::Postgres;
 
 #[cfg(test)]
 mod inputs;

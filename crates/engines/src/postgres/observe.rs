@@ -50,6 +50,10 @@ pub fn observe(
     let scopes = scopes(&mut transaction, look, place)?;
     let catalog = catalog::load(&mut transaction, &scopes)?;
     let mut found = states(&catalog, &scopes, look.database);
+    if let Place::Build(_) = place {
+        let comment = |oid| catalog.relations.get(&oid)?.comment.as_deref();
+        found.retain(|_, found| found.oid.and_then(comment) != Some(super::build::STANDS_IN));
+    }
     let tasks: Vec<_> = found
         .iter()
         .filter(|(name, found)| wanted(depth, place, name, &found.state))

@@ -4,6 +4,7 @@ use crate::cli::{Global, Run};
 use crate::config;
 use crate::context::{Context, Workbench};
 use crate::dbt_job::{DbtJob, Left};
+use crate::dbt_staged::Staged;
 use crate::error::{CliError, CliResult, exit};
 use crate::pipeline::dbt::invocation::Invocation;
 use crate::render::json;
@@ -11,14 +12,17 @@ use crate::render::text::{self, BAD, BOLD, GOOD, paint};
 use crate::{git, job};
 use jiff::SignedDuration;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Instant, SystemTime};
 use unship_core::engine::Build;
-use unship_core::ident::ReleaseId;
+use unship_core::execute::{Notice, Watch};
+use unship_core::ident::{RelationName, ReleaseId};
 use unship_core::ledger::BlobRef;
 use unship_core::log::Ledger;
 use unship_core::operate::{JobResult, OperateError, Ran, RunRequest, count};
 use unship_core::release::{Job, JobEnd};
+use unship_engines::postgres::build::Wanted;
 
 #[derive(Serialize)]
 struct Document {
@@ -61,7 +65,7 @@ fn guard(
         ));
     }
     if let Some(dbt) = &dbt {
-        same_files(context, dbt)?;
+        same_warehouse(context, dbt)?;
     } else if let (true, Some(section)) = (aside, &context.config.dbt) {
         // A script that starts dbt finds the build through the environment.
         dbt = Some(DbtJob::of_script(
@@ -89,17 +93,21 @@ fn guard(
         program.as_deref(),
         &format!("unship run -- {}", shell_words::join(&args.command)),
     )?;
+    let staged = match context.is_postgres()? && aside {
+        true => stage(context, &mut bench, &args.command, dbt.as_ref())?,
+        false => None,
+    };
+    let launch = Launch {
+        context,
+        command: &args.command,
+        dir: &dir,
+        dbt: dbt.as_ref(),
+        staged: staged.as_ref(),
+        aside,
+    };
     let mut job_took = SignedDuration::ZERO;
     let ran = bench.session().run(request, |build, ledger| {
-        let launched = launch(
-            context,
-            &args.command,
-            &dir,
-            dbt.as_ref(),
-            aside,
-            build,
-            ledger,
-        );
+        let launched = launch.go(build, ledger);
         let (result, took) = launched.map_err(|e| OperateError::Job(e.message))?;
         job_took = took;
         Ok(result)
@@ -126,19 +134,84 @@ fn context(global: &Global, dbt: Option<&DbtJob>) -> CliResult<Context> {
     Ok(context)
 }
 
+/// Sends a job to staging schemas, which the engine will make with what the job goes on from.
+fn stage(
+    context: &Context,
+    bench: &mut Workbench,
+    command: &[String],
+    dbt: Option<&DbtJob>,
+) -> CliResult<Option<Staged>> {
+    let reached = context.postgres()?;
+    let mut build = Wanted {
+        job_role: None,
+        clones: reached.postgres.cloned()?.into_iter().collect(),
+        schemas: reached.postgres.schemas.iter().cloned().collect(),
+        views: BTreeSet::new(),
+    };
+    let Some(dbt) = dbt else {
+        if build.schemas.is_empty() {
+            return Err(CliError::usage(format!(
+                "{} does not say which schemas this job builds in",
+                config::FILE
+            ))
+            .hint(format!(
+                "add `schemas = [\"…\"]` to [env.{}]; the job finds where to build in UNSHIP_SCHEMA",
+                context.env
+            )));
+        }
+        bench.engine = context.postgres_engine(build)?;
+        return Ok(None);
+    };
+    bench
+        .terminal
+        .notice(Notice::Phase("asking dbt what it builds, and where"));
+    let Some(staged) = dbt.staged(command, &context.dbt_home())? else {
+        return Ok(None);
+    };
+    for warning in &staged.redirect.warnings {
+        bench.terminal.notice(Notice::Note(warning));
+    }
+    let name = |relation: &RelationName| (relation.schema.clone(), relation.name.clone());
+    let guarded = std::mem::take(&mut build.schemas);
+    build.schemas = staged.redirect.schemas.values().cloned().collect();
+    if let Some(other) = build.schemas.difference(&guarded).next()
+        && !guarded.is_empty()
+    {
+        return Err(CliError::usage(format!(
+            "this job builds in the schema {other}, and [env.{}] of {} guards others",
+            context.env,
+            config::FILE
+        ))
+        .hint("add it to `schemas` there, or leave `schemas` out to guard all"));
+    }
+    build.clones.extend(
+        staged
+            .redirect
+            .clones
+            .iter()
+            .map(|prior| name(&prior.production)),
+    );
+    build.views = staged.redirect.views.values().map(name).collect();
+    bench.engine = context.postgres_engine(build)?;
+    Ok(Some(staged))
+}
+
 /// The job must write what the environment guards, and nothing else.
-fn same_files(context: &Context, dbt: &DbtJob) -> CliResult<()> {
+fn same_warehouse(context: &Context, dbt: &DbtJob) -> CliResult<()> {
+    if context.is_postgres()? {
+        return same_database(context, dbt);
+    }
     let (ours, theirs) = (context.files()?, dbt.files()?);
     let paths = |files: &[unship_engines::duckdb::layout::DbFile]| {
         files
             .iter()
             .map(|f| f.path.clone())
-            .collect::<std::collections::BTreeSet<_>>()
+            .collect::<BTreeSet<_>>()
     };
     if paths(&ours) == paths(&theirs) {
         return Ok(());
     }
-    let list = |paths: std::collections::BTreeSet<std::path::PathBuf>| {
+    let list = |paths: BTreeSet<std::path::PathBuf>| {
         paths
             .iter()
             .map(|p| p.display().to_string())
@@ -160,42 +233,92 @@ fn same_files(context: &Context, dbt: &DbtJob) -> CliResult<()> {
     )))
 }
 
-fn launch(
-    context: &Context,
-    command: &[String],
-    dir: &Path,
-    dbt: Option<&DbtJob>,
-    aside: bool,
-    build: &Build,
-    ledger: &mut Ledger,
-) -> CliResult<(JobResult, SignedDuration)> {
-    let redirected = match dbt {
-        Some(dbt) if aside => Some(dbt.redirected(command, &build.files)?),
-        _ => None,
-    };
-    let mut env = build.env.clone();
-    let mut argv = command;
-    if let Some(redirected) = &redirected {
-        env.extend(redirected.env.clone());
-        argv = &redirected.command;
+fn same_database(context: &Context, dbt: &DbtJob) -> CliResult<()> {
+    let ours = context.postgres()?.connector()?;
+    let theirs = dbt.postgres()?;
+    let (host, port) = (theirs.host.as_str(), theirs.port.to_string());
+    let address = ours.address();
+    let same = |key, value: &str, default: &str| address.get(key).unwrap_or(default) == value;
+    if same("host", host, "localhost")
+        && same("port", &port, "5432")
+        && ours.database() == theirs.dbname
+    {
+        return Ok(());
     }
-    let since = SystemTime::now();
-    let log = context
-        .home()
-        .join("logs")
-        .join(format!("{}.log", build.release));
-    let ended = job::run(argv, dir, &env, &log, context.json())?;
+    Err(CliError::usage(format!(
+        "the target `{}` builds in {} at {host}:{port}, and the environment `{}` of {} guards {address}",
+        dbt.target(),
+        theirs.dbname,
+        context.env,
+        config::FILE,
+    ))
+    .hint(format!(
+        "`unship init --env {}` adds it to {}",
+        dbt.target(),
+        config::FILE
+    )))
+}
+
+/// A job that is ready to be started.
+struct Launch<'a> {
+    context: &'a Context,
+    command: &'a [String],
+    dir: &'a Path,
+    dbt: Option<&'a DbtJob>,
+    /// What was asked of dbt beforehand, where it builds in staging schemas.
+    staged: Option<&'a Staged>,
+    aside: bool,
+}
+
+impl Launch<'_> {
+    /// Runs it, and keeps what it left.
+    fn go(&self, build: &Build, ledger: &mut Ledger) -> CliResult<(JobResult, SignedDuration)> {
+        let redirected = match self.dbt {
+            Some(dbt) if self.aside && !build.files.is_empty() => {
+                Some(dbt.redirected(self.command, &build.files)?)
+            }
+            _ => None,
+        };
+        let (argv, own) = match (&redirected, self.staged) {
+            (Some(redirected), _) => (&*redirected.command, Some(&redirected.env)),
+            (None, Some(staged)) => (&*staged.command, Some(&staged.env)),
+            (None, None) => (self.command, None),
+        };
+        let mut env = build.env.clone();
+        env.extend(
+            own.into_iter()
+                .flatten()
+                .map(|(k, v)| (k.clone(), v.clone())),
+        );
+        let since = SystemTime::now();
+        let log = self
+            .context
+            .home()
+            .join("logs")
+            .join(format!("{}.log", build.release));
+        let ended = job::run(argv, self.dir, &env, &log, self.context.json())?;
+        let redirect = self.staged.map(|staged| &staged.redirect);
+        let left = match self.dbt {
+            Some(dbt) => dbt.collect(since, ledger, redirect),
+            None => Left::default(),
+        };
+        Ok(result(ended, &log, left, ledger))
+    }
+}
+
+fn result(
+    ended: job::Ended,
+    log: &Path,
+    left: Left,
+    ledger: &mut Ledger,
+) -> (JobResult, SignedDuration) {
     let took = SignedDuration::try_from(ended.took).unwrap_or_default();
-    let left = match dbt {
-        Some(dbt) => dbt.collect(since, ledger, None),
-        None => Left::default(),
-    };
     // The job has run. What cannot be kept of it must not make it pass for one that did not.
     let log_blob = (!ended.log.is_empty())
         .then(|| ledger.put_blob(&ended.log, "log").ok().map(BlobRef))
         .flatten();
     // It is in the ledger now.
-    let _ = std::fs::remove_file(&log);
+    let _ = std::fs::remove_file(log);
     let good = ended.exit_code == Some(0);
     let end = JobEnd {
         exit_code: ended.exit_code,
@@ -206,14 +329,12 @@ fn launch(
         packages: left.packages,
         failures: left.failures,
     };
-    Ok((
-        JobResult {
-            end,
-            built: left.built,
-            good,
-        },
-        took,
-    ))
+    let result = JobResult {
+        end,
+        built: left.built,
+        good,
+    };
+    (result, took)
 }
 
 fn tell(

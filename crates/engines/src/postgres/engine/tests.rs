@@ -30,9 +30,12 @@ impl World {
                  CREATE VIEW bi.report AS SELECT id FROM marts.orders",
             )
             .unwrap();
-        let mut engine = Postgres::new(Settings::default()).unwrap();
-        engine.connector = database.connector();
-        engine.wanted.schemas = BTreeSet::from(["marts".to_owned()]);
+        let marts = BTreeSet::from(["marts".to_owned()]);
+        let wanted = build::Wanted {
+            schemas: marts.clone(),
+            ..build::Wanted::default()
+        };
+        let engine = Postgres::new(database.connector(), marts, wanted);
         let mut world = Self {
             database,
             engine,
