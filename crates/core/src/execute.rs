@@ -220,13 +220,14 @@ impl Run<'_> {
             match self.journal.status(step.id) {
                 Status::Succeeded => continue,
                 Status::Started => {
-                    if self.happened(step, &step.expect, &step.guard)? {
+                    if self.is_applied(step, true)? {
                         self.mark(step, Mark::Succeeded, None)?;
                         continue;
                     }
                     // That a person says it did not happen does not make its guard true.
                     if let Err(unmet) = engine::holds(self.engine, &step.guard)? {
                         self.mark(step, Mark::Failed, Some("interrupted"))?;
+                        self.can_go_back(step.id, &unmet.to_string(), None)?;
                         return self.backward(step.id, unmet.to_string(), None);
                     }
                 }
@@ -304,7 +305,7 @@ impl Run<'_> {
 
     /// An engine that reports an error may still have done the work, wholly or not at all.
     fn failed(&mut self, step: &Step, error: EngineError) -> Result<Outcome, ExecuteError> {
-        if self.happened(step, &step.expect, &step.guard)? {
+        if self.is_applied(step, true)? {
             self.mark(step, Mark::Succeeded, None)?;
             return self.forward();
         }
@@ -345,7 +346,7 @@ impl Run<'_> {
         for step in self.plan.steps.iter().rev() {
             match self.journal.status(step.id) {
                 Status::Started => {
-                    if self.happened(step, &step.expect, &step.guard)? {
+                    if self.is_applied(step, true)? {
                         self.mark(step, Mark::Succeeded, None)?;
                     } else {
                         self.mark(step, Mark::Failed, Some("interrupted"))?;
@@ -361,7 +362,7 @@ impl Run<'_> {
             }
             // Undoing a step swaps its guard and its expectation: what others did to its result
             // since must not go with it.
-            if self.happened(step, &step.guard, &step.expect)? {
+            if !self.is_applied(step, false)? {
                 if self.journal.status(step.id) != Status::UndoStarted {
                     self.mark(step, Mark::UndoStarted, None)?;
                 }
@@ -395,23 +396,27 @@ impl Run<'_> {
         })
     }
 
-    /// Whether a step in doubt happened: `after` holds if it did, `before` if it did not.
-    fn happened(
-        &mut self,
-        step: &Step,
-        after: &[crate::plan::Fact],
-        before: &[crate::plan::Fact],
-    ) -> Result<bool, ExecuteError> {
-        let Err(not_after) = engine::holds(self.engine, after)? else {
-            return Ok(true);
+    /// Whether a step that is in doubt, or that is to be taken back, is applied. Where both its
+    /// expectation and its guard hold, it is what `both` says.
+    fn is_applied(&mut self, step: &Step, both: bool) -> Result<bool, ExecuteError> {
+        let (first, second) = match both {
+            true => (&step.expect, &step.guard),
+            false => (&step.guard, &step.expect),
         };
-        let Err(not_before) = engine::holds(self.engine, before)? else {
-            return Ok(false);
+        let Err(not_first) = engine::holds(self.engine, first)? else {
+            return Ok(both);
+        };
+        let Err(not_second) = engine::holds(self.engine, second)? else {
+            return Ok(!both);
+        };
+        let (not_applied, not_untouched) = match both {
+            true => (not_first, not_second),
+            false => (not_second, not_first),
         };
         match self.assume.take() {
             Some(Assume::Applied) => Ok(true),
             Some(Assume::Untouched) => Ok(false),
-            None => Err(self.stuck(step, not_after, not_before)),
+            None => Err(self.stuck(step, not_applied, not_untouched)),
         }
     }
 

@@ -1,14 +1,14 @@
 //! Going back and forth: rollback, undo, redo.
 
 use super::{OperateError, Session};
-use crate::engine::{PointMap, Steps};
+use crate::engine::{EngineError, ErrorKind, PointMap, Steps};
 use crate::event::Event;
 use crate::execute::Notice;
 use crate::ident::{RelationName, ReleaseId};
 use crate::plan::Plan;
 use crate::release::{Operation, Release, Stage, Verdict};
 use crate::restore::{self, Wish};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a person asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,13 +124,35 @@ impl Session<'_> {
         if self.known(target)?.stage != Stage::Published {
             return Err(OperateError::NeverLive(target));
         }
+        for _ in 0..LOOKS {
+            let plan = self.plan_once(&operation, only.clone(), target)?;
+            // What is not among what others wrote must not be among what is replaced either.
+            let seen = self.live()?.mark;
+            if self.engine.capabilities().proves_identity || self.engine.mark()? == seen {
+                return Ok(plan);
+            }
+        }
+        Err(EngineError::new(
+            ErrorKind::Busy,
+            "somebody keeps writing to production, so that no plan holds",
+        )
+        .hint("stop the writer, or wait until it has finished")
+        .into())
+    }
+
+    fn plan_once(
+        &mut self,
+        operation: &Operation,
+        only: Option<BTreeSet<RelationName>>,
+        target: ReleaseId,
+    ) -> Result<Plan, OperateError> {
         let (live, live_map) = self.see_drift()?;
         let target_map = self.ledger.history(|h| h.map(target))?.unwrap_or_default();
         let env = self.ledger.env().to_owned();
         let wish = Wish {
             env: env.clone(),
             release: self.ledger.history(|h| h.next_id())?,
-            operation,
+            operation: operation.clone(),
             live,
             live_map,
             target_map,
@@ -192,6 +214,7 @@ impl Session<'_> {
             return Err(OperateError::OthersWrote(plan.impact.set_aside));
         }
         self.engine.freeze()?;
+        self.nothing_new(&plan, live.drifts, set_aside)?;
         // Durable with the first step's start, before which nothing is touched.
         self.ledger.append_soon(&[Event::ReleaseOpened {
             release: plan.release,
@@ -206,6 +229,31 @@ impl Session<'_> {
             release: plan.release,
             plan,
         })
+    }
+
+    /// Refuses if others wrote to what is replaced since the plan was made: it does not say so.
+    fn nothing_new(
+        &mut self,
+        plan: &Plan,
+        drifts: u32,
+        set_aside: bool,
+    ) -> Result<(), OperateError> {
+        let (live, now) = self.see_drift()?;
+        let latest = self.live()?.drifts;
+        if set_aside || latest == drifts {
+            return Ok(());
+        }
+        let written = now.iter().filter(|(name, version)| {
+            let id = version.id;
+            plan.result.contains_key(*name) && id.release == live && id.drift > drifts
+        });
+        let written: BTreeMap<_, _> = written
+            .map(|(name, version)| (name.clone(), restore::written_since(version)))
+            .collect();
+        if written.is_empty() {
+            return Ok(());
+        }
+        Err(OperateError::OthersWrote(written))
     }
 
     /// Moving to an older state says that what came after it is bad; moving to a newer one, that it
@@ -269,6 +317,9 @@ impl Session<'_> {
         Ok(out)
     }
 }
+
+/// How often a plan is made anew because others wrote while it was made.
+const LOOKS: usize = 3;
 
 /// How the reason begins of a release that is bad only because it was rolled back.
 const TAKEN: &str = "rolled back by";

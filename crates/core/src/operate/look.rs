@@ -101,15 +101,22 @@ impl Session<'_> {
     /// nobody did. While an operation is under way nothing is looked at: what differs may be the
     /// work of its job.
     pub fn see_drift(&mut self) -> Result<(ReleaseId, Map), OperateError> {
+        let env = self.ledger.env();
+        if self.ledger.history(|h| h.open(env))?.is_some() {
+            let live = self.live()?.release;
+            let map = self.ledger.history(|h| h.map(live))?;
+            return Ok((live, map.unwrap_or_default()));
+        }
+        self.look_again()
+    }
+
+    /// The same, while a job builds aside: whatever differs in production is others' work.
+    pub(super) fn look_again(&mut self) -> Result<(ReleaseId, Map), OperateError> {
         let live = self.live()?;
         let map = self
             .ledger
             .history(|h| h.map(live.release))?
             .unwrap_or_default();
-        let env = self.ledger.env();
-        if self.ledger.history(|h| h.open(env))?.is_some() {
-            return Ok((live.release, map));
-        }
         let mark = self.engine.mark()?;
         if mark == live.mark {
             return Ok((live.release, map));

@@ -1,6 +1,7 @@
 //! Finishing what was interrupted.
 
 use super::look::Seen;
+use super::run::failure;
 use super::{OperateError, Session};
 use crate::engine::Place;
 use crate::event::Event;
@@ -21,7 +22,8 @@ pub enum Resumed {
     Finished(ReleaseId),
     /// It had not touched production, and never will.
     Dropped(ReleaseId),
-    /// Its job worked on production itself; what it left there is recorded, as bad.
+    /// Its job worked on production itself; what it left there is recorded, as bad unless the job
+    /// had come to a good end.
     LeftInPlace(ReleaseId),
 }
 
@@ -38,6 +40,9 @@ impl Session<'_> {
             let (plan, journal) = self.interrupted(id, blob, *seq)?;
             self.engine.freeze()?;
             self.go_on(&plan, journal, assume, true)?;
+            // Others may have written between a step and its resumption. Should this look fail, the
+            // next command looks again.
+            let _ = self.see_drift();
             return Ok(Resumed::Finished(release));
         }
         self.drop_unplanned(&open)
@@ -70,7 +75,7 @@ impl Session<'_> {
             .as_ref()
             .is_some_and(|r| matches!(r.operation, Operation::Run { aside: false }));
         if !in_place {
-            if head.is_some_and(|r| r.end.is_some()) {
+            if head.as_ref().is_some_and(|r| r.end.is_some()) {
                 self.engine.keep_build(release)?;
             } else {
                 // Half a build, or a job that never began: nothing to look at.
@@ -92,27 +97,29 @@ impl Session<'_> {
         let Seen { changes, moved } =
             self.seen_in(Place::Live, release, &before, &BTreeSet::new())?;
         let mark = self.engine.mark()?;
-        if changes.is_empty() && mark == live.mark {
-            self.abandon(
-                release,
-                "interrupted before it changed anything".to_owned(),
-                Map::new(),
-            )?;
+        let end = head.and_then(|r| r.end);
+        let bad = match &end {
+            Some(end) if end.exit_code == Some(0) => None,
+            Some(end) => Some(failure(end)),
+            None => Some("its job was interrupted while it worked on production".to_owned()),
+        };
+        if let (true, Some(reason)) = (changes.is_empty(), &bad) {
+            self.abandon(release, reason.clone(), Map::new())?;
+            self.see_drift()?;
             return Ok(Resumed::Dropped(release));
         }
-        self.ledger.append(&[
-            Event::ReleasePublished {
-                release,
-                changes,
-                mark,
-                moved,
-            },
-            Event::ReleaseMarked {
-                release,
-                verdict: Verdict::Bad,
-                reason: "its job was interrupted while it worked on production".to_owned(),
-            },
-        ])?;
+        let mut events = vec![Event::ReleasePublished {
+            release,
+            changes,
+            mark,
+            moved,
+        }];
+        events.extend(bad.map(|reason| Event::ReleaseMarked {
+            release,
+            verdict: Verdict::Bad,
+            reason,
+        }));
+        self.ledger.append(&events)?;
         Ok(Resumed::LeftInPlace(release))
     }
 }

@@ -211,7 +211,7 @@ impl Session<'_> {
         before: &Map,
         built: &Map,
     ) -> Result<Result<Carry, BTreeMap<RelationName, String>>, OperateError> {
-        let (_, now) = self.see_drift()?;
+        let (_, now) = self.look_again()?;
         let mut carry = Carry::default();
         let mut conflicts = BTreeMap::new();
         for (name, version) in &now {
@@ -383,8 +383,8 @@ impl Session<'_> {
             Ok(outcome) => outcome,
             Err(error @ crate::execute::ExecuteError::Moved { .. }) => {
                 // Nothing was touched: the plan is void, and so is its release.
-                self.engine.discard_build(plan.release)?;
-                self.abandon(plan.release, error.to_string(), Map::new())?;
+                let kept = self.put_aside(plan)?;
+                self.abandon(plan.release, error.to_string(), kept)?;
                 return Err(error.into());
             }
             Err(error) => return Err(error.into()),
@@ -410,14 +410,7 @@ impl Session<'_> {
                 Ok(())
             }
             Outcome::TakenBack { error, hint, .. } => {
-                // What a job built is worth looking at; what a restore prepared can be had again.
-                let kept = if matches!(plan.operation, Operation::Run { .. }) {
-                    self.engine.keep_build(plan.release)?;
-                    plan.result.clone()
-                } else {
-                    self.engine.discard_build(plan.release)?;
-                    Map::new()
-                };
+                let kept = self.put_aside(plan)?;
                 self.abandon(plan.release, error.clone(), kept)?;
                 // Production is what it was, and its file was renamed there and back. Should this
                 // look fail, the next command looks again.
@@ -433,6 +426,17 @@ impl Session<'_> {
 }
 
 impl Session<'_> {
+    /// Keeps what a job built, which is worth looking at, and drops what a restore prepared, which
+    /// can be had again. Gives what was kept.
+    fn put_aside(&mut self, plan: &Plan) -> Result<Map, OperateError> {
+        if matches!(plan.operation, Operation::Run { .. }) {
+            self.engine.keep_build(plan.release)?;
+            return Ok(plan.result.clone());
+        }
+        self.engine.discard_build(plan.release)?;
+        Ok(Map::new())
+    }
+
     /// What makes a plan's result official.
     fn closing(&self, plan: &Plan, mark: String) -> Result<Vec<Event>, OperateError> {
         let mut events = vec![Event::ReleasePublished {
@@ -446,7 +450,7 @@ impl Session<'_> {
     }
 }
 
-fn failure(end: &JobEnd) -> String {
+pub(super) fn failure(end: &JobEnd) -> String {
     match (end.exit_code, end.signal, end.failures.first()) {
         (_, _, Some(first)) => match end.failures.len() {
             1 => first.clone(),

@@ -16,7 +16,7 @@ use unship_core::plan::Plan;
 /// Goes back.
 pub fn rollback(global: &Global, args: &Rollback) -> CliResult {
     let context = Context::find(global)?;
-    let ask = |bench: &Workbench| ask(bench, &args.target);
+    let ask = |bench: &mut Workbench| ask(bench, &args.target);
     planned(global, &context, "unship rollback", ask, &args.restore)
 }
 
@@ -53,12 +53,12 @@ fn planned(
     global: &Global,
     context: &Context,
     command: &str,
-    ask: impl FnOnce(&Workbench) -> CliResult<Ask>,
+    ask: impl FnOnce(&mut Workbench) -> CliResult<Ask>,
     args: &Restore,
 ) -> CliResult {
     let go = || {
         let mut bench = context.take(None, command)?;
-        let ask = ask(&bench)?;
+        let ask = ask(&mut bench)?;
         let mut session = bench.session();
         session.engine.freeze().map_err(CliError::from)?;
         let plan = session.plan(&ask)?;
@@ -122,7 +122,12 @@ fn restore(
         json("unship.restore/1", &document)?;
     }
     match proof {
-        Some(proof) => verify::report(&proof, global.json),
+        Some(proof) => verify::report(&proof, global.json).map_err(|e| {
+            e.production(format!(
+                "{release}: it was restored, and does not hold what was recorded"
+            ))
+            .hint("`unship undo` takes it back; `unship diff` shows what differs")
+        }),
         None => Ok(exit::OK),
     }
 }

@@ -4,9 +4,11 @@ use crate::cli::{Global, Pin, Unpin};
 use crate::context::{Context, Workbench};
 use crate::error::{CliError, CliResult, exit};
 use crate::refs;
+use jiff::Timestamp;
 use unship_core::engine::Point;
 use unship_core::event::Event;
 use unship_core::ident::ReleaseId;
+use unship_core::ledger::{Backend, LeaseState};
 
 /// Keeps a release's restore point.
 pub fn pin(global: &Global, args: &Pin) -> CliResult {
@@ -29,6 +31,14 @@ pub fn pin(global: &Global, args: &Pin) -> CliResult {
         reason: args.reason.clone(),
     }])?;
     crate::say!("{release} is pinned: its restore point stays until `unship unpin {release}`");
+    let lease = bench.ledger.store().lease(&context.env)?;
+    if let Some(lease) = lease.filter(|l| l.state(Timestamp::now()) == LeaseState::Held) {
+        crate::say!(
+            "{} is at work and may have decided before what to drop: look at `unship show {release}` \
+             when it has ended",
+            lease.holder
+        );
+    }
     Ok(exit::OK)
 }
 

@@ -52,7 +52,7 @@ pub fn read(bytes: &[u8]) -> CliResult<unship_core::plan::Plan> {
 pub fn run(global: &Global, args: &Plan) -> CliResult {
     let context = Context::find(global)?;
     let mut bench = context.look()?;
-    let ask = ask(&bench, &args.target)?;
+    let ask = ask(&mut bench, &args.target)?;
     let plan = bench.session().plan(&ask)?;
     bench.terminal.finish();
     let id = plan.id()?;
@@ -79,7 +79,7 @@ pub fn run(global: &Global, args: &Plan) -> CliResult {
 }
 
 /// What the arguments of a rollback ask for.
-pub fn ask(bench: &Workbench, target: &Target) -> CliResult<Ask> {
+pub fn ask(bench: &mut Workbench, target: &Target) -> CliResult<Ask> {
     let to = match &target.to {
         Some(text) => Some(refs::release(&bench.ledger, text)?.id),
         None => None,
@@ -87,9 +87,18 @@ pub fn ask(bench: &Workbench, target: &Target) -> CliResult<Ask> {
     let select = if target.select.is_empty() {
         None
     } else {
+        // What is selected is looked for in the lineage of both ends.
+        let end = match to {
+            Some(to) => to,
+            None => {
+                let session = bench.session();
+                let live = session.live()?.release;
+                session.newest_good_before(live)?
+            }
+        };
         Some(scope::relations(
             &bench.ledger,
-            to,
+            end,
             &target.select,
             &target.exclude,
         )?)
