@@ -225,7 +225,7 @@ impl Machine {
             self.model
                 .ran(&script.writes, &script.built(), !script.fails);
         } else {
-            assert!(script.fails && !script.in_place);
+            assert!(script.fails);
             self.model.abandoned();
         }
     }

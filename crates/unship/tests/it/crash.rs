@@ -160,7 +160,8 @@ impl<'a> Walk<'a> {
         assert_eq!(status.code, Some(expected), "{here}: {status}");
 
         let resume = world.unship(&["resume"]);
-        let taken_back = resume.code == Some(70) && resume.err.contains("production: as it was before");
+        let taken_back =
+            resume.code == Some(70) && resume.err.contains("production: as it was before");
         if interrupted {
             assert!(resume.code == Some(0) || taken_back, "{here}: {resume}");
         } else {

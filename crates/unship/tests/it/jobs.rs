@@ -291,3 +291,51 @@ fn two_files_are_released_and_rolled_back_together() {
         ),
     );
 }
+
+/// Builds, and writes to production meanwhile, as a loader would.
+const WITH_A_LOADER: &str = "import duckdb, os, sys\n\
+    built = duckdb.connect(os.environ['UNSHIP_DATABASE'])\n\
+    built.execute(sys.argv[1])\n\
+    built.close()\n\
+    live = duckdb.connect('lab.duckdb')\n\
+    live.execute(sys.argv[2])\n\
+    live.close()\n";
+
+#[test]
+fn what_others_write_during_a_build_is_carried_over_or_stops_the_publish() {
+    let Some(tools) = tools() else { return };
+    let lab = lab::new(&tools);
+    let config = fs::read_to_string(lab.path("unship.toml")).unwrap();
+    let path = "path = \"lab.duckdb\"";
+    assert!(config.contains(path), "{config}");
+    lab.write(
+        "unship.toml",
+        &config.replace(path, &format!("{path}\nfreeze_writers = false")),
+    );
+    lab.write("with_a_loader.py", WITH_A_LOADER);
+    let with = |built: &str, written: &str| {
+        let job = ["run", "--aside", "--", "python", "with_a_loader.py"];
+        lab.unship(&[&job[..], &[built, written]].concat())
+    };
+
+    with(
+        "update mart set release = 2",
+        "insert into raw values (700)",
+    )
+    .says(0, &["published"]);
+    assert_eq!(release(&lab), "2");
+    assert_eq!(sql(&lab, "lab.duckdb", &["select max(id) from raw"]), "700");
+
+    let both = with(
+        "update mart set release = 3",
+        "update mart set release = 30",
+    );
+    both.says(73, &["others wrote to lab.main.mart", "R3"]);
+    assert_eq!(release(&lab), "30", "what they wrote stays");
+    let kept = sql(
+        &lab,
+        ".unship/points/R3/lab.duckdb",
+        &["select release from mart"],
+    );
+    assert_eq!(kept, "3", "and so does what was built");
+}

@@ -194,9 +194,14 @@ impl SqliteLedger {
 
 /// `Err(Some(format))` for a newer ledger, `Err(None)` for somebody else's file.
 fn whose(conn: &Connection) -> rusqlite::Result<Result<Whose, Option<i64>>> {
-    let number = |pragma| conn.query_row(pragma, [], |row| row.get::<_, i64>(0));
-    let application = number("PRAGMA application_id")?;
-    let format = number("PRAGMA user_version")?;
+    // In one statement: another process may be making it at this very moment.
+    let (application, format, tables): (i64, i64, i64) = conn.query_row(
+        "SELECT (SELECT application_id FROM pragma_application_id),
+                (SELECT user_version FROM pragma_user_version),
+                (SELECT count(*) FROM sqlite_schema)",
+        [],
+        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+    )?;
     if application == APPLICATION_ID {
         return Ok(if format > FORMAT {
             Err(Some(format))
@@ -204,7 +209,6 @@ fn whose(conn: &Connection) -> rusqlite::Result<Result<Whose, Option<i64>>> {
             Ok(Whose::Ours)
         });
     }
-    let tables = number("SELECT count(*) FROM sqlite_schema")?;
     Ok(if application == 0 && format == 0 && tables == 0 {
         Ok(Whose::Nobodys)
     } else {
