@@ -5,11 +5,12 @@
 use super::file;
 use super::layout::{DbFile, with_suffix};
 use super::plan::Source;
+use super::retained::clear;
 use super::sessions::Sessions;
 use super::sql::restore::{self, RestoreError, Restored};
 use super::worker::Open;
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use unship_core::engine::{EngineError, ErrorKind, OnProgress};
 use unship_core::fault::boundary;
 use unship_core::ident::RelationName;
@@ -19,6 +20,13 @@ const SOURCE: &str = "unship_source";
 
 /// How the name of the folder ends in which a file is assembled.
 pub(super) const UNFINISHED: &str = ".assembling";
+
+/// Where the file `to` is assembled. DuckDB names the catalog after the file, so the unfinished one
+/// lies in a folder of its own.
+pub(super) fn bench(to: &Path) -> PathBuf {
+    let folder = with_suffix(to.parent().unwrap_or(to), UNFINISHED);
+    folder.join(to.file_name().unwrap_or_default())
+}
 
 /// Makes the file `to`: a clone of `base` (production, or a build) with `sources`' relations brought
 /// in and `remove` removed, one transaction a source. Under its final name it is whole or not there.
@@ -31,10 +39,8 @@ pub(super) fn assemble(
     remove: &BTreeSet<RelationName>,
     on: OnProgress<'_>,
 ) -> Result<(), EngineError> {
-    // DuckDB names the catalog after the file, so the unfinished one lies in a folder of its own.
-    let bench = with_suffix(to.parent().unwrap_or(to), UNFINISHED).join(file.basename());
-    let folder = bench.parent().unwrap_or(&bench).to_owned();
-    super::retained::remove_dir(&folder)?;
+    let bench = bench(to);
+    clear(&bench)?;
     file::clone(base, &bench, on)?;
     boundary("assemble cloned");
 
@@ -63,7 +69,7 @@ pub(super) fn assemble(
     boundary("assemble checkpointed");
     file::rename(&bench, to)?;
     boundary("assemble named");
-    super::retained::remove_dir(&folder)
+    clear(&bench)
 }
 
 fn restore_from(

@@ -1,10 +1,10 @@
 //! DuckDB as an [`Engine`]: which file operation or which SQL stands behind each of its methods.
 
 use super::file::{self, io_error};
-use super::layout::{DbFile, companions, with_suffix};
+use super::layout::{DbFile, companions};
 use super::lock::{FileLock, Freeze};
 use super::plan::{self, DuckAction, ENGINE, FileSurvey, Survey};
-use super::retained::{ignore_from_git, pack, packed, points_of, remove_dir, settle, unpack};
+use super::retained::{clear, ignore_from_git, pack, packed, points_of, settle, unpack};
 use super::sessions::Sessions;
 use super::sql::diff::{self, DiffError};
 use super::store::Store;
@@ -314,10 +314,8 @@ impl Engine for DuckDb {
     fn discard_build(&mut self, release: ReleaseId) -> Result<(), EngineError> {
         for file in &self.files {
             let build = file.build(release);
-            if let Some(dir) = build.parent() {
-                remove_dir(dir)?;
-                remove_dir(&with_suffix(dir, assemble::UNFINISHED))?;
-            }
+            clear(&build)?;
+            clear(&assemble::bench(&build))?;
             settle(file)?;
         }
         Ok(())

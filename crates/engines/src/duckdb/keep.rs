@@ -47,12 +47,9 @@ pub(super) fn housekeep(
         if file.store().join("format").exists() {
             let mut store = StoreWriter::open(&file.store())?;
             for release in forgotten {
-                if store
-                    .store()
-                    .point(&release.to_string(), &file.label())
-                    .is_ok()
-                {
-                    store.forget(&release.to_string())?;
+                let (point, label) = (release.to_string(), file.label());
+                if store.store().point(&point, &label).is_ok() {
+                    store.forget(&point, &label)?;
                     boundary("point forgotten");
                 }
             }

@@ -17,6 +17,8 @@ mod observe;
 pub mod plan;
 mod retained;
 mod sessions;
+#[cfg(test)]
+mod shared_folder;
 pub mod sql;
 pub mod store;
 pub mod worker;

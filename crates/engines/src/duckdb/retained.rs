@@ -1,7 +1,7 @@
 //! The states of a file that are retained: as plain files beside it, or packed in the store.
 
 use super::file::{self, io_error};
-use super::layout::DbFile;
+use super::layout::{DbFile, companions, with_suffix};
 use super::plan::PointSurvey;
 use super::store::{Store, StoreWriter};
 use std::collections::BTreeMap;
@@ -101,7 +101,7 @@ pub(super) fn pack(
     let (point, label) = (release.to_string(), file.label());
     if store.store().point(&point, &label).is_ok() {
         // It was taken for a job that then changed nothing, or by a run that was interrupted.
-        store.forget(&point)?;
+        store.forget(&point, &label)?;
         boundary("older point forgotten");
     }
     store.snapshot(path, &point, &label, &|p| on(p.doing, p.done, p.total))?;
@@ -149,5 +149,19 @@ pub(super) fn ignore_from_git(home: &Path) -> Result<(), EngineError> {
     if fs::metadata(&ignore).map_or(true, |m| m.len() == 0) {
         fs::write(&ignore, "*\n").map_err(|e| io_error("write", &ignore, &e))?;
     }
+    Ok(())
+}
+
+/// Removes a file that was being made, with all that DuckDB and unship keep beside one, and its
+/// directory if nothing else is in it: other guarded files of the same folder, perhaps of an
+/// environment with a lease of its own, are built in the directory of the same name.
+pub(super) fn clear(path: &Path) -> Result<(), EngineError> {
+    file::remove_if_there(path)?;
+    for beside in companions(path).iter().chain([&with_suffix(path, ".part")]) {
+        file::remove_if_there(beside)?;
+    }
+    // What DuckDB spilled of a query that did not end.
+    remove_dir(&with_suffix(path, ".tmp"))?;
+    tidy(path);
     Ok(())
 }

@@ -30,33 +30,18 @@ pub struct GcReport {
 }
 
 impl StoreWriter {
-    /// Forgets a point, all of its files, damaged ones too. The space comes back with
-    /// [`StoreWriter::gc`]. Returns how many files it had: 0 when it was forgotten before, so that
-    /// a forgetting that was cut off can simply be repeated.
+    /// Forgets one file of a point, a damaged one too. The space comes back with
+    /// [`StoreWriter::gc`]. It is no error that there is none, so that a forgetting that was cut off
+    /// can simply be repeated.
+    ///
+    /// Only this file: others that lie in the same folder, perhaps of a project that counts its
+    /// releases for itself, are packed in the same store under the same names of points.
     ///
     /// # Errors
-    /// When the name is none, or the disk fails.
-    pub fn forget(&mut self, point: &str) -> Result<u64> {
-        // Any label gives the prefix that all files of the point share.
-        let any = Key::new(point, "_")?.path(&self.store.points);
-        let prefix = any
-            .file_name()
-            .and_then(|name| name.to_str()?.strip_suffix("_.point"))
-            .unwrap_or_default()
-            .to_owned();
-        let mut files = 0;
-        for path in list(&self.store.points, "point")? {
-            let ours = path
-                .file_name()
-                .and_then(|name| name.to_str())
-                .is_some_and(|name| name.starts_with(&prefix));
-            if ours {
-                remove_file(&path)?;
-                files += 1;
-            }
-        }
-        sync_dir(&self.store.points)?;
-        Ok(files)
+    /// When the names are none, or the disk fails.
+    pub fn forget(&mut self, point: &str, label: &str) -> Result<()> {
+        remove_file(&Key::new(point, label)?.path(&self.store.points))?;
+        sync_dir(&self.store.points)
     }
 
     /// Removes what no point needs: leftovers of crashes, packs without a needed chunk; and writes

@@ -15,7 +15,7 @@ fn space_comes_back_and_kept_points_stay_whole() {
     assert_eq!(nothing, GcReport::default());
 
     let before = writer.store().size().unwrap();
-    assert_eq!(writer.forget("R1").unwrap(), 1);
+    writer.forget("R1", "main").unwrap();
     let point_gone = writer.store().size().unwrap().stored;
     let report = writer.gc(&silent).unwrap();
     let after = writer.store().size().unwrap();
@@ -24,7 +24,7 @@ fn space_comes_back_and_kept_points_stay_whole() {
     assert!(after.stored < before.stored / 2, "{before:?} {after:?}");
     assert_eq!(s.restored("R2").unwrap(), keep);
     assert!(damage(&s.store()).is_empty());
-    assert_eq!(writer.forget("R1").unwrap(), 0);
+    writer.forget("R1", "main").unwrap();
 }
 
 #[test]
@@ -32,7 +32,7 @@ fn forgetting_a_point_spares_those_with_longer_names() {
     let s = Scratch::new();
     s.snapshot("R1", &database(&[1]));
     s.snapshot("R12", &database(&[2]));
-    s.writer().forget("R1").unwrap();
+    s.writer().forget("R1", "main").unwrap();
     assert_eq!(s.restored("R12").unwrap(), database(&[2]));
 }
 
@@ -46,7 +46,7 @@ fn a_pack_that_is_mostly_garbage_is_written_anew() {
     writer.snapshot(&path, "R1", "main", &silent).unwrap();
     let path = s.file(&database(&[19]));
     writer.snapshot(&path, "R2", "main", &silent).unwrap();
-    writer.forget("R1").unwrap();
+    writer.forget("R1", "main").unwrap();
     let report = writer.gc(&silent).unwrap();
     assert_eq!(report.packs_rewritten, 1);
     assert!(report.bytes_freed > 8 * BLOCK as u64);
@@ -62,7 +62,7 @@ fn a_reader_goes_on_while_gc_moves_its_chunks() {
     let reader = Store::open(&s.store()).unwrap();
     reader.prove("R2", "main", &silent).unwrap();
     let mut writer = s.writer();
-    writer.forget("R1").unwrap();
+    writer.forget("R1", "main").unwrap();
     writer.gc(&silent).unwrap();
     let to = s.path("out");
     reader.restore("R2", "main", &to, &silent).unwrap();
@@ -83,7 +83,7 @@ fn a_damaged_point_stops_gc_until_it_is_forgotten() {
         writer.gc(&silent),
         Err(StoreError::Damaged { .. })
     ));
-    writer.forget("R2").unwrap();
+    writer.forget("R2", "main").unwrap();
     assert!(writer.gc(&silent).unwrap().packs_removed > 0);
     assert_eq!(s.restored("R1").unwrap(), database(&[1]));
 }
@@ -97,7 +97,7 @@ fn a_damaged_pack_stays_while_a_point_may_need_it() {
     let mut writer = s.writer();
     assert_eq!(writer.gc(&silent).unwrap().packs_damaged, 1);
     assert!(pack.exists());
-    writer.forget("R1").unwrap();
+    writer.forget("R1", "main").unwrap();
     assert_eq!(writer.gc(&silent).unwrap().packs_removed, 1);
     assert!(!pack.exists());
 }
@@ -149,7 +149,7 @@ proptest! {
                     let Some(point) = kept.keys().nth(which % kept.len().max(1)).cloned() else {
                         continue;
                     };
-                    s.writer().forget(&point).unwrap();
+                    s.writer().forget(&point, "main").unwrap();
                     kept.remove(&point);
                 }
                 Op::Gc => {

@@ -62,7 +62,7 @@ fn a_file_that_was_packed_as_it_is_comes_back_whole_too() {
         let report = patch(&s, &live, &mut |_| Ok(())).unwrap();
         assert_eq!(report.bytes, wanted.len() as u64);
         assert!(fs::read(&live).unwrap() == wanted);
-        writer.forget("R2").unwrap();
+        writer.forget("R2", "main").unwrap();
     }
 }
 
