@@ -1,9 +1,10 @@
 //! Housekeeping: points that have become old are packed, those that nobody keeps are dropped, and
 //! what interrupted work left behind is swept.
 
+use super::assemble::UNFINISHED;
 use super::file;
-use super::layout::DbFile;
-use super::retained::{pack, points_of, remove_dir};
+use super::layout::{DbFile, with_suffix};
+use super::retained::{clear, names_in, pack, points_of};
 use super::store::StoreWriter;
 use std::collections::BTreeSet;
 use std::fs;
@@ -41,9 +42,7 @@ pub(super) fn housekeep(
                 packed.insert(release);
             }
         }
-        for dir in ["build", "scratch"] {
-            remove_dir(&file.home().join(dir))?;
-        }
+        sweep(file)?;
         if file.store().join("format").exists() {
             let mut store = StoreWriter::open(&file.store())?;
             for release in forgotten {
@@ -60,6 +59,30 @@ pub(super) fn housekeep(
     done.packed = packed.into_iter().collect();
     done.dropped = dropped.into_iter().collect();
     Ok(done)
+}
+
+/// Removes what was being made of this file, for whatever release. The lease is one environment's,
+/// and another's job may be building its own file of the same folder at this moment.
+fn sweep(file: &DbFile) -> Result<(), EngineError> {
+    for making in ["build", "scratch"] {
+        let all = file.home().join(making);
+        for name in names_in(&all)? {
+            let of_release = name.strip_suffix(UNFINISHED).unwrap_or(&name);
+            if of_release.parse::<ReleaseId>().is_ok() {
+                clear(&all.join(&name).join(file.basename()))?;
+            }
+        }
+        // The link under which jobs found the builds, and half of one.
+        let link = all.join(file.basename());
+        for link in [with_suffix(&link, ".new"), link] {
+            if link.is_symlink() {
+                file::remove_if_there(&link)?;
+            }
+        }
+        // Builds of others may still be in it.
+        let _ = fs::remove_dir(&all);
+    }
+    Ok(())
 }
 
 fn drop_plain(file: &DbFile, release: ReleaseId) -> Result<(), EngineError> {

@@ -58,22 +58,23 @@ pub(super) fn packed(file: &DbFile) -> Result<Vec<(String, u64)>, EngineError> {
 
 /// The sub-directories that are named after a release.
 pub(super) fn numbered_dirs(dir: &Path) -> Result<Vec<ReleaseId>, EngineError> {
+    let names = names_in(dir)?;
+    Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+}
+
+/// The names of what lies in a directory, if it is there. Names that are no text are not unship's.
+pub(super) fn names_in(dir: &Path) -> Result<Vec<String>, EngineError> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(io_error("list", dir, &e)),
     };
-    let mut out = Vec::new();
+    let mut names = Vec::new();
     for entry in entries {
         let entry = entry.map_err(|e| io_error("list", dir, &e))?;
-        out.extend(
-            entry
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse::<ReleaseId>().ok()),
-        );
+        names.extend(entry.file_name().into_string());
     }
-    Ok(out)
+    Ok(names)
 }
 
 pub(super) fn unpack(

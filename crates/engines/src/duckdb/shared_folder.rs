@@ -84,3 +84,34 @@ fn a_build_of_another_database_is_not_discarded() {
     assert!(!theirs.parent().unwrap().exists());
     assert!(!assembled.parent().unwrap().exists());
 }
+
+#[test]
+fn housekeeping_spares_a_build_that_another_database_is_making() {
+    let (folder, dev, prod) = two();
+    let theirs = [
+        prod.build(release(12)),
+        super::assemble::bench(&prod.build(release(12))),
+        prod.scratch(release(2)),
+    ]
+    .map(write);
+    let link = file::lasting_path(&theirs[0]).unwrap();
+    let ours = [
+        dev.build(release(12)),
+        super::assemble::bench(&dev.build(release(12))),
+        dev.scratch(release(2)),
+    ]
+    .map(write);
+    file::lasting_path(&ours[0]).unwrap();
+    let keep_none = Retention {
+        keep: [].into(),
+        plain: [].into(),
+    };
+    engine(&dev).housekeep(&keep_none, &|_, _, _| {}).unwrap();
+    assert!(ours.iter().all(|path| !path.exists()));
+    assert!(theirs.iter().all(|path| path.exists()));
+    assert_eq!(fs::read_to_string(&link).unwrap(), "of somebody");
+    engine(&prod).housekeep(&keep_none, &|_, _, _| {}).unwrap();
+    for swept in ["build", "scratch"] {
+        assert!(!folder.path().join(".unship").join(swept).exists());
+    }
+}
