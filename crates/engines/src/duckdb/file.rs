@@ -211,6 +211,8 @@ pub fn swap(live: &Path, incoming: &Path, retired: &Path) -> Result<(), EngineEr
 /// `incoming` as before.
 pub fn swap_back(live: &Path, incoming: &Path, retired: &Path) -> Result<(), EngineError> {
     if !incoming.exists() {
+        // Its folder went when nothing was left in it.
+        make_parent(incoming)?;
         fs::hard_link(live, incoming)
             .map_err(|e| io_error("keep the new file as", incoming, &e))?;
         sync_dir_of(incoming)?;
@@ -390,6 +392,8 @@ mod tests {
         );
         assert_eq!(identity(&new).unwrap(), ABSENT);
         assert_eq!(fs::metadata(&old).unwrap().mode() & 0o222, 0);
+        // As after every swap: nothing of the same release is left beside it.
+        fs::remove_dir(new.parent().unwrap()).unwrap();
 
         swap_back(&live, &new, &old).unwrap();
         assert_eq!(
