@@ -322,12 +322,35 @@ pub fn lasting_path(build: &Path) -> io::Result<PathBuf> {
     Ok(link.join(name))
 }
 
-/// Creates the directory that a file will lie in.
+/// Creates the directory that a file will lie in, durably.
 pub fn make_parent(path: &Path) -> Result<(), EngineError> {
-    let Some(dir) = path.parent() else {
-        return Ok(());
-    };
-    fs::create_dir_all(dir).map_err(|e| io_error("create", dir, &e))
+    match path.parent() {
+        Some(dir) => make_dir(dir),
+        None => Ok(()),
+    }
+}
+
+/// Creates a directory and those above it, durably: what is synced into it later would be gone with
+/// it if the power failed before its own name was written.
+pub fn make_dir(dir: &Path) -> Result<(), EngineError> {
+    make_dir_with(dir, &mut sync_dir_of)
+}
+
+fn make_dir_with(
+    dir: &Path,
+    sync_dir_of: &mut dyn FnMut(&Path) -> Result<(), EngineError>,
+) -> Result<(), EngineError> {
+    let missing = dir.ancestors().take_while(|d| !d.is_dir());
+    let missing: Vec<&Path> = missing.filter(|d| !d.as_os_str().is_empty()).collect();
+    for dir in missing.into_iter().rev() {
+        match fs::create_dir(dir) {
+            // Somebody else did so at this moment.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
+            made => made.map_err(|e| io_error("create", dir, &e))?,
+        }
+        sync_dir_of(dir)?;
+    }
+    Ok(())
 }
 
 /// Removes a file; it is no error that there is none.
@@ -402,6 +425,22 @@ mod tests {
         );
         assert_eq!(identity(&old).unwrap(), ABSENT);
         assert_ne!(fs::metadata(&live).unwrap().mode() & 0o200, 0);
+    }
+
+    #[test]
+    fn every_directory_that_is_made_is_made_durable() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("a/b/c");
+        fs::create_dir(dir.path().join("a")).unwrap();
+        let mut synced = Vec::new();
+        let mut sync = |made: &Path| {
+            assert!(made.is_dir(), "synced once it is there");
+            synced.push(made.to_owned());
+            sync_dir_of(made)
+        };
+        make_dir_with(&deep, &mut sync).unwrap();
+        make_dir_with(&deep, &mut sync).unwrap();
+        assert_eq!(synced, [dir.path().join("a/b"), deep]);
     }
 
     #[test]

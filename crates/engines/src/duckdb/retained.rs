@@ -97,7 +97,7 @@ pub(super) fn pack(
     release: ReleaseId,
     on: OnProgress<'_>,
 ) -> Result<(), EngineError> {
-    fs::create_dir_all(file.home()).map_err(|e| io_error("create", &file.home(), &e))?;
+    file::make_dir(&file.home())?;
     let mut store = StoreWriter::open(&file.store())?;
     let (point, label) = (release.to_string(), file.label());
     if store.store().point(&point, &label).is_ok() {
@@ -144,7 +144,7 @@ pub(super) fn remove_dir(dir: &Path) -> Result<(), EngineError> {
 
 /// Restore points are data: they must not end up in a commit.
 pub(super) fn ignore_from_git(home: &Path) -> Result<(), EngineError> {
-    fs::create_dir_all(home).map_err(|e| io_error("create", home, &e))?;
+    file::make_dir(home)?;
     let ignore = home.join(".gitignore");
     // An empty one is what a full disk left of it.
     if fs::metadata(&ignore).map_or(true, |m| m.len() == 0) {
