@@ -2,6 +2,7 @@
 //! code comes back.
 
 use crate::error::CliError;
+use crate::turn::Turn;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -42,6 +43,7 @@ pub fn run(
     env: &BTreeMap<String, String>,
     log: &Path,
     quiet: bool,
+    turn: &Turn,
 ) -> Result<Ended, CliError> {
     let [program, args @ ..] = command else {
         return Err(CliError::usage("there is no command to run after `--`"));
@@ -63,6 +65,7 @@ pub fn run(
     for signal in PASSED_ON {
         signal_hook::flag::register_conditional_default(signal, Arc::clone(&over))?;
     }
+    let inherited = turn.inherited();
     let mut child = Command::new(program)
         .args(args)
         .current_dir(dir)
@@ -83,6 +86,8 @@ pub fn run(
                 .production("nothing was changed")
                 .hint("the command after `--` is run as it stands, without a shell")
         })?;
+    drop(inherited);
+    turn.is_of(child.id(), program);
     let pid = Pid::from_raw(child.id() as i32);
     let handle = signals.handle();
     let (out, err) = (child.stdout.take(), child.stderr.take());

@@ -34,3 +34,4 @@ pub mod pipeline;
 pub mod refs;
 pub mod render;
 pub mod scope;
+pub mod turn;

@@ -9,6 +9,7 @@ use crate::error::{CliError, CliResult, exit};
 use crate::pipeline::dbt::invocation::Invocation;
 use crate::render::json;
 use crate::render::text::{self, BAD, BOLD, GOOD, paint};
+use crate::turn::Turn;
 use crate::{git, job};
 use jiff::SignedDuration;
 use serde::Serialize;
@@ -93,6 +94,7 @@ fn guard(
         program.as_deref(),
         &format!("unship run -- {}", shell_words::join(&args.command)),
     )?;
+    let turn = Turn::take(&context.home(), &context.env)?;
     let staged = match context.is_postgres()? && aside {
         true => stage(context, &mut bench, &args.command, dbt.as_ref())?,
         false => None,
@@ -104,6 +106,7 @@ fn guard(
         dbt: dbt.as_ref(),
         staged: staged.as_ref(),
         aside,
+        turn: &turn,
     };
     let mut job_took = SignedDuration::ZERO;
     let ran = bench.session().run(request, |build, ledger| {
@@ -112,6 +115,7 @@ fn guard(
         job_took = took;
         Ok(result)
     })?;
+    drop(turn);
     let took = SignedDuration::try_from(started.elapsed()).unwrap_or_default();
     tell(global, &mut bench, &ran, took - job_took)?;
     bench.tidy_up(&keep);
@@ -268,6 +272,7 @@ struct Launch<'a> {
     /// What was asked of dbt beforehand, where it builds in staging schemas.
     staged: Option<&'a Staged>,
     aside: bool,
+    turn: &'a Turn,
 }
 
 impl Launch<'_> {
@@ -296,7 +301,7 @@ impl Launch<'_> {
             .home()
             .join("logs")
             .join(format!("{}.log", build.release));
-        let ended = job::run(argv, self.dir, &env, &log, self.context.json())?;
+        let ended = job::run(argv, self.dir, &env, &log, self.context.json(), self.turn)?;
         let redirect = self.staged.map(|staged| &staged.redirect);
         let left = match self.dbt {
             Some(dbt) => dbt.collect(since, ledger, redirect),

@@ -1,11 +1,15 @@
 //! Every kind of job: aside, in place, good, failed, killed, and dbt in all its invocations.
 
+use crate::rig::wait_for;
 use crate::support::lab::{self, job, sql};
 use crate::support::oracle::State;
 use crate::support::shop::{self, Moment};
 use crate::support::tiny::tiny;
 use crate::support::{Scratch, golden, tools};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::fs;
+use std::process::Stdio;
 
 fn release(lab: &Scratch) -> String {
     sql(lab, "lab.duckdb", &["select release from mart"])
@@ -122,6 +126,46 @@ fn a_jobs_end_is_passed_on() {
     assert_eq!(release(&lab), "1", "production is what it was");
     lab.ok(&["status"]);
     lab.ok(&["verify"]);
+}
+
+#[test]
+fn a_job_that_outlives_its_unship_keeps_the_next_one_out() {
+    let Some(tools) = tools() else { return };
+    let lab = lab::new(&tools);
+    let script = "sleep 600 & echo $! > pid.new; mv pid.new pid";
+    let waits = format!("{script}; wait");
+    let args = ["run", "--aside", "--", "sh", "-c", &waits];
+    let mut unship = lab.unship_command(&args);
+    let unship = unship.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut unship = unship.spawn().unwrap();
+    wait_for("the job's start", || lab.path("pid").exists());
+    unship.kill().unwrap();
+    unship.wait().unwrap();
+    lab.ok(&["resume"]);
+    let next = ["run", "--aside", "--", "true"];
+    let refused = lab.unship(&next);
+    refused.says(
+        71,
+        &["still runs: process ", "(sh)", "hint: wait", "R1 is live"],
+    );
+    let told = refused.stderr.split("process ").nth(1).unwrap();
+    let shell = told.split(' ').next().unwrap().parse().unwrap();
+    kill(Pid::from_raw(shell), Signal::SIGKILL).unwrap();
+    // What it started can still write.
+    let refused = lab.unship(&next);
+    assert_eq!(refused.code, 71, "{refused:?}");
+    let left = lab.read("pid").trim().parse().unwrap();
+    kill(Pid::from_raw(left), Signal::SIGKILL).unwrap();
+    wait_for("its end", || lab.unship(&next).code == 0);
+
+    // What a job left in the background on purpose is nobody's business.
+    fs::remove_file(lab.path("pid")).unwrap();
+    let leaves = format!("({script}) >/dev/null 2>&1 &");
+    lab.ok(&["run", "--aside", "--", "sh", "-c", &leaves]);
+    lab.ok(&next);
+    wait_for("what was left", || lab.path("pid").exists());
+    let left = lab.read("pid").trim().parse().unwrap();
+    kill(Pid::from_raw(left), Signal::SIGKILL).unwrap();
 }
 
 #[test]
