@@ -34,4 +34,5 @@ pub mod pipeline;
 pub mod refs;
 pub mod render;
 pub mod scope;
+pub mod secrets;
 pub mod turn;

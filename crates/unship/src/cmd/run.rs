@@ -9,6 +9,7 @@ use crate::error::{CliError, CliResult, exit};
 use crate::pipeline::dbt::invocation::Invocation;
 use crate::render::json;
 use crate::render::text::{self, BAD, BOLD, GOOD, paint};
+use crate::secrets::masked;
 use crate::turn::Turn;
 use crate::{git, job};
 use jiff::SignedDuration;
@@ -80,9 +81,11 @@ fn guard(
         None => args.command.first().cloned(),
     };
     let program = name.and_then(|name| which::which(name).ok());
+    // Others read it in their errors, and the ledger keeps it for ever.
+    let shown = masked(&args.command);
     let request = RunRequest {
         job: Job {
-            command: args.command.clone(),
+            command: shown.clone(),
             program: program.as_ref().map(|p| p.display().to_string()),
             directory: dir.display().to_string(),
             pipeline: is_dbt.then(|| "dbt".to_owned()),
@@ -92,7 +95,7 @@ fn guard(
     };
     let mut bench = context.take(
         program.as_deref(),
-        &format!("unship run -- {}", shell_words::join(&args.command)),
+        &format!("unship run -- {}", shell_words::join(&shown)),
     )?;
     let turn = Turn::take(&context.home(), &context.env)?;
     let staged = match context.is_postgres()? && aside {

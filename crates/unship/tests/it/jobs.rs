@@ -169,6 +169,28 @@ fn a_job_that_outlives_its_unship_keeps_the_next_one_out() {
 }
 
 #[test]
+fn a_password_on_the_command_line_is_neither_shown_nor_kept() {
+    let Some(tools) = tools() else { return };
+    let lab = lab::new(&tools);
+    let secrets = ["postgresql://u:hush1@h/d", "password=hush2"];
+    let mut args = vec!["run", "--aside", "--", "sh", "-c"];
+    // The job itself gets it.
+    args.push("case \"$0 $1\" in *hush1*hush2*) ;; *) exit 9;; esac; echo >pid; exec sleep 600");
+    args.extend(secrets);
+    let mut unship = lab.unship_command(&args).spawn().unwrap();
+    wait_for("the job's start", || lab.path("pid").exists());
+    let refused = lab.unship(&["run", "--aside", "--", "true"]);
+    refused.says(71, &["postgresql://***@h/d", "password=***"]);
+    let shown = lab.unship(&["show", "R2"]);
+    shown.says(0, &["postgresql://***@h/d", "password=***"]);
+    kill(Pid::from_raw(unship.id() as i32), Signal::SIGTERM).unwrap();
+    unship.wait().unwrap();
+    let kept = fs::read(lab.path(".unship/ledger.sqlite")).unwrap();
+    let hush = kept.windows(4).any(|bytes| bytes == b"hush");
+    assert!(!hush && !shown.stdout.contains("hush") && !refused.stderr.contains("hush"));
+}
+
+#[test]
 fn what_a_job_drops_comes_back_and_what_others_drop_stays_away() {
     let Some(tools) = tools() else { return };
     let lab = lab::new(&tools);
