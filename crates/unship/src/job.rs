@@ -83,7 +83,6 @@ pub fn run(
         .map_err(|e| {
             over.store(true, Ordering::SeqCst);
             CliError::failed(format!("cannot start `{program}`: {e}"))
-                .production("nothing was changed")
                 .hint("the command after `--` is run as it stands, without a shell")
         })?;
     drop(inherited);

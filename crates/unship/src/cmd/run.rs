@@ -112,11 +112,21 @@ fn guard(
         turn: &turn,
     };
     let mut job_took = SignedDuration::ZERO;
+    let mut not_started = None;
     let ran = bench.session().run(request, |build, ledger| {
-        let launched = launch.go(build, ledger);
-        let (result, took) = launched.map_err(|e| OperateError::Job(e.message))?;
+        let (result, took) = launch.go(build, ledger).map_err(|e| {
+            let why = OperateError::Job(e.message.clone());
+            not_started = Some(e);
+            why
+        })?;
         job_took = took;
         Ok(result)
+    });
+    let ran = ran.map_err(|e| match (e, not_started) {
+        (OperateError::Job(_), Some(why)) => {
+            why.standing("as it was before: the job did not run".to_owned(), None)
+        }
+        (e, _) => e.into(),
     })?;
     drop(turn);
     let took = SignedDuration::try_from(started.elapsed()).unwrap_or_default();
