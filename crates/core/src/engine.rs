@@ -417,6 +417,10 @@ pub enum ErrorKind {
     Interrupted,
 }
 
+/// The hint where a disk is full. What else helps depends on whether something is unfinished, which
+/// no engine knows: the command line adds it.
+pub const FREE_SPACE: &str = "free some space";
+
 /// An engine's error: what happened, and what to do.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]

@@ -2,7 +2,7 @@
 //! code. Nowhere else does an error become text for a person.
 
 use std::fmt::Write as _;
-use unship_core::engine::{EngineError, ErrorKind};
+use unship_core::engine::{EngineError, ErrorKind, FREE_SPACE};
 use unship_core::execute::{ExecuteError, chain};
 use unship_core::ledger::LedgerError;
 use unship_core::log::LogError;
@@ -80,13 +80,18 @@ impl CliError {
         self
     }
 
-    /// Says what production is and what to do next, unless the error does so itself.
+    /// Says what production is and what to do next, unless the error does so itself. `hint` is there
+    /// where something is unfinished.
     #[must_use]
     pub fn standing(mut self, production: String, hint: Option<&str>) -> Self {
         self.production.get_or_insert(production);
-        if let (None, Some(hint)) = (&self.hint, hint) {
-            self.hint = Some(hint.to_owned());
-        }
+        self.hint = match (self.hint, hint) {
+            (Some(own), Some(_)) if own == FREE_SPACE => {
+                Some(format!("{FREE_SPACE} and run `unship resume`"))
+            }
+            (Some(own), None) => Some(with_gc(own)),
+            (own, hint) => own.or(hint.map(str::to_owned)),
+        };
         self
     }
 
@@ -110,6 +115,15 @@ impl CliError {
             "hint": self.hint,
             "exit_code": self.code,
         })
+    }
+}
+
+/// While something is unfinished, `gc` refuses; else it is what makes room.
+fn with_gc(hint: String) -> String {
+    if hint == FREE_SPACE {
+        format!("{hint}; `unship gc` drops restore points that the retention does not ask for")
+    } else {
+        hint
     }
 }
 
@@ -236,7 +250,7 @@ impl From<OperateError> for CliError {
                 .hint("make a new plan with `unship plan`"),
             OperateError::TakenBack { hint, .. } => {
                 let mut e = Self::failed(text).production("as it was before");
-                e.hint = hint;
+                e.hint = hint.map(with_gc);
                 e
             }
             OperateError::NotProved { .. } => Self::new(exit::NOT_PROVED, text)
@@ -282,5 +296,30 @@ impl From<ExecuteError> for CliError {
                 .hint("mend the ledger's disk and run `unship resume`"),
             ExecuteError::Impossible(_) => Self::new(exit::NOT_PROVED, text),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_helps_when_the_disk_is_full_depends_on_what_is_unfinished() {
+        let full =
+            || CliError::from(EngineError::new(ErrorKind::DiskFull, "full").hint(FREE_SPACE));
+        let hint = |open| full().standing("R1 is live".to_owned(), open).hint.unwrap();
+        let open = hint(Some("mend the cause and run `unship resume`"));
+        assert_eq!(open, "free some space and run `unship resume`");
+        assert!(hint(None).contains("`unship gc`"), "{}", hint(None));
+        let back = OperateError::TakenBack {
+            release: "R2".parse().unwrap(),
+            error: "full".to_owned(),
+            hint: Some(FREE_SPACE.to_owned()),
+        };
+        let hint = CliError::from(back).hint.unwrap();
+        assert!(
+            hint.contains("`unship gc`") && !hint.contains("resume"),
+            "{hint}"
+        );
     }
 }

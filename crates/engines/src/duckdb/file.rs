@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use unship_core::engine::{EngineError, ErrorKind, OnProgress};
+use unship_core::engine::{EngineError, ErrorKind, FREE_SPACE, OnProgress};
 use unship_core::fault::boundary;
 
 /// What a fact says of a file that is not there.
@@ -364,10 +364,9 @@ pub fn remove_if_there(path: &Path) -> Result<(), EngineError> {
 /// An error of the file system, with what was being done to which file.
 pub fn io_error(doing: &str, path: &Path, error: &io::Error) -> EngineError {
     let (kind, hint) = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => (
-            ErrorKind::DiskFull,
-            Some("free some space (`unship gc` drops old restore points) and run `unship resume`"),
-        ),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            (ErrorKind::DiskFull, Some(FREE_SPACE))
+        }
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => (
             ErrorKind::Permission,
             Some("run unship as the user who owns the database file"),
