@@ -3,7 +3,7 @@
 use crate::cli::Global;
 use crate::config::{self, Config, Env, LedgerPlace};
 use crate::dbt_job::DbtJob;
-use crate::error::{CliError, CliResult, exit};
+use crate::error::{CliError, CliResult, current_dir, exit, io_error};
 use crate::ledger_at::LedgerAt;
 use crate::pipeline::dbt::connection::Secret;
 use crate::render::Terminal;
@@ -80,7 +80,7 @@ impl Context {
     pub fn find(global: &Global) -> CliResult<Self> {
         let start = match &global.project {
             Some(dir) => absolute(dir)?,
-            None => std::env::current_dir()?,
+            None => current_dir()?,
         };
         let root = config::find_root(&start).ok_or_else(|| {
             CliError::usage(format!(
@@ -150,7 +150,7 @@ impl Context {
         let ignore = self.home().join(".gitignore");
         // An empty one is what a full disk left of it.
         if std::fs::metadata(&ignore).map_or(true, |m| m.len() == 0) {
-            std::fs::write(ignore, "*\n")?;
+            std::fs::write(&ignore, "*\n").map_err(io_error("write", &ignore))?;
         }
         let store = self.ledger_at()?.create()?;
         Ok(Ledger::new(store, &self.env, actor()))
@@ -446,7 +446,7 @@ pub fn actor() -> String {
 
 /// An absolute path without `.` and links in its directory, whether or not the file is there.
 pub fn absolute(path: &Path) -> CliResult<PathBuf> {
-    absolute_in(&std::env::current_dir()?, path)
+    absolute_in(&current_dir()?, path)
 }
 
 fn absolute_in(base: &Path, path: &Path) -> CliResult<PathBuf> {

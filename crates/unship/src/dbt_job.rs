@@ -1,6 +1,6 @@
 //! A dbt job: where it would build, how it is pointed at the build instead, and what it left.
 
-use crate::error::{CliError, CliResult};
+use crate::error::{CliError, CliResult, current_dir, io_error, system_error};
 use crate::pipeline::dbt::invocation::{Invocation, Options};
 use crate::pipeline::dbt::profile::Located;
 use crate::pipeline::dbt::project::{self, Artefacts};
@@ -60,14 +60,14 @@ pub struct Left {
 impl DbtJob {
     /// Reads project and profile of a dbt command.
     pub fn of(invocation: Invocation) -> CliResult<Self> {
-        let at = invocation.surroundings(&Surroundings::of_this_process()?);
+        let at = invocation.surroundings(&surroundings()?);
         let options = invocation.options.clone();
         Self::found(Some(invocation), &options, &at)
     }
 
     /// Reads project and profile of a script that starts dbt in `project_dir`.
     pub fn of_script(project_dir: &Path, target: &str) -> CliResult<Self> {
-        let at = Surroundings::of_this_process()?;
+        let at = surroundings()?;
         let options = Options {
             project_dir: Some(project_dir.display().to_string()),
             target: Some(target.to_owned()),
@@ -82,7 +82,7 @@ impl DbtJob {
         profiles_dir: Option<&Path>,
         target: &str,
     ) -> CliResult<Self> {
-        let mut at = Surroundings::of_this_process()?;
+        let mut at = surroundings()?;
         project_dir.clone_into(&mut at.directory);
         let options = Options {
             project_dir: Some(project_dir.display().to_string()),
@@ -281,17 +281,28 @@ impl DbtJob {
 }
 
 /// A directory with a `profiles.yml` that only this user can read.
-pub(crate) fn private_profile(text: &str) -> std::io::Result<TempDir> {
+pub(crate) fn private_profile(text: &str) -> CliResult<TempDir> {
+    let place = std::env::temp_dir();
     let profiles = tempfile::Builder::new()
         .prefix("unship-profile-")
-        .tempdir()?;
+        .tempdir_in(&place)
+        .map_err(io_error("create a directory in", &place))?;
+    let path = profiles.path().join("profiles.yml");
     std::fs::File::options()
         .create_new(true)
         .write(true)
         .mode(0o600)
-        .open(profiles.path().join("profiles.yml"))?
-        .write_all(text.as_bytes())?;
+        .open(&path)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(io_error("write", &path))?;
     Ok(profiles)
+}
+
+/// What dbt would find around it.
+fn surroundings() -> CliResult<Surroundings> {
+    // Only the directory can fail, and says so better by itself.
+    current_dir()?;
+    Surroundings::of_this_process().map_err(system_error("look around"))
 }
 
 fn failures(outcome: &Outcome) -> Vec<String> {

@@ -3,7 +3,7 @@
 
 use crate::cli::{Demo, Global};
 use crate::context::absolute;
-use crate::error::{CliError, CliResult, exit};
+use crate::error::{CliError, CliResult, exit, io_error, system_error};
 use crate::render::text::{self, BOLD, DIM, GOOD, paint};
 use include_dir::{Dir, DirEntry, include_dir};
 use jiff::SignedDuration;
@@ -25,10 +25,14 @@ const MANIFEST: &str = "good-manifest.json";
 pub fn run(_: &Global, args: &Demo) -> CliResult {
     let dir = match &args.dir {
         Some(dir) => absolute(dir)?,
-        None => tempfile::Builder::new()
-            .prefix("unship-demo-")
-            .tempdir()?
-            .keep(),
+        None => {
+            let place = std::env::temp_dir();
+            tempfile::Builder::new()
+                .prefix("unship-demo-")
+                .tempdir_in(&place)
+                .map_err(io_error("create a directory in", &place))?
+                .keep()
+        }
     };
     let stage = Stage::set(&dir, &args.dbt)?;
     let times = stage.play()?;
@@ -87,7 +91,7 @@ impl Stage {
             assets,
             dbt,
             python,
-            unship: std::env::current_exe()?,
+            unship: std::env::current_exe().map_err(system_error("find this program"))?,
         };
         stage.overlay("shop")?;
         Ok(stage)
@@ -188,7 +192,7 @@ impl Stage {
     /// What the project built when it was good: the later code builds more.
     fn save_good(&self) -> CliResult<()> {
         let manifest = self.shop.join("target/manifest.json");
-        std::fs::copy(manifest, self.shop.join(MANIFEST))?;
+        std::fs::copy(&manifest, self.shop.join(MANIFEST)).map_err(io_error("copy", &manifest))?;
         self.save(GOOD_STATE)
     }
 
@@ -210,7 +214,8 @@ impl Stage {
         let mut command = Command::new(&self.python);
         let output = self
             .ready(command.arg(self.assets.join("verify.py")).args(args))
-            .output()?;
+            .output()
+            .map_err(io_error("start", &self.python))?;
         checked(&output, "verify.py")
     }
 
@@ -221,7 +226,8 @@ impl Stage {
         let mut command = Command::new(&self.python);
         let output = self
             .ready(command.arg("-c").arg(script).arg(database))
-            .output()?;
+            .output()
+            .map_err(io_error("start", &self.python))?;
         checked(&output, "the revenue query")?;
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
@@ -238,13 +244,13 @@ impl Stage {
         let git = |args: &[&str]| -> CliResult<()> {
             let mut command = Command::new("git");
             let name = ["-c", "user.name=demo", "-c", "user.email=demo@example.com"];
-            checked(&self.ready(command.args(name).args(args)).output()?, "git")
+            let output = self.ready(command.args(name).args(args)).output();
+            checked(&output.map_err(system_error("start git"))?, "git")
         };
         if !self.shop.join(".git").exists() {
-            std::fs::write(
-                self.shop.join(".gitignore"),
-                ".unship/\ntarget/\nlogs/\n*.duckdb*\n*.json\n",
-            )?;
+            let ignore = self.shop.join(".gitignore");
+            let ignored = ".unship/\ntarget/\nlogs/\n*.duckdb*\n*.json\n";
+            std::fs::write(&ignore, ignored).map_err(io_error("write", &ignore))?;
             git(&["init", "--quiet"])?;
         }
         git(&["add", "--all"])?;
@@ -267,7 +273,10 @@ impl Stage {
 
     fn time(&self, command: &mut Command, code: i32) -> CliResult<SignedDuration> {
         let started = Instant::now();
-        let status = self.ready(command).status()?;
+        let status = self
+            .ready(command)
+            .status()
+            .map_err(system_error("start a command of the demo"))?;
         if status.code() != Some(code) {
             return Err(CliError::failed(format!(
                 "this ended with {status}, and the story wants exit code {code}"
@@ -290,27 +299,30 @@ fn checked(output: &Output, what: &str) -> CliResult<()> {
 }
 
 fn extract(dir: &Dir<'_>, to: &Path) -> CliResult<()> {
-    std::fs::create_dir_all(to)?;
+    std::fs::create_dir_all(to).map_err(io_error("create", to))?;
     for entry in dir.entries() {
         let name = entry.path().file_name().unwrap_or_default();
         match entry {
             DirEntry::Dir(_) if NOT_ASSETS.iter().any(|n| *n == name) => {}
             DirEntry::Dir(inner) => extract(inner, &to.join(name))?,
-            DirEntry::File(file) => std::fs::write(to.join(name), file.contents())?,
+            DirEntry::File(file) => {
+                let path = to.join(name);
+                std::fs::write(&path, file.contents()).map_err(io_error("write", &path))?;
+            }
         }
     }
     Ok(())
 }
 
 fn copy(from: &Path, to: &Path) -> CliResult<()> {
-    std::fs::create_dir_all(to)?;
-    for entry in std::fs::read_dir(from)? {
-        let entry = entry?;
+    std::fs::create_dir_all(to).map_err(io_error("create", to))?;
+    for entry in std::fs::read_dir(from).map_err(io_error("list", from))? {
+        let entry = entry.map_err(io_error("list", from))?;
         let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
+        if entry.path().is_dir() {
             copy(&entry.path(), &target)?;
         } else {
-            std::fs::copy(entry.path(), target)?;
+            std::fs::copy(entry.path(), &target).map_err(io_error("write", &target))?;
         }
     }
     Ok(())

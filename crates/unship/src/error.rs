@@ -2,6 +2,8 @@
 //! code. Nowhere else does an error become text for a person.
 
 use std::fmt::Write as _;
+use std::io;
+use std::path::{Path, PathBuf};
 use unship_core::engine::{EngineError, ErrorKind, FREE_SPACE};
 use unship_core::execute::{ExecuteError, chain};
 use unship_core::ledger::LedgerError;
@@ -118,6 +120,33 @@ impl CliError {
     }
 }
 
+/// An error of the file system, with what was being done to which file: on its own it names neither.
+pub fn io_error(doing: &str, path: &Path) -> impl FnOnce(io::Error) -> CliError {
+    move |error| {
+        let e = CliError::failed(format!("cannot {doing} {}: {error}", path.display()));
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => e.hint(FREE_SPACE),
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                e.hint("run unship as the user who may write there")
+            }
+            _ => e,
+        }
+    }
+}
+
+/// An error of the system that is about no file.
+pub fn system_error(doing: &str) -> impl FnOnce(io::Error) -> CliError {
+    move |error| CliError::failed(format!("cannot {doing}: {error}"))
+}
+
+/// The directory that unship was started in.
+pub fn current_dir() -> CliResult<PathBuf> {
+    std::env::current_dir().map_err(|e| {
+        system_error("tell the current directory")(e)
+            .hint("it may have been removed: change to one that is there")
+    })
+}
+
 /// While something is unfinished, `gc` refuses; else it is what makes room.
 fn with_gc(hint: String) -> String {
     if hint == FREE_SPACE {
@@ -206,8 +235,8 @@ impl From<PlanError> for CliError {
     }
 }
 
-impl From<std::io::Error> for CliError {
-    fn from(error: std::io::Error) -> Self {
+impl From<io::Error> for CliError {
+    fn from(error: io::Error) -> Self {
         Self::failed(error.to_string())
     }
 }

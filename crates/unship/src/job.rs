@@ -1,7 +1,7 @@
 //! Running the job: its output goes to the terminal and to a log, signals go on to it, and its exit
 //! code comes back.
 
-use crate::error::CliError;
+use crate::error::{CliError, io_error, system_error};
 use crate::turn::Turn;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -49,21 +49,24 @@ pub fn run(
         return Err(CliError::usage("there is no command to run after `--`"));
     };
     if let Some(parent) = log.parent() {
-        std::fs::create_dir_all(parent)?;
+        std::fs::create_dir_all(parent).map_err(io_error("create", parent))?;
     }
     let log_file = File::options()
         .create(true)
         .truncate(true)
         .read(true)
         .write(true)
-        .open(log)?;
+        .open(log)
+        .map_err(io_error("write", log))?;
     let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let started = Instant::now();
-    let mut signals = signal_hook::iterator::Signals::new(PASSED_ON)?;
+    let mut signals = signal_hook::iterator::Signals::new(PASSED_ON)
+        .map_err(system_error("listen for signals"))?;
     // Once the job is over they end unship again, as if it had never listened.
     let over = Arc::new(AtomicBool::new(false));
     for signal in PASSED_ON {
-        signal_hook::flag::register_conditional_default(signal, Arc::clone(&over))?;
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(&over))
+            .map_err(system_error("listen for signals"))?;
     }
     let inherited = turn.inherited();
     let mut child = Command::new(program)
@@ -114,7 +117,8 @@ pub fn run(
         let status = child.wait();
         handle.close();
         status
-    })?;
+    })
+    .map_err(system_error("wait for the job"))?;
     over.store(true, Ordering::SeqCst);
     let took = started.elapsed();
     Ok(Ended {

@@ -4,7 +4,7 @@ use crate::cli::{Global, Init};
 use crate::config::{self, Attach, Config, Dbt, DuckDb, Env, FORMAT, Keep, Postgres};
 use crate::context::{Context, absolute};
 use crate::dbt_job::DbtJob;
-use crate::error::{CliError, CliResult, exit};
+use crate::error::{CliError, CliResult, current_dir, exit};
 use crate::pipeline::dbt::invocation::Invocation;
 use crate::render::text::{self, GOOD, WARN, paint};
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use unship_engines::duckdb::layout::DbFile;
 pub fn run(global: &Global, args: &Init) -> CliResult {
     let dir = match &global.project {
         Some(dir) => absolute(dir)?,
-        None => std::env::current_dir()?,
+        None => current_dir()?,
     };
     if let Some(database) = &args.database {
         let path = absolute(database)?;

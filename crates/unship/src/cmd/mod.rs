@@ -48,7 +48,8 @@ pub fn dispatch(cli: Cli) -> CliResult {
         Command::Completions(args) => completions::run(&args),
         #[cfg(feature = "linked")]
         Command::Worker => {
-            unship_engines::duckdb::worker::serve(std::io::stdin(), std::io::stdout())?;
+            unship_engines::duckdb::worker::serve(std::io::stdin(), std::io::stdout())
+                .map_err(crate::error::system_error("answer unship"))?;
             Ok(crate::error::exit::OK)
         }
     }

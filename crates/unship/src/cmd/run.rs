@@ -5,7 +5,7 @@ use crate::config;
 use crate::context::{Context, Workbench};
 use crate::dbt_job::{DbtJob, Left};
 use crate::dbt_staged::Staged;
-use crate::error::{CliError, CliResult, exit};
+use crate::error::{CliError, CliResult, current_dir, exit};
 use crate::pipeline::dbt::invocation::Invocation;
 use crate::render::json;
 use crate::render::text::{self, BAD, BOLD, GOOD, paint};
@@ -75,7 +75,7 @@ fn guard(
             &context.env,
         )?);
     }
-    let dir = std::env::current_dir()?;
+    let dir = current_dir()?;
     let name = match &invocation {
         Some(invocation) => Some(invocation.program().to_owned()),
         None => args.command.first().cloned(),

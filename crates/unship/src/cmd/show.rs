@@ -2,7 +2,7 @@
 
 use crate::cli::{Global, Show};
 use crate::context::Context;
-use crate::error::{CliError, CliResult, exit};
+use crate::error::{CliError, CliResult, exit, system_error};
 use crate::refs;
 use crate::render::text::{self, BOLD, DIM, paint};
 use crate::render::{json, release as render};
@@ -32,7 +32,9 @@ pub fn run(global: &Global, args: &Show) -> CliResult {
                 format!("{} ran no job that printed anything", release.id),
             )
         })?;
-        std::io::stdout().write_all(&bench.ledger.get_blob(&blob.0)?)?;
+        std::io::stdout()
+            .write_all(&bench.ledger.get_blob(&blob.0)?)
+            .map_err(system_error("write to standard output"))?;
         return Ok(exit::OK);
     }
     let map = bench

@@ -191,6 +191,20 @@ fn a_password_on_the_command_line_is_neither_shown_nor_kept() {
 }
 
 #[test]
+fn a_directory_that_cannot_be_made_is_named() {
+    let Some(tools) = tools() else { return };
+    let lab = lab::new(&tools);
+    let logs = lab.path(".unship/logs");
+    fs::remove_dir_all(&logs).unwrap();
+    lab.write(".unship/logs", "in the way");
+    let failed = lab.unship(&["run", "--aside", "--", "true"]);
+    failed.says(
+        70,
+        &[logs.to_str().unwrap(), "production: as it was before"],
+    );
+}
+
+#[test]
 fn what_a_job_drops_comes_back_and_what_others_drop_stays_away() {
     let Some(tools) = tools() else { return };
     let lab = lab::new(&tools);
