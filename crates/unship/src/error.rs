@@ -231,7 +231,13 @@ impl From<LogError> for CliError {
 
 impl From<PlanError> for CliError {
     fn from(error: PlanError) -> Self {
-        Self::new(exit::REFUSED, chain(&error))
+        let hint = match error {
+            PlanError::NotAPlan(_) => "`unship plan --output <FILE>` writes one",
+            PlanError::Newer(_) => {
+                "use the unship that made it, or make a new one with `unship plan`"
+            }
+        };
+        Self::new(exit::REFUSED, chain(&error)).hint(hint)
     }
 }
 
@@ -323,7 +329,9 @@ impl From<ExecuteError> for CliError {
             ExecuteError::Record(_) => Self::new(exit::UNFINISHED, chain(&error))
                 .production("as `unship status` says; the last step is in doubt")
                 .hint("mend the ledger's disk and run `unship resume`"),
-            ExecuteError::Impossible(_) => Self::new(exit::NOT_PROVED, text),
+            ExecuteError::Impossible(_) => Self::new(exit::NOT_PROVED, text).hint(
+                "keep the ledger as it is; `unship audit verify` says whether it was changed",
+            ),
         }
     }
 }

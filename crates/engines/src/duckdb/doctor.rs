@@ -10,7 +10,7 @@ use nix::sys::statfs::{FsType, NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, statfs};
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
-use unship_core::engine::{Diagnosis, EngineError, ErrorKind, Level, OnProgress};
+use unship_core::engine::{Diagnosis, EngineError, ErrorKind, FREE_SPACE, Level, OnProgress};
 
 /// CIFS and SMB 2, which `nix` does not name (`linux/magic.h`).
 const CIFS: FsType = FsType(0xff53_4d42);
@@ -302,9 +302,37 @@ impl From<StoreError> for EngineError {
             }
             _ => ErrorKind::Io,
         };
-        EngineError::new(kind, error.to_string())
+        let hint = match &error {
+            StoreError::DiskFull { .. } | StoreError::NoRoom { .. } => Some(FREE_SPACE),
+            StoreError::Damaged { .. } | StoreError::MissingChunk { .. } => {
+                Some("`unship fsck` names all that is damaged; what it does not name is whole")
+            }
+            StoreError::NotVerified { .. } => Some("nothing was changed by it; check the disk"),
+            StoreError::NoSuchPoint { .. } => Some(WHERE_POINTS_ARE),
+            StoreError::NewerFormat { .. } => Some("use the unship that wrote it, or a newer one"),
+            StoreError::NotAStore { .. } => Some(
+                "put the file `format` in it back from a backup; if nothing in it is unship's, \
+                 move it away",
+            ),
+            StoreError::Busy { .. } => Some("wait until it is done and try again"),
+            StoreError::Changed { .. } => Some("stop what writes to it and try again"),
+            StoreError::Stopped { .. } => Some("mend the cause and run `unship resume`"),
+            _ if kind == ErrorKind::Permission => {
+                Some("run unship as the user who owns the database file")
+            }
+            _ => None,
+        };
+        let e = EngineError::new(kind, error.to_string());
+        match hint {
+            Some(hint) => e.hint(hint),
+            None => e,
+        }
     }
 }
+
+/// What to do where a restore point is not there.
+pub(super) const WHERE_POINTS_ARE: &str =
+    "`unship log` shows which releases have a restore point; pinned ones stay";
 
 #[cfg(test)]
 mod tests {
@@ -340,6 +368,24 @@ mod tests {
     #[test]
     fn a_file_that_gave_free_blocks_back_is_whole() {
         assert!(readable(file(7, 10 << 56, 4, 0).path()).is_ok());
+    }
+
+    #[test]
+    fn an_error_of_the_store_says_what_to_do() {
+        let path = || Path::new("store").to_owned();
+        for error in [
+            StoreError::DiskFull { path: path() },
+            StoreError::NotAStore { path: path() },
+            StoreError::Busy { path: path() },
+            StoreError::NotVerified { path: path() },
+            StoreError::NoSuchPoint {
+                point: "R1".to_owned(),
+                label: "shop.duckdb".to_owned(),
+            },
+        ] {
+            let text = error.to_string();
+            assert!(EngineError::from(error).hint.is_some(), "{text}");
+        }
     }
 
     #[test]

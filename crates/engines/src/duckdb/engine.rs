@@ -431,7 +431,8 @@ impl Engine for DuckDb {
                 return Err(EngineError::new(
                     ErrorKind::Missing,
                     format!("{release} has no restore point for {}", file.path.display()),
-                ));
+                )
+                .hint(doctor::WHERE_POINTS_ARE));
             }
         }
         Ok(())

@@ -11,6 +11,10 @@ use unship_core::ledger::{Backend, Head, HeadStatement, verify_chain};
 /// Verifies the log, or prints its head.
 pub fn run(global: &Global, args: &Audit) -> CliResult {
     let context = Context::find(global)?;
+    audit(global, args, &context).map_err(|e| context.told(e))
+}
+
+fn audit(global: &Global, args: &Audit, context: &Context) -> CliResult {
     let mut ledger = context.read()?;
     match args {
         Audit::Verify => {

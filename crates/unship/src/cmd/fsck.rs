@@ -17,6 +17,10 @@ struct Document<'a> {
 /// Checks every retained byte, and the ledger's views against its log.
 pub fn run(global: &Global) -> CliResult {
     let context = Context::find(global)?;
+    check(global, &context).map_err(|e| context.told(e))
+}
+
+fn check(global: &Global, context: &Context) -> CliResult {
     let mut bench = context.look()?;
     let terminal = &bench.terminal;
     terminal.notice(Notice::Phase("checking"));

@@ -453,3 +453,19 @@ fn a_directory_that_cannot_be_written_to() {
     refused.says(70, &["cannot"]);
     assert_eq!(sql(&lab, "lab.duckdb", &["select release from mart"]), "1");
 }
+
+/// What must be asked for by name says what to do, and what production is.
+#[test]
+fn what_cannot_be_checked_is_told_with_what_production_is() {
+    let Some(tools) = tools() else { return };
+    let lab = lab::new(&tools);
+    lab.write("plan.json", "{}");
+    lab.unship(&["apply", "plan.json"])
+        .says(73, &["hint: `unship plan --output <FILE>` writes one"]);
+    lab.write(".unship/store/format", "of somebody else");
+    let told = [
+        "R1 is live; nothing is unfinished",
+        "hint: put the file `format`",
+    ];
+    lab.unship(&["fsck"]).says(70, &told);
+}

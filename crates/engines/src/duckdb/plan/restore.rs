@@ -1,5 +1,6 @@
 //! Bringing an older state back: a whole file, or chosen relations.
 
+use super::super::doctor::WHERE_POINTS_ARE;
 use super::{Builder, Draft, DuckAction, FileSurvey, Source, Survey, facts, file_of, swap};
 use crate::duckdb::layout::DbFile;
 use std::collections::{BTreeMap, BTreeSet};
@@ -389,4 +390,5 @@ fn missing(release: ReleaseId, at: &FileSurvey) -> EngineError {
         ErrorKind::Missing,
         format!("{release} has no restore point for {}", at.path.display()),
     )
+    .hint(WHERE_POINTS_ARE)
 }
