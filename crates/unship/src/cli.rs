@@ -92,7 +92,7 @@ pub enum Command {
     /// The tamper-evident log
     #[command(subcommand)]
     Audit(Audit),
-    /// Check every retained byte, and the ledger's views against its log
+    /// Check what is retained, all that is packed byte by byte, and the ledger's views
     Fsck,
     /// The whole story in a scratch directory, with real data
     Demo(Demo),

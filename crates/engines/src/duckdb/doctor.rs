@@ -241,7 +241,8 @@ fn examine_disk(file: &DbFile, report: &mut Report) {
     }
 }
 
-/// Checks every retained byte of all files.
+/// Checks what is retained of all files: every packed byte, and of plain files the headers. Of a file
+/// that is renamed into place nobody computes a hash.
 pub(super) fn fsck(files: &[DbFile], on: OnProgress<'_>) -> Result<Vec<Diagnosis>, EngineError> {
     let mut report = Report(Vec::new());
     for file in files {

@@ -14,7 +14,7 @@ struct Document<'a> {
     diagnoses: &'a [Diagnosis],
 }
 
-/// Checks every retained byte, and the ledger's views against its log.
+/// Checks what is retained, and the ledger's views against its log.
 pub fn run(global: &Global) -> CliResult {
     let context = Context::find(global)?;
     check(global, &context).map_err(|e| context.told(e))
