@@ -390,7 +390,7 @@ fn what_others_write_during_a_build_is_carried_over_or_stops_the_publish() {
     assert!(config.contains(path), "{config}");
     lab.write(
         "unship.toml",
-        &config.replace(path, &format!("{path}\nfreeze_writers = false")),
+        config.replace(path, &format!("{path}\nfreeze_writers = false")),
     );
     lab.write("with_a_loader.py", WITH_A_LOADER);
     let with = |built: &str, written: &str| {
