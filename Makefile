@@ -8,23 +8,24 @@ export UNSHIP_TEST_DBT ?= $(CURDIR)/.venv/bin/dbt
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 NEXTEST := $(shell command -v cargo-nextest)
-SCRIPTS := scripts/setup scripts/python-env scripts/fuzz demo/check .ci/run
+SCRIPTS := scripts/setup scripts/python-env scripts/postgres scripts/fuzz demo/check .ci/run
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## the C compiler, git and Python packages that everything below needs
+setup: ## the C compiler, git, PostgreSQL and Python packages that everything below needs
 	@scripts/setup
 
-demo: setup ## the whole story: a good release, a bad one, back again, proved
+demo: ## the whole story: a good release, a bad one, back again, proved
+	@scripts/setup build
 	cargo build --release --package unship
 	VIRTUAL_ENV="$(CURDIR)/.venv" PATH="$(CURDIR)/.venv/bin:$$PATH" "$(TARGET)/release/unship" demo
 
 test: setup ## every test that takes seconds
 ifdef NEXTEST
-	cargo nextest run --workspace
+	scripts/postgres run cargo nextest run --workspace
 else
-	cargo test --workspace --lib --bins --tests
+	scripts/postgres run cargo test --workspace --lib --bins --tests
 endif
 	cargo test --workspace --doc
 
@@ -36,9 +37,9 @@ test-all: export UNSHIP_CRASH_STRIDE ?= 1
 test-all: export UNSHIP_DISK_STEP ?= 65536
 test-all: test ## also the slow ones: crash rounds, large files, the demo without unship
 ifdef NEXTEST
-	cargo nextest run --workspace --run-ignored only --no-tests pass
+	scripts/postgres run cargo nextest run --workspace --run-ignored only --no-tests pass
 else
-	cargo test --workspace --lib --bins --tests -- --ignored
+	scripts/postgres run cargo test --workspace --lib --bins --tests -- --ignored
 endif
 	demo/check
 

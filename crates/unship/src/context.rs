@@ -232,10 +232,22 @@ impl Context {
         self.home().join("dbt").join(self.env_as_file())
     }
 
-    /// The environment's name, as a part of a file's name.
+    /// What a job locks that is about to start.
+    pub fn turn(&self) -> PathBuf {
+        self.home().join("jobs").join(self.env_as_file())
+    }
+
+    /// The environment's name as a file's name, and no two as the same.
     fn env_as_file(&self) -> String {
-        let plain = |c: char| c.is_alphanumeric() || c == '-';
-        self.env.replace(|c| !plain(c), "_")
+        let mut name = String::new();
+        for c in self.env.chars() {
+            if c.is_alphanumeric() || c == '-' || c == '_' {
+                name.push(c);
+            } else {
+                name.push_str(&format!("%{:X}", u32::from(c)));
+            }
+        }
+        name
     }
 
     /// The engine of the environment.

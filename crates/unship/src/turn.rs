@@ -17,8 +17,7 @@ pub struct Turn {
 
 impl Turn {
     /// Takes it; an error names the job that still runs.
-    pub fn take(home: &Path, env: &str) -> CliResult<Self> {
-        let path = home.join("jobs").join(file_name(env));
+    pub fn take(path: &Path) -> CliResult<Self> {
         let failed = |doing: &str, e: &std::io::Error| {
             CliError::failed(format!("cannot {doing} {}: {e}", path.display()))
                 .hint("run unship as the user who may write there")
@@ -31,7 +30,7 @@ impl Turn {
             .truncate(false)
             .read(true)
             .write(true)
-            .open(&path)
+            .open(path)
             .map_err(|e| failed("open", &e))?;
         if let Err(TryLockError::WouldBlock) = file.try_lock() {
             let mut who = String::new();
@@ -74,17 +73,4 @@ impl Drop for Turn {
     fn drop(&mut self) {
         let _ = self.file.unlock();
     }
-}
-
-/// Any environment's name as a file name, and no two as the same.
-fn file_name(env: &str) -> String {
-    let mut name = String::new();
-    for c in env.chars() {
-        if c.is_alphanumeric() || c == '-' || c == '_' {
-            name.push(c);
-        } else {
-            name.push_str(&format!("%{:X}", u32::from(c)));
-        }
-    }
-    name
 }

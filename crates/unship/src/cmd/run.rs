@@ -97,7 +97,7 @@ fn guard(
         program.as_deref(),
         &format!("unship run -- {}", shell_words::join(&shown)),
     )?;
-    let turn = Turn::take(&context.home(), &context.env)?;
+    let turn = Turn::take(&context.turn())?;
     let staged = match context.is_postgres()? && aside {
         true => stage(context, &mut bench, &args.command, dbt.as_ref())?,
         false => None,

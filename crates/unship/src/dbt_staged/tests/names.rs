@@ -19,6 +19,7 @@ fn assert_pairs(rig: &Rig, expected: &[(&str, &str)]) {
 }
 
 #[test]
+#[ignore = "it starts dbt many times; `make test-all` runs it"]
 fn dbt_starter_is_redirected_without_an_overlay() {
     let Some(rig) = Rig::new(&[]) else { return };
     let ask = "import os, dbt.include.starter_project as s; print(os.path.dirname(s.__file__))";
@@ -82,6 +83,7 @@ fn dbt_own_names_follow_the_target() {
 }
 
 #[test]
+#[ignore = "it starts dbt many times; `make test-all` runs it"]
 fn a_project_s_own_names_decide_and_get_the_prefix_in_front() {
     // The target's schema within the name, and in the alias; a macro for all adapters' sake.
     let Some(rig) = Rig::new(&[
@@ -141,6 +143,7 @@ fn a_project_s_own_names_decide_and_get_the_prefix_in_front() {
 }
 
 #[test]
+#[ignore = "it starts dbt many times; `make test-all` runs it"]
 fn a_package_s_names_are_its_own() {
     let Some(rig) = Rig::new(&[
         ("p/dbt_project.yml", PROJECT),

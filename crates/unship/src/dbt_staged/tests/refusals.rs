@@ -15,6 +15,7 @@ fn rig(more: &[(&str, &str)]) -> Option<Rig> {
 }
 
 #[test]
+#[ignore = "it starts dbt many times; `make test-all` runs it"]
 fn a_snapshot_with_a_schema_of_its_own_is_refused_where_it_is_taken() {
     let Some(rig) = rig(&[("p/snapshots/old.sql", OLD_SNAPSHOT)]) else {
         return;
@@ -76,6 +77,7 @@ fn hooks_that_name_production_are_refused_and_others_are_told() {
 }
 
 #[test]
+#[ignore = "it starts dbt many times; `make test-all` runs it"]
 fn names_spelled_out_in_models_are_told_after_the_build() {
     let Some(rig) = rig(&[
         (
@@ -100,6 +102,7 @@ fn names_spelled_out_in_models_are_told_after_the_build() {
 }
 
 #[test]
+#[ignore = "it starts dbt many times; `make test-all` runs it"]
 fn a_project_that_branches_on_its_schema_is_refused() {
     let Some(rig) = rig(&[
         (
@@ -125,6 +128,7 @@ fn a_project_that_branches_on_its_schema_is_refused() {
 }
 
 #[test]
+#[ignore = "it starts dbt many times; `make test-all` runs it"]
 fn a_seed_that_is_a_source_too_is_told() {
     let Some(rig) = rig(&[
         ("p/seeds/s.csv", "id\n1\n"),
@@ -160,6 +164,7 @@ fn commands_that_go_on_from_what_is_there_are_refused() {
 }
 
 #[test]
+#[ignore = "it starts dbt many times; `make test-all` runs it"]
 fn what_dbt_says_of_a_broken_project_is_passed_on() {
     let Some(rig) = rig(&[("p/models/b.sql", "select * from {{ ref('nowhere') }}")]) else {
         return;

@@ -169,6 +169,7 @@ fn a_build_aside_leaves_production_as_it_is() {
 }
 
 #[test]
+#[ignore = "it starts dbt many times; `make test-all` runs it"]
 fn a_partial_build_reads_the_rest_from_production() {
     let Some(rig) = shop() else { return };
     rig.sql("insert into raw.orders values (3, 30)");
@@ -221,6 +222,7 @@ fn a_partial_build_reads_the_rest_from_production() {
 }
 
 #[test]
+#[ignore = "it starts dbt many times; `make test-all` runs it"]
 fn a_build_that_fails_is_told_by_name() {
     let Some(rig) = shop() else { return };
     rig.write(
