@@ -258,7 +258,9 @@ fn tool(variable: &str) -> Option<PathBuf> {
 #[test]
 fn the_commands_in_the_book_do_what_it_says() {
     let (Some(python), Some(dbt)) = (tool("UNSHIP_TEST_PYTHON"), tool("UNSHIP_TEST_DBT")) else {
-        eprintln!("skipped: UNSHIP_TEST_PYTHON and UNSHIP_TEST_DBT name no Python and no dbt");
+        unship_core::testing::skipped(
+            "UNSHIP_TEST_PYTHON and UNSHIP_TEST_DBT name no Python and no dbt",
+        );
         return;
     };
     let bless = std::env::var_os("UNSHIP_DOCS_BLESS").is_some();

@@ -10,6 +10,19 @@ pub mod world;
 use crate::ident::RelationName;
 use std::collections::BTreeMap;
 
+/// Says why a test cannot be played here. With `UNSHIP_TEST_STRICT=1` it fails instead, so that where
+/// everything is there none passes without having tested anything.
+#[track_caller]
+#[expect(
+    clippy::print_stdout,
+    reason = "only tests call it, and whoever reads their output is told"
+)]
+pub fn skipped(why: &str) {
+    let strict = std::env::var("UNSHIP_TEST_STRICT").is_ok_and(|set| set == "1");
+    assert!(!strict, "skipped: {why}");
+    println!("skipped: {why}");
+}
+
 /// One row; every column of a test's table holds 64-bit integers.
 pub type Row = Vec<i64>;
 

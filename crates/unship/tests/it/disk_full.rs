@@ -6,6 +6,7 @@ use crate::rig::{Oracle, Ran, World, files_below, python, rounds};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use unship_core::testing::skipped;
 
 /// Where it is not the size that is tried.
 const ROOMY: u64 = 256 << 20;
@@ -29,7 +30,7 @@ impl SmallDisk {
         if done.is_ok_and(|status| status.success()) {
             return Some(disk);
         }
-        eprintln!("skipped: mounting a small file system needs root");
+        skipped("mounting a small file system needs root");
         None
     }
 

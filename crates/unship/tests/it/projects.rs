@@ -3,6 +3,7 @@
 use crate::support::oracle::State;
 use crate::support::{Scratch, Tools, python2, repository, tools};
 use std::path::PathBuf;
+use unship_core::testing::skipped;
 
 /// Spoils tables in several ways, and removes and adds relations.
 const DAMAGE: &str = r#"
@@ -35,7 +36,7 @@ fn inputs() -> Option<PathBuf> {
     let beside = repository().join("../shared/inputs");
     let dir = std::env::var_os("UNSHIP_TEST_INPUTS").map_or(beside, PathBuf::from);
     if !dir.is_dir() {
-        println!("skipped: no inputs; set UNSHIP_TEST_INPUTS to the directory that holds states/");
+        skipped("no inputs; set UNSHIP_TEST_INPUTS to the directory that holds states/");
         return None;
     }
     Some(dir)

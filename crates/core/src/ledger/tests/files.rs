@@ -258,7 +258,7 @@ impl Mount {
             .output()
             .is_ok_and(|output| output.status.success());
         if !mounted {
-            eprintln!("skipped: this user may not mount a file system");
+            crate::testing::skipped("this user may not mount a file system");
         }
         mounted.then_some(Self { dir })
     }

@@ -306,7 +306,7 @@ fn ask(dbt: &Path, project: &Path) -> Vec<BTreeSet<String>> {
 #[test]
 fn every_selection_picks_what_dbt_picks() {
     let Some(dbt) = dbt() else {
-        println!("skipped: no dbt on PATH; set UNSHIP_TEST_DBT to a dbt executable");
+        crate::testing::skipped("no dbt on PATH; set UNSHIP_TEST_DBT to a dbt executable");
         return;
     };
     let project = tempfile::tempdir().unwrap();

@@ -8,13 +8,14 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
+use unship_core::testing::skipped;
 
 /// The Python of the tests, or `None` after saying that the test is skipped.
 pub fn python() -> Option<PathBuf> {
     match std::env::var_os("UNSHIP_TEST_PYTHON") {
         Some(python) => Some(python.into()),
         None => {
-            eprintln!("skipped: UNSHIP_TEST_PYTHON names no Python that has duckdb");
+            skipped("UNSHIP_TEST_PYTHON names no Python that has duckdb");
             None
         }
     }

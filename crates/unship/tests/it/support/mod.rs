@@ -12,6 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
+use unship_core::testing::skipped;
 
 /// The programs that the tests need.
 pub struct Tools {
@@ -32,7 +33,7 @@ pub fn tools() -> Option<Tools> {
 pub fn python2() -> Option<PathBuf> {
     let python = std::env::var_os("UNSHIP_TEST_PYTHON2").map(PathBuf::from);
     if python.is_none() {
-        println!("skipped: UNSHIP_TEST_PYTHON2 names no Python with duckdb 2");
+        skipped("UNSHIP_TEST_PYTHON2 names no Python with duckdb 2");
     }
     python
 }
@@ -45,7 +46,9 @@ fn named(variable: &str, program: &str) -> Option<PathBuf> {
             .find(|file| file.is_file())
     });
     if found.is_none() {
-        println!("skipped: there is no {program} on the PATH and {variable} names none");
+        skipped(&format!(
+            "there is no {program} on the PATH and {variable} names none"
+        ));
     }
     found
 }

@@ -159,7 +159,9 @@ fn inputs() -> Option<std::path::PathBuf> {
 #[test]
 fn real_projects_are_read_whole() {
     let Some(inputs) = inputs() else {
-        println!("skipped: no inputs; set UNSHIP_TEST_INPUTS to the directory that holds states/");
+        crate::testing::skipped(
+            "no inputs; set UNSHIP_TEST_INPUTS to the directory that holds states/",
+        );
         return;
     };
     let read = |name: &str| {

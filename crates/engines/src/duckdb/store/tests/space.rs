@@ -15,7 +15,9 @@ impl SmallDisk {
             .output()
             .is_ok_and(|output| output.status.success());
         if !mounted {
-            eprintln!("skipped: a small file system cannot be mounted here (it takes root)");
+            unship_core::testing::skipped(
+                "a small file system cannot be mounted here (it takes root)",
+            );
             return None;
         }
         Some(Self(dir))

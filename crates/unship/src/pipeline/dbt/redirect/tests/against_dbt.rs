@@ -76,7 +76,7 @@ fn run(program: &Path, args: &[String], at: &Surroundings) -> String {
 #[test]
 fn a_redirected_build_lands_in_the_copies_under_the_same_names() {
     let Some(dbt) = dbt() else {
-        println!("skipped: no dbt on PATH; set UNSHIP_TEST_DBT to a dbt executable");
+        unship_core::testing::skipped("no dbt on PATH; set UNSHIP_TEST_DBT to a dbt executable");
         return;
     };
     let dir = tempfile::tempdir().unwrap();
