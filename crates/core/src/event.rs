@@ -36,6 +36,15 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         moved: BTreeMap<RelationName, Option<String>>,
     },
+    /// The first look at production after a release moved what it brings: the same versions with
+    /// the same rows, defined as they are now. What production had on the old relations (keys,
+    /// indexes, comments) was put on the new ones as they were moved.
+    ReleaseSettled {
+        /// The live release.
+        release: ReleaseId,
+        /// The relations that are defined otherwise than they were built.
+        versions: BTreeMap<RelationName, Version>,
+    },
     /// A restore point was taken and proved readable.
     PointTaken {
         /// Whose state it holds.

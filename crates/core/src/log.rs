@@ -193,6 +193,7 @@ fn recorded(events: &[Event]) -> &'static str {
     match events.first() {
         Some(Event::ReleaseOpened { .. }) => "release opened",
         Some(Event::DriftSeen { .. }) => "drift recorded",
+        Some(Event::ReleaseSettled { .. }) => "release settled",
         Some(Event::PointTaken { .. }) => "point recorded",
         Some(Event::JobEnded { .. }) => "job recorded",
         Some(Event::PlanMade { .. }) => "plan recorded",

@@ -31,6 +31,8 @@ pub struct Wish {
     pub points: Vec<PointMap>,
     /// Releases whose points must outlive this.
     pub pinned: BTreeSet<ReleaseId>,
+    /// Whether the engine moves what it brings back, so that its rows stay stored where they are.
+    pub proves_identity: bool,
 }
 
 /// Why a restore cannot be planned.
@@ -109,9 +111,12 @@ impl Wish {
     /// The plan, from the engine's steps.
     pub fn plan(&self, request: &RestoreRequest, steps: Steps) -> Plan {
         let mut result = request.bring.clone();
-        for state in result.values_mut().filter_map(|v| v.state.as_mut()) {
-            // Where the rows will be stored is not known before they are: they are read once more.
-            state.storage = None;
+        if !self.proves_identity {
+            for state in result.values_mut().filter_map(|v| v.state.as_mut()) {
+                // Where the rows will be stored is not known before they are: they are read once
+                // more.
+                state.storage = None;
+            }
         }
         for name in &request.remove {
             if let Some(id) = self.target_map.get(name).map(|v| v.id).or_else(|| {

@@ -94,6 +94,17 @@ impl Fold<'_> {
                 self.versions(changes)?;
                 self.moved(moved)
             }
+            Event::ReleaseSettled { release, versions } => {
+                let live = self.history(|h| h.live(self.env))?.map(|l| l.release);
+                if live != Some(*release) {
+                    return self.story(format!("{release} settled, and is not live"));
+                }
+                self.versions(versions)?;
+                // This is what it published; a look in between may not pass for it.
+                let mut moments = self.history(|h| h.moments(*release))?;
+                moments.published = Some(self.seq);
+                write(self.shelf, &release_key(MOMENTS, *release), &moments)
+            }
             Event::JobEnded { release, end } => self
                 .change(*release, |r| r.end = Some(end.clone()))
                 .map(drop),

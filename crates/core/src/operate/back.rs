@@ -159,6 +159,7 @@ impl Session<'_> {
             only,
             points: self.point_maps()?,
             pinned: self.ledger.history(|h| h.pins(&env))?.into_iter().collect(),
+            proves_identity: self.engine.capabilities().proves_identity,
         };
         let request = wish.request()?;
         let steps = if request.bring.is_empty() && request.remove.is_empty() {

@@ -4,8 +4,9 @@ use super::{OperateError, Session};
 use crate::engine::{Depth, EngineError, ErrorKind, Observation, Place, Retention};
 use crate::event::Event;
 use crate::execute::Notice;
+use crate::history::Live;
 use crate::ident::{RelationName, ReleaseId};
-use crate::relation::Difference;
+use crate::relation::{Difference, RelationState};
 use crate::release::{Operation, Version, VersionId};
 use crate::restore::{Map, present};
 use std::collections::{BTreeMap, BTreeSet};
@@ -129,6 +130,16 @@ impl Session<'_> {
             always: BTreeSet::new(),
         };
         let seen = self.engine.observe(Place::Live, &depth, &on)?;
+        let mut events = Vec::new();
+        let mut map = map;
+        let settled = self.settled(&live, &map, &seen)?;
+        if !settled.is_empty() {
+            map.extend(settled.clone());
+            events.push(Event::ReleaseSettled {
+                release: live.release,
+                versions: settled,
+            });
+        }
         let id = VersionId {
             release: live.release,
             drift: live.drifts + 1,
@@ -145,13 +156,48 @@ impl Session<'_> {
                 state.storage.clone_from(storage);
             }
         }
-        self.ledger.append(&[Event::DriftSeen {
+        events.push(Event::DriftSeen {
             release: live.release,
             changes,
             mark,
             moved,
-        }])?;
+        });
+        self.ledger.append(&events)?;
         Ok((live.release, now))
+    }
+
+    /// What the live release moved and what is defined otherwise since it was, with the same rows:
+    /// the move itself did that. It is told from others' work by being seen at the first look
+    /// after the release.
+    fn settled(&mut self, live: &Live, map: &Map, seen: &Observation) -> Result<Map, OperateError> {
+        let first = live.mark.is_empty() && live.drifts == 0;
+        if !first || !self.engine.capabilities().proves_identity {
+            return Ok(Map::new());
+        }
+        let release = self.ledger.history(|h| h.release(live.release))?;
+        let before = match release.and_then(|r| r.parent) {
+            Some(parent) => self.ledger.history(|h| h.map(parent))?.unwrap_or_default(),
+            None => Map::new(),
+        };
+        let brought = map
+            .iter()
+            .filter(|(name, v)| before.get(*name).map(|b| b.id) != Some(v.id));
+        Ok(brought
+            .filter_map(|(name, version)| {
+                let (then, now) = (version.state.as_ref()?, seen.get(name)?);
+                let settled = then.difference(now) == Difference::Schema && redefined(then, now);
+                settled.then(|| {
+                    let state = Some(now.clone());
+                    (
+                        name.clone(),
+                        Version {
+                            state,
+                            ..version.clone()
+                        },
+                    )
+                })
+            })
+            .collect())
     }
 }
 
@@ -172,6 +218,21 @@ impl Session<'_> {
         self.engine.housekeep(&keep, &on)?;
         Ok(())
     }
+}
+
+/// Whether two states are of one relation with the same columns and rows, whatever else is said of
+/// it.
+fn redefined(then: &RelationState, now: &RelationState) -> bool {
+    let columns = |state: &RelationState| -> Vec<_> {
+        let all = state.columns.iter();
+        all.map(|c| (c.name.clone(), c.data_type.clone())).collect()
+    };
+    let as_then = RelationState {
+        definition: then.definition.clone(),
+        columns: then.columns.clone(),
+        ..now.clone()
+    };
+    columns(then) == columns(now) && then.difference(&as_then) == Difference::None
 }
 
 /// The states of the relations that are there.
@@ -246,7 +307,7 @@ mod tests {
     use super::*;
     use crate::ledger::SqliteLedger;
     use crate::log::Ledger;
-    use crate::relation::{Fingerprint, RelationKind, RelationState};
+    use crate::relation::{Fingerprint, RelationKind};
 
     fn table(storage: &str, sum: &str) -> RelationState {
         RelationState {

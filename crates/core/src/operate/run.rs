@@ -331,7 +331,11 @@ impl Session<'_> {
                 });
             }
         }
-        let moved = moved(before, &seen, &changes);
+        let moved = match place {
+            // What the job had a copy of and did not build stays where it is.
+            Place::Build(_) if self.engine.capabilities().proves_identity => BTreeMap::new(),
+            _ => moved(before, &seen, &changes),
+        };
         Ok(Seen { changes, moved })
     }
 
@@ -401,12 +405,16 @@ impl Session<'_> {
                 self.engine.discard_build(plan.release)?;
                 // Others may have written between a step and its resumption. An empty mark makes
                 // the next operation look.
-                let mark = match resumed {
+                let look = self.engine.capabilities().proves_identity;
+                let mark = match resumed || look {
                     true => String::new(),
                     false => self.engine.mark()?,
                 };
                 let events = self.closing(plan, mark)?;
                 self.ledger.append(&events)?;
+                if look {
+                    self.see_drift()?;
+                }
                 Ok(())
             }
             Outcome::TakenBack { error, hint, .. } => {

@@ -89,6 +89,7 @@ fn planned(case: Case) -> String {
         only: case.only,
         points: Vec::new(),
         pinned: Default::default(),
+        proves_identity: false,
     };
     let request = match wish.request() {
         Ok(request) => request,
