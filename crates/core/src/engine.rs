@@ -334,6 +334,11 @@ pub trait Engine {
         on: OnProgress<'_>,
     ) -> Result<(), EngineError>;
 
+    /// What a person should know of the step that was just carried out, each a sentence. Asked once.
+    fn notes(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Carries out a step's undo.
     fn revert(&mut self, step: &Step, on: OnProgress<'_>) -> Result<(), EngineError>;
 

@@ -291,6 +291,9 @@ impl Run<'_> {
                     watch.notice(Notice::Progress(what, done, total));
                 });
             boundary("step applied");
+            for note in self.engine.notes() {
+                watch.notice(Notice::Note(&note));
+            }
             let Some(seal) = seal else {
                 return Ok((applied, false));
             };

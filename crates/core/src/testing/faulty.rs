@@ -236,6 +236,10 @@ impl Engine for Faulty {
             .pass("apply", || self.engine.apply(step, seal, on))
     }
 
+    fn notes(&mut self) -> Vec<String> {
+        self.engine.notes()
+    }
+
     fn revert(&mut self, step: &Step, on: OnProgress<'_>) -> Result<(), EngineError> {
         self.fuse.pass("revert", || self.engine.revert(step, on))
     }

@@ -27,6 +27,7 @@ pub struct Postgres {
     pub(super) guarded: BTreeSet<String>,
     pub(super) wanted: build::Wanted,
     client: Option<Client>,
+    notes: Vec<String>,
 }
 
 impl Postgres {
@@ -38,6 +39,7 @@ impl Postgres {
             guarded,
             wanted,
             client: None,
+            notes: Vec::new(),
         }
     }
 
@@ -104,6 +106,7 @@ impl Postgres {
         on: OnProgress<'_>,
     ) -> Result<(), EngineError> {
         let token = RefCell::new(None);
+        let notes = RefCell::new(Vec::new());
         let done = swap::run(self.client()?, plan, record, &|event| match event {
             Event::Blocked(blocked) => {
                 let by = blocked.by.first().map_or("somebody", String::as_str);
@@ -113,8 +116,12 @@ impl Postgres {
                 token.replace(Some(of));
             }
             // Production is as planned; what could not be checked is still marked as that.
-            Event::Afterwards { .. } => {}
+            Event::Afterwards { statement, error } => notes.borrow_mut().push(format!(
+                "production is as planned, and this could not be done after it: {statement}: \
+                 {error}. It can be run by hand."
+            )),
         });
+        self.notes.extend(notes.into_inner());
         // It leaves other settings than it found.
         self.client = None;
         match (done, token.into_inner()) {
@@ -152,6 +159,7 @@ impl Engine for Postgres {
             carries: [
                 "rows",
                 "columns",
+                "views",
                 "keys",
                 "indexes",
                 "defaults",
@@ -321,6 +329,10 @@ impl Engine for Postgres {
                 self.swap(&plan, &record, on)
             }
         }
+    }
+
+    fn notes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notes)
     }
 
     fn revert(&mut self, step: &Step, _on: OnProgress<'_>) -> Result<(), EngineError> {

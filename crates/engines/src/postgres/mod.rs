@@ -21,6 +21,7 @@ mod remove;
 mod retained;
 pub mod swap;
 mod tls;
+mod writers;
 
 pub use engine::Postgres;
 

@@ -1,8 +1,8 @@
 //! Planning for PostgreSQL. Pure: it sees the request and a survey, and nothing else.
 
 use super::retained::{self, Retained};
-use super::swap::{self, Move, Name, Request, SwapPlan};
-use super::{layout, quote};
+use super::swap::{self, LeftKey, Move, Name, Request, SwapPlan};
+use super::{layout, quote, writers};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use unship_core::engine::{EngineError, ErrorKind, PublishRequest, RestoreRequest, Steps};
@@ -33,6 +33,12 @@ pub struct Held {
     pub version: VersionId,
     /// Its identity.
     pub oid: u32,
+    /// Foreign keys that it gets back with its place.
+    #[serde(default)]
+    pub keys: Vec<LeftKey>,
+    /// Statements that give back who may write to it, where nothing in production says so.
+    #[serde(default)]
+    pub writers: Vec<String>,
 }
 
 impl Held {
@@ -43,6 +49,8 @@ impl Held {
             name: Name::new(&*one.schema, &*one.name),
             version: one.version(),
             oid: one.relation,
+            keys: one.keys.clone(),
+            writers: one.writers.clone(),
         })
     }
 }
@@ -104,10 +112,20 @@ pub mod facts {
     }
 }
 
+/// A version that gives way.
+struct Leaving {
+    version: VersionId,
+    name: RelationName,
+    oid: u32,
+    away: Name,
+}
+
 /// Moves that are being put together.
 #[derive(Default)]
 struct Moves {
     list: Vec<Move>,
+    leaving: Vec<Leaving>,
+    keys: Vec<LeftKey>,
     record: Vec<String>,
     schemas: BTreeSet<String>,
     guard: Vec<Fact>,
@@ -153,8 +171,12 @@ impl Moves {
         let schema = layout::retained(version.release, &name.schema)?;
         let away = Name::new(&*schema, &*name.name);
         self.expect.push(facts::relation(&away, Some(oid)));
-        self.record
-            .push(retained::record(version, &name.schema, &name.name, oid));
+        self.leaving.push(Leaving {
+            version,
+            name: name.clone(),
+            oid,
+            away: away.clone(),
+        });
         self.schemas.insert(schema);
         self.list.push(Move {
             from: at,
@@ -178,17 +200,33 @@ impl Moves {
     }
 
     /// The steps: the schemas first, which hurt nobody, then all moves at once.
-    fn steps(self, survey: &Survey, method: String) -> Result<Steps, EngineError> {
+    fn steps(mut self, survey: &Survey, method: String) -> Result<Steps, EngineError> {
         let mut known = survey.swap.clone();
         for schema in &self.schemas {
             known.schemas.entry(schema.clone()).or_insert(true);
         }
         let request = Request {
             moves: self.list,
+            keys: self.keys,
             ..Request::default()
         };
         let plan = swap::plan(&known, &request)
             .map_err(|refusal| EngineError::new(ErrorKind::Refused, refusal.to_string()))?;
+        for one in self.leaving {
+            let left = plan.left_keys.iter();
+            let keys: Vec<_> = left.filter(|k| k.relation == one.away).collect();
+            let (schema, name) = (&one.name.schema, &one.name.name);
+            let writers = writers::of(&survey.swap, one.oid, &one.away);
+            self.record.extend(writers.revoke);
+            self.record.push(retained::record(
+                one.version,
+                schema,
+                name,
+                one.oid,
+                &keys,
+                &writers.grant,
+            )?);
+        }
         let warnings = plan.warnings.clone();
         let statements = [
             &plan.prepare,
@@ -299,12 +337,17 @@ pub fn restore(survey: &Survey, request: &RestoreRequest) -> Result<Steps, Engin
                 EngineError::new(ErrorKind::Missing, text)
                     .hint("`unship log` shows which releases can still be restored")
             })?;
-        moves.out(survey, name, request.live_map.get(name))?;
+        let old = moves.out(survey, name, request.live_map.get(name))?;
         let from = Name::new(
             layout::retained(wanted.id.release, &name.schema)?,
             &*name.name,
         );
-        moves.bring(name, from, held.oid, false);
+        // Who was given access meanwhile keeps it.
+        moves.bring(name, from, held.oid, old.is_some());
+        moves.keys.extend(held.keys.iter().cloned());
+        if old.is_none() {
+            moves.record.extend(held.writers.iter().cloned());
+        }
         moves
             .record
             .push(retained::forget(wanted.id, &name.schema, &name.name));

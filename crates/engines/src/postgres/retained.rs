@@ -2,6 +2,7 @@
 
 use super::catalog::rows;
 use super::error::Doing;
+use super::swap::LeftKey;
 use super::{layout, quote, remove};
 use postgres::{Client, GenericClient, Transaction};
 use serde::Deserialize;
@@ -21,6 +22,8 @@ pub const TABLE: &str = "
         schema text NOT NULL,
         name text NOT NULL,
         relation oid NOT NULL,
+        keys jsonb NOT NULL DEFAULT '[]',
+        writers jsonb NOT NULL DEFAULT '[]',
         moved_at timestamptz NOT NULL DEFAULT now(),
         PRIMARY KEY (release, schema, name)
     )";
@@ -38,6 +41,10 @@ pub struct Retained {
     pub name: String,
     /// Its identity.
     pub relation: u32,
+    /// Foreign keys that it had in production, and cannot have where it lies.
+    pub keys: Vec<LeftKey>,
+    /// Statements that let those write to it again who could.
+    pub writers: Vec<String>,
     /// The sort of relation that lies there under this identity; none if it is gone.
     pub kind: Option<String>,
     /// Its size with indexes.
@@ -55,17 +62,31 @@ impl Retained {
 }
 
 /// The statement that records a move to a retained schema, for the transaction that makes it.
-pub fn record(version: VersionId, schema: &str, name: &str, relation: u32) -> String {
-    format!(
-        "INSERT INTO unship.retained (release, drift, schema, name, relation) \
-         VALUES ({}, {}, {}, {}, {relation}) \
+pub fn record(
+    version: VersionId,
+    schema: &str,
+    name: &str,
+    relation: u32,
+    keys: &[&LeftKey],
+    writers: &[String],
+) -> Result<String, EngineError> {
+    let unwritten =
+        |e| EngineError::new(ErrorKind::Io, "what is retained cannot be written down").because(e);
+    let keys = serde_json::to_string(keys).map_err(unwritten)?;
+    let writers = serde_json::to_string(writers).map_err(unwritten)?;
+    Ok(format!(
+        "INSERT INTO unship.retained (release, drift, schema, name, relation, keys, writers) \
+         VALUES ({}, {}, {}, {}, {relation}, {}, {}) \
          ON CONFLICT (release, schema, name) DO UPDATE SET drift = excluded.drift, \
-         relation = excluded.relation, moved_at = excluded.moved_at",
+         relation = excluded.relation, keys = excluded.keys, writers = excluded.writers, \
+         moved_at = excluded.moved_at",
         version.release.0,
         version.drift,
         quote::text(schema),
         quote::text(name),
-    )
+        quote::text(&keys),
+        quote::text(&writers),
+    ))
 }
 
 /// The statement that records that a version is production again.
@@ -110,7 +131,15 @@ pub fn read_only(client: &mut impl GenericClient, kept: &str) -> Result<(), Engi
                  CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END)
                AS text
           FROM pg_namespace n CROSS JOIN aclexplode(n.nspacl) x
-         WHERE n.nspname = $1 AND x.privilege_type = 'CREATE' AND x.grantee <> n.nspowner";
+         WHERE n.nspname = $1 AND x.privilege_type = 'CREATE' AND x.grantee <> n.nspowner
+        UNION
+        SELECT format('REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON %I.%I FROM %s CASCADE', n.nspname,
+                 c.relname,
+                 CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END)
+          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         CROSS JOIN aclexplode(c.relacl) x
+         WHERE n.nspname = $1 AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND x.grantee <> c.relowner
+           AND x.privilege_type IN ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')";
     for statement in rows::<Statement>(client, sql, &[&kept])? {
         client
             .batch_execute(&statement.text)
@@ -131,7 +160,8 @@ pub fn list(client: &mut impl GenericClient) -> Result<Vec<Retained>, EngineErro
         return Ok(Vec::new());
     }
     let sql = "
-        SELECT r.release, r.drift, r.schema, r.name, r.relation::int8 AS relation,
+        SELECT r.release, r.drift, r.schema, r.name, r.relation::int8 AS relation, r.keys,
+               r.writers,
                c.relkind AS kind,
                coalesce((SELECT sum(pg_total_relation_size(t.relid)) FROM pg_partition_tree(c.oid) t),
                         pg_total_relation_size(c.oid))::int8 AS bytes

@@ -23,7 +23,7 @@ pub(super) fn carry(p: &mut Planner<'_>, old: &Relation, new: &Relation, to: &Na
     if shape(old) != shape(new) {
         p.reshaped.insert(to.clone());
     }
-    access_of(p, old, new, to);
+    access_of(p, old, new, to, returns);
     publications(p, old, new, to);
     if old.kind.is_table() && new.kind.is_table() {
         row_security(p, old, new, to, returns);
@@ -53,10 +53,11 @@ pub(super) fn carry(p: &mut Planner<'_>, old: &Relation, new: &Relation, to: &Na
     }
 }
 
-fn access_of(p: &mut Planner<'_>, old: &Relation, new: &Relation, to: &Name) {
+fn access_of(p: &mut Planner<'_>, old: &Relation, new: &Relation, to: &Name, returns: bool) {
     let at = new.at().sql();
     let missing = access::lacking(old.grants.as_ref(), new.grants.as_ref(), &old.owner);
-    if !missing.is_empty() && new.grants.as_ref().is_some_and(|g| !g.is_empty()) {
+    // What was retained could not be written to, and gets that back.
+    if !returns && !missing.is_empty() && new.grants.as_ref().is_some_and(|g| !g.is_empty()) {
         let who: BTreeSet<String> = missing
             .iter()
             .map(|g| {

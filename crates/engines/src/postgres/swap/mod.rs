@@ -19,7 +19,7 @@ mod statements;
 mod survey;
 
 pub use closure::{Rebuild, build as build_closure, plan as plan_closure};
-pub use model::{Name, Relation, Survey};
+pub use model::{Grant, Name, Relation, Survey};
 pub use plan::plan;
 pub use request::{LeftKey, Move, Obstacle, Refusal, Request, Scope, SwapPlan};
 pub use run::{Blocked, Event, committed, run};
