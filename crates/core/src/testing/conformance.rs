@@ -23,15 +23,25 @@ pub type Make<'a> = &'a dyn Fn() -> Box<dyn Harness>;
 /// Runs the whole suite. An engine that cannot restore chosen relations here (no worker, say) is
 /// not conforming; give the harness one that can.
 pub fn conforms(make: Make<'_>) {
-    for (name, case) in CASES {
-        // Printed only when the case fails.
-        #[expect(clippy::print_stdout, reason = "it names the case that fails")]
-        {
-            println!("conformance: {name}");
-        }
-        case(make);
+    for case in CASES {
+        play(case, make);
     }
     survives_crashes(make, 1);
+}
+
+/// Plays one case, unless the engine answers it otherwise by design.
+#[expect(
+    clippy::print_stdout,
+    reason = "it names the case that fails or is left out"
+)]
+pub fn play((name, case): &Case, make: Make<'_>) {
+    let without = make().without();
+    if let Some((_, reason)) = without.iter().find(|(left_out, _)| left_out == name) {
+        println!("conformance: {name}: left out: {reason}");
+        return;
+    }
+    println!("conformance: {name}");
+    case(make);
 }
 
 /// A name, and what is played; it panics when the engine does not do it.
@@ -76,6 +86,18 @@ impl Story {
         assert_eq!(&self.world.production(), expected);
     }
 
+    /// What lies at a place is of this state: all of it, or as much as the engine keeps there.
+    fn holds(&self, place: Place, expected: &Contents) {
+        let harness = &self.world.harness;
+        let held = harness.read(place);
+        if harness.whole() {
+            assert_eq!(&held, expected, "{place:?}");
+        }
+        for (name, table) in &held {
+            assert_eq!(Some(table), expected.get(name), "{name} at {place:?}");
+        }
+    }
+
     fn proved(&mut self) {
         let live = self.world.live().unwrap().release;
         let proof = self.world.session(|s| s.verify(live)).unwrap();
@@ -97,15 +119,18 @@ fn first(harness: &dyn Harness) -> Vec<Write> {
 
 /// Other rows, another schema, a relation less, a relation more.
 fn second(harness: &dyn Harness) -> Vec<Write> {
-    vec![
+    let mut all = vec![
         Write::Insert(harness.relation(0, "orders"), vec![vec![2, 2], vec![2, 2]]),
         Write::Replace(
             harness.relation(1, "customers"),
             Table::new(&["id", "value", "extra"], [vec![1, 2, 3]]),
         ),
-        Write::Drop(harness.relation(0, "gone")),
         value(harness.relation(1, "new"), 2),
-    ]
+    ];
+    if harness.whole() {
+        all.push(Write::Drop(harness.relation(0, "gone")));
+    }
+    all
 }
 
 /// `R0` raw data only, `R1` a first build, `R2` a second one.
@@ -250,7 +275,7 @@ fn set_aside(make: Make<'_>) {
     story.is(&r2);
     story.world.back(&ask, true).unwrap();
     story.is(&r1);
-    assert_eq!(story.world.harness.read(Place::Point(ReleaseId(2))), r2);
+    story.holds(Place::Point(ReleaseId(2)), &r2);
     story.world.back(&Ask::Undo, false).unwrap();
     story.is(&r2);
 }
@@ -270,8 +295,12 @@ fn a_failed_job_leaves_production(make: Make<'_>) {
     assert!(!ran.published);
     story.is(&r2);
     story.proved();
-    let kept = Place::Point(ran.release);
-    assert_eq!(story.world.harness.read(kept), built, "it can be looked at");
+    story.holds(Place::Point(ran.release), &built);
+    let kept = story.world.harness.read(Place::Point(ran.release));
+    assert!(
+        kept.contains_key(&story.name(1, "half")),
+        "it can be looked at"
+    );
     let never = story.world.back_to(ran.release);
     assert!(
         matches!(never, Err(OperateError::NeverLive(_))),
@@ -308,16 +337,17 @@ fn points_are_readable(make: Make<'_>) {
     let [r0, r1, _] = story.at.clone();
     for (release, expected) in [(ReleaseId(0), &r0), (ReleaseId(1), &r1)] {
         let place = Place::Point(release);
-        assert_eq!(&story.world.harness.read(place), expected);
+        story.holds(place, expected);
         let seen = story.world.session(|s| {
             s.engine.prove_point(release).unwrap();
             s.engine
                 .observe(place, &Depth::AllRows, &|_, _, _| {})
                 .unwrap()
         });
+        let held = story.world.harness.read(place);
         assert_eq!(
             seen.keys().collect::<Vec<_>>(),
-            expected.keys().collect::<Vec<_>>()
+            held.keys().collect::<Vec<_>>()
         );
         let map = story.world.ledger.history(|h| h.map(release));
         let map = map.unwrap().unwrap();
@@ -358,7 +388,12 @@ fn moved_world(make: Make<'_>) {
         select: None,
     };
     let plan = story.world.session(|s| s.plan(&ask)).unwrap();
-    let write = Write::Insert(story.name(0, "raw"), vec![vec![4, 4]]);
+    // Where relations are moved one by one, only those that move must be as they were.
+    let written = match story.world.harness.whole() {
+        true => story.name(0, "raw"),
+        false => story.name(0, "orders"),
+    };
+    let write = Write::Insert(written, vec![vec![4, 4]]);
     story.world.harness.others_write(&write).unwrap();
     let mut expected = story.at[2].clone();
     write.apply(&mut expected);
@@ -366,15 +401,19 @@ fn moved_world(make: Make<'_>) {
     assert!(
         matches!(
             refused,
-            Err(OperateError::Execute(ExecuteError::Moved { .. }) | OperateError::TakenBack { .. })
+            Err(OperateError::Execute(ExecuteError::Moved { .. })
+                | OperateError::TakenBack { .. }
+                | OperateError::OthersWrote(_))
         ),
         "{refused:?}"
     );
     story.is(&expected);
     let again = story.world.session(|s| s.plan(&ask)).unwrap();
-    story.world.session(|s| s.apply(again, false)).unwrap();
+    story.world.session(|s| s.apply(again, true)).unwrap();
     let mut expected = story.at[1].clone();
-    write.apply(&mut expected);
+    if story.world.harness.whole() {
+        write.apply(&mut expected);
+    }
     story.is(&expected);
 }
 
@@ -524,8 +563,7 @@ fn packed_points_come_back(make: Make<'_>) {
     assert!(done.dropped.is_empty(), "{done:?}");
     story.is(&r3);
     for (release, expected) in [(0, &r0), (1, &r1), (2, &r2)] {
-        let place = Place::Point(ReleaseId(release));
-        assert_eq!(&story.world.harness.read(place), expected, "R{release}");
+        story.holds(Place::Point(ReleaseId(release)), expected);
     }
     let customers = story.name(1, "customers");
     let part = select(1, std::slice::from_ref(&customers));
@@ -550,7 +588,11 @@ fn packed_points_come_back(make: Make<'_>) {
         .world
         .session(|s| s.engine.housekeep(&only, &|_, _, _| {}))
         .unwrap();
-    assert!(done.dropped.contains(&ReleaseId(0)), "{done:?}");
+    let dropped = match story.world.harness.whole() {
+        true => ReleaseId(0),
+        false => ReleaseId(3),
+    };
+    assert!(done.dropped.contains(&dropped), "{done:?}");
     assert_eq!(story.world.live().unwrap().release, live);
     let points = story.world.session(|s| s.engine.points()).unwrap();
     let left: Vec<_> = points.iter().map(|p| p.release).collect();
@@ -660,12 +702,23 @@ pub fn survives_crashes(make: Make<'_>, every: usize) {
                     (Ok(Resumed::Finished(_)) | Err(OperateError::NothingToResume), _) => &new,
                     (other, _) => panic!("{at}: {other:?}"),
                 };
-                assert_eq!(&production, expected, "{at}: {resumed:?}");
+                // The other world's database may have another name.
+                assert_eq!(
+                    without_database(&production),
+                    without_database(expected),
+                    "{at}: {resumed:?}"
+                );
                 story.proved();
                 settled(&mut story.world, &at);
             }
         }
     }
+}
+
+fn without_database(contents: &Contents) -> BTreeMap<(&str, &str), &Table> {
+    let all = contents.iter();
+    all.map(|(name, table)| ((name.schema.as_str(), name.name.as_str()), table))
+        .collect()
 }
 
 fn settled(world: &mut World, at: &str) {

@@ -52,6 +52,18 @@ pub trait Harness {
 
     /// Reads every row of everything at a place, views too, not through the engine.
     fn read(&self, place: Place) -> Contents;
+
+    /// Whether a point holds all that its release was, and a build all that would be production.
+    /// An engine that moves relations one by one retains what gave way, and a build of its holds
+    /// what the job built: a job does not drop what it does not build.
+    fn whole(&self) -> bool {
+        true
+    }
+
+    /// The cases of the suite that this engine answers otherwise by design, with the reason.
+    fn without(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
 }
 
 impl Harness for Warehouse {

@@ -3,4 +3,6 @@
 #[cfg(test)]
 mod duckdb;
 #[cfg(test)]
+mod postgres;
+#[cfg(test)]
 mod sql;

@@ -1,0 +1,189 @@
+//! What hangs on production's relations, through releases and back.
+
+use super::{Database, SCHEMA};
+use tempfile::TempDir;
+use unship_core::ident::{RelationName, ReleaseId};
+use unship_core::ledger::{SqliteLedger, Store};
+use unship_core::log::Ledger;
+use unship_core::operate::Ask;
+use unship_core::release::VersionId;
+use unship_core::testing::world::{Script, World};
+use unship_core::testing::{Row, Table, Write};
+use unship_engines::postgres::address::Address;
+use unship_engines::postgres::connect::Connector;
+use unship_engines::postgres::ledger::PostgresLedger;
+
+/// A database, and a world in it whose ledger is beside it or in it.
+fn world(sealed: bool) -> Option<(World, Sql)> {
+    let server = super::server()?;
+    let database = Database::new(&server);
+    let dir = TempDir::new().unwrap();
+    let sql = Sql(database.text(), dir);
+    let mut world = World::new(Box::new(database)).unwrap();
+    if sealed {
+        let connector = Connector::new(Address::parse(&sql.0).unwrap()).unwrap();
+        let shared = PostgresLedger::create(connector).unwrap();
+        let replica =
+            SqliteLedger::create(&sql.1.path().join("ledger.db"), Ledger::views()).unwrap();
+        let store = Store::shared(Box::new(shared), replica).unwrap();
+        world.ledger = Ledger::new(store, "prod", "anna");
+    }
+    Some((world, sql))
+}
+
+/// Somebody with a prompt, and where the ledger's replica is.
+struct Sql(String, TempDir);
+
+impl Sql {
+    fn run(&self, sql: &str) {
+        self.try_run(sql).unwrap_or_else(|e| panic!("{sql}: {e}"));
+    }
+
+    fn try_run(&self, sql: &str) -> Result<(), String> {
+        let mut client = postgres::Client::connect(&self.0, postgres::NoTls).unwrap();
+        let sent = client.batch_execute(sql);
+        sent.map_err(|e| {
+            e.as_db_error()
+                .map_or(e.to_string(), |e| e.message().to_owned())
+        })
+    }
+
+    fn yes(&self, ask: &str) -> bool {
+        let mut client = postgres::Client::connect(&self.0, postgres::NoTls).unwrap();
+        client
+            .query_one(&format!("SELECT {ask}"), &[])
+            .unwrap()
+            .get(0)
+    }
+}
+
+fn table(world: &World, name: &str, rows: &[Row]) -> Write {
+    let name = world.harness.relation(0, name);
+    Write::Replace(name, Table::new(&["id", "value"], rows.iter().cloned()))
+}
+
+fn build(world: &mut World, rows: &[Row]) {
+    let script = Script::good([table(world, "orders", rows)]);
+    assert!(world.run(&script).unwrap().published);
+}
+
+fn version(world: &mut World, name: &RelationName) -> VersionId {
+    world.session(|s| s.see_drift().unwrap().1)[name].id
+}
+
+fn proved(world: &mut World) {
+    let live = world.live().unwrap();
+    assert_eq!(live.drifts, 0, "nobody else wrote to {}", live.release);
+    let proof = world.session(|s| s.verify(live.release)).unwrap();
+    assert!(proof.differences.is_empty(), "{proof:?}");
+}
+
+/// Production's keys and comments are put on what a job built as it is moved. That is our own doing.
+#[test]
+fn what_a_release_takes_over_is_no_drift() {
+    for sealed in [false, true] {
+        let Some((mut world, sql)) = world(sealed) else {
+            return;
+        };
+        let orders = world.harness.relation(0, "orders");
+        build(&mut world, &[vec![1, 1]]);
+        sql.run(
+            "ALTER TABLE s.orders ADD PRIMARY KEY (id);
+             CREATE INDEX orders_value ON s.orders (value);
+             COMMENT ON TABLE s.orders IS 'what was ordered'",
+        );
+        build(&mut world, &[vec![1, 1], vec![2, 2]]);
+        let r2 = VersionId {
+            release: ReleaseId(2),
+            drift: 0,
+        };
+        assert!(
+            sql.try_run("INSERT INTO s.orders VALUES (2, 9)").is_err(),
+            "the key is there"
+        );
+        assert_eq!(version(&mut world, &orders), r2);
+        proved(&mut world);
+        world.back_to(ReleaseId(1)).unwrap();
+        let r1 = version(&mut world, &orders);
+        assert_eq!((r1.release, r1.drift), (ReleaseId(1), 1), "with the key");
+        proved(&mut world);
+        // The key was others' work, and a person says that it may be set aside with R1.
+        world.back(&Ask::Undo, true).unwrap();
+        assert_eq!(version(&mut world, &orders), r2);
+        proved(&mut world);
+        // What others do is still theirs.
+        sql.run("COMMENT ON TABLE s.orders IS 'mine'");
+        assert_eq!(version(&mut world, &orders).drift, 1);
+    }
+}
+
+/// A foreign key leaves a version that is retained, and comes back with it.
+#[test]
+fn a_foreign_key_comes_back_with_its_table() {
+    let Some((mut world, sql)) = world(true) else {
+        return;
+    };
+    sql.run("CREATE TABLE s.raw (id bigint PRIMARY KEY); INSERT INTO s.raw VALUES (1), (2)");
+    build(&mut world, &[vec![1, 1]]);
+    sql.run("ALTER TABLE s.orders ADD CONSTRAINT of_raw FOREIGN KEY (id) REFERENCES s.raw (id)");
+    build(&mut world, &[vec![2, 2]]);
+    let guarded = "EXISTS (SELECT FROM pg_constraint WHERE conname = 'of_raw' AND convalidated
+                   AND conrelid = 's.orders'::regclass)";
+    assert!(sql.yes(guarded));
+    sql.run("ALTER TABLE s.orders DROP CONSTRAINT of_raw");
+    let ask = Ask::Rollback {
+        to: Some(ReleaseId(1)),
+        select: None,
+    };
+    world.back(&ask, true).unwrap();
+    assert!(sql.yes(guarded), "as it was in R1");
+    proved(&mut world);
+}
+
+/// What is retained cannot be written to by who could, and who was given access keeps it.
+#[test]
+fn what_is_retained_is_read_only_and_access_given_meanwhile_stays() {
+    let Some((mut world, sql)) = world(true) else {
+        return;
+    };
+    let unique = sql.0.rsplit('_').take(2).collect::<Vec<_>>().join("_");
+    let (writer, reader) = (format!("unship_w_{unique}"), format!("unship_a_{unique}"));
+    let may = |role: &str, right: &str, at: &str| {
+        sql.yes(&format!(
+            "has_table_privilege('{role}', '{at}.orders', '{right}')"
+        ))
+    };
+    build(&mut world, &[vec![1, 1]]);
+    sql.run(&format!(
+        "CREATE ROLE {writer}; CREATE ROLE {reader};
+         GRANT SELECT, INSERT, UPDATE (value) ON s.orders TO {writer}"
+    ));
+    build(&mut world, &[vec![2, 2]]);
+    assert!(may(&writer, "INSERT", SCHEMA), "it is carried");
+    assert!(may(&writer, "SELECT", "unship_r1_s"));
+    assert!(!may(&writer, "INSERT", "unship_r1_s"));
+    let column = "has_column_privilege";
+    let update = |at: &str| {
+        sql.yes(&format!(
+            "{column}('{writer}', '{at}.orders', 'value', 'UPDATE')"
+        ))
+    };
+    assert!(update(SCHEMA) && !update("unship_r1_s"));
+    sql.run(&format!("GRANT SELECT ON s.orders TO {reader}"));
+    world.back_to(ReleaseId(1)).unwrap();
+    assert!(
+        may(&writer, "INSERT", SCHEMA) && update(SCHEMA),
+        "given back"
+    );
+    assert!(may(&reader, "SELECT", SCHEMA), "given meanwhile");
+    assert!(!may(&writer, "INSERT", "unship_r2_s"));
+    // Before R1 there was none: all that is known is what was taken away.
+    world.back_to(ReleaseId(0)).unwrap();
+    assert!(!may(&writer, "INSERT", "unship_r1_s"));
+    world.back_to(ReleaseId(1)).unwrap();
+    assert!(may(&writer, "INSERT", SCHEMA) && update(SCHEMA));
+    proved(&mut world);
+    sql.run(&format!(
+        "DROP OWNED BY {writer}, {reader}; DROP ROLE {writer}, {reader}"
+    ));
+}
