@@ -97,7 +97,7 @@ fn grow(
     words: impl Fn(&World) -> Vec<String>,
 ) {
     let before = oracle.look(&base.db()).unwrap();
-    let step = rounds("UNSHIP_DISK_STEP", 256 << 10);
+    let step = rounds("UNSHIP_DISK_STEP", 1 << 20);
     for (refused, free) in (0..).map(|n| n * step).enumerate() {
         assert!(free < ROOMY, "no room is enough");
         let world = disk.hold(base, free);

@@ -216,7 +216,7 @@ fn whatever_is_killed_when_production_is_one_release() {
     let live = model.live();
     model.states.insert(live, Model::built(&model.seen()));
 
-    for round in 0..rounds("UNSHIP_KILL_ROUNDS", 12) {
+    for round in 0..rounds("UNSHIP_KILL_ROUNDS", 6) {
         let number = 10 + round as i64;
         if dice.below(3) == 0 {
             let row = format!("insert into raw_events values ({}, 'late')", 1000 + round);

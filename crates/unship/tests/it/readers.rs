@@ -63,7 +63,7 @@ fn readers_see_whole_releases_only() {
     oracle.write(&world.db(), late);
     fs::write(world.root.join("go-on"), "").unwrap();
     let readers = [0, 1].map(|n| Reader::start(&world, &python, n));
-    let rounds = rounds("UNSHIP_READER_ROUNDS", 8);
+    let rounds = rounds("UNSHIP_READER_ROUNDS", 4);
     let mut changes = 0;
     for round in 0..rounds {
         let before = readers.each_ref().map(Reader::report);
@@ -135,7 +135,7 @@ fn a_loader_that_waits_for_its_turn_loses_no_row() {
         .spawn()
         .unwrap();
     let mut release = 1;
-    for round in 0..rounds("UNSHIP_READER_ROUNDS", 8) {
+    for round in 0..rounds("UNSHIP_READER_ROUNDS", 4) {
         let back = round % 3 == 2;
         wait_for("a moment to begin", || {
             let ran = if back {
