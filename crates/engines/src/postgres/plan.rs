@@ -202,6 +202,13 @@ impl Moves {
     /// The steps: the schemas first, which hurt nobody, then all moves at once.
     fn steps(mut self, survey: &Survey, method: String) -> Result<Steps, EngineError> {
         let mut known = survey.swap.clone();
+        // The first release of a schema makes it, as the job itself would have.
+        let places = self.list.iter().map(|one| &one.to.schema);
+        let new: BTreeSet<String> = places
+            .filter(|schema| !known.schemas.contains_key(*schema))
+            .cloned()
+            .collect();
+        self.schemas.extend(new);
         for schema in &self.schemas {
             known.schemas.entry(schema.clone()).or_insert(true);
         }
@@ -255,7 +262,7 @@ impl Moves {
             undo: None,
             production: false,
             explain: format!(
-                "make sure of {} for what gives way",
+                "make sure of {}: where the release goes, and where what gives way is kept",
                 count(self.schemas.len(), "schema")
             ),
             action: PgAction::Schemas {

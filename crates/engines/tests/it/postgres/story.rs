@@ -187,3 +187,14 @@ fn what_is_retained_is_read_only_and_access_given_meanwhile_stays() {
         "DROP OWNED BY {writer}, {reader}; DROP ROLE {writer}, {reader}"
     ));
 }
+
+#[test]
+fn the_first_release_of_a_schema_makes_it() {
+    let Some((mut world, sql)) = world(true) else {
+        return;
+    };
+    sql.run("DROP SCHEMA s");
+    let orders = table(&world, "orders", &[vec![1, 1]]);
+    world.run(&Script::good([orders])).unwrap();
+    assert!(sql.yes("EXISTS (SELECT FROM s.orders)"));
+}
