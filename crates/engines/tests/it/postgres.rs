@@ -255,6 +255,6 @@ cases![
 #[test]
 fn a_crash_anywhere_is_resumed() {
     let every = std::env::var("UNSHIP_CRASH_EVERY");
-    let every = every.map_or(60, |text| text.parse().unwrap());
+    let every = every.map_or(150, |text| text.parse().unwrap());
     play(|make| survives_crashes(make, every));
 }

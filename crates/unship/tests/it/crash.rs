@@ -117,7 +117,7 @@ impl<'a> Walk<'a> {
 
         // Seconds matter in the ordinary run: it takes one boundary in so many, others in each
         // operation; `make test-all` takes all, and looks thoroughly after each.
-        let stride = rounds("UNSHIP_CRASH_STRIDE", 20).max(1);
+        let stride = rounds("UNSHIP_CRASH_STRIDE", 40).max(1);
         let every = rounds("UNSHIP_CRASH_EVERY", 8).max(1);
         for (at, name) in names.iter().enumerate() {
             if !(at + names.len()).is_multiple_of(stride as usize) {
