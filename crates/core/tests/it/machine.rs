@@ -323,7 +323,10 @@ impl Machine {
                 self.model.look();
                 self.model.save();
                 self.model.production = self.world.production();
-                self.model.ran(&[], &BTreeSet::new(), false);
+                // Only unship was interrupted, if the job had come to its end.
+                let end = self.head(release).and_then(|r| r.end);
+                let good = end.is_some_and(|end| end.exit_code == Some(0));
+                self.model.ran(&[], &BTreeSet::new(), good);
                 assert_eq!(live.release, release);
             }
             (Stage::Published, _) => {
