@@ -254,6 +254,12 @@ pub trait Engine {
     /// A cheap mark of production's identity: as long as it stays equal, nobody wrote. Reads no row.
     fn mark(&mut self) -> Result<String, EngineError>;
 
+    /// Whether production seems to have been written to since a mark. A mark may move with what
+    /// others write elsewhere in the same server; this tells what a person wants to know.
+    fn touched(&mut self, mark: &str) -> Result<bool, EngineError> {
+        Ok(self.mark()? != mark)
+    }
+
     /// Keeps everybody else from writing to production until the engine is dropped or a build in
     /// place begins, and brings what is only in a write-ahead log into its place.
     fn freeze(&mut self) -> Result<(), EngineError>;

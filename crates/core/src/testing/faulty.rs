@@ -159,6 +159,10 @@ impl Engine for Faulty {
         self.fuse.pass("mark", || self.engine.mark())
     }
 
+    fn touched(&mut self, mark: &str) -> Result<bool, EngineError> {
+        self.fuse.pass("touched", || self.engine.touched(mark))
+    }
+
     fn freeze(&mut self) -> Result<(), EngineError> {
         self.fuse.pass("freeze", || self.engine.freeze())
     }

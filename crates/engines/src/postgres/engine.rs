@@ -199,6 +199,13 @@ impl Engine for Postgres {
         row.try_get(0).doing("look whether anybody wrote")
     }
 
+    /// The first word of a mark counts every transaction of the server, unship's own too; the rest
+    /// is of the relations that are guarded.
+    fn touched(&mut self, mark: &str) -> Result<bool, EngineError> {
+        let guarded = |mark: &str| mark.split_once(' ').map(|(_, rest)| rest.to_owned());
+        Ok(guarded(&self.mark()?) != guarded(mark))
+    }
+
     /// Writers need not be kept out: what they write to what is not released stays, and what they
     /// write to what is released is found before it is replaced.
     fn freeze(&mut self) -> Result<(), EngineError> {

@@ -22,7 +22,7 @@ struct Status {
     release: Release,
     since: Timestamp,
     good: bool,
-    /// Whether the database file is byte for byte what it was when unship last looked.
+    /// Whether production is what it was when unship last looked.
     untouched: bool,
     running: Option<Running>,
     interrupted: Option<Interrupted>,
@@ -51,7 +51,8 @@ pub fn run(global: &Global) -> CliResult {
         .ledger
         .history(|h| h.release(live.release))?
         .ok_or_else(|| CliError::failed(format!("{} is not in the ledger", live.release)))?;
-    let untouched = bench.engine.mark().map_err(CliError::from)? == live.mark;
+    let touched = bench.engine.touched(&live.mark);
+    let untouched = !touched.map_err(CliError::from)?;
     let now = Timestamp::now();
     let lease = bench.ledger.store().lease(&env)?;
     let running = lease

@@ -198,3 +198,20 @@ fn the_first_release_of_a_schema_makes_it() {
     world.run(&Script::good([orders])).unwrap();
     assert!(sql.yes("EXISTS (SELECT FROM s.orders)"));
 }
+
+/// The mark counts transactions, and unship's own are among them.
+#[test]
+fn our_own_transactions_are_nobody_elses_writes() {
+    let Some((mut world, sql)) = world(true) else {
+        return;
+    };
+    build(&mut world, &[vec![1, 1]]);
+    let touched = |world: &mut World| {
+        let mark = world.live().unwrap().mark;
+        world.session(|s| s.engine.touched(&mark).unwrap())
+    };
+    sql.run("CREATE TABLE public.elsewhere (id int)");
+    assert!(!touched(&mut world));
+    sql.run("ALTER TABLE s.orders ADD COLUMN more int");
+    assert!(touched(&mut world));
+}
