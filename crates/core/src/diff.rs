@@ -31,6 +31,49 @@ pub struct SchemaDiff {
     pub definition: Option<(String, String)>,
 }
 
+impl SchemaDiff {
+    /// How `old` and `new`, columns and a definition each, differ, where two names mean the same
+    /// column if the engine's own rule, `same_name`, says so.
+    pub fn between(
+        old: (&[Column], &str),
+        new: (&[Column], &str),
+        same_name: impl Fn(&str, &str) -> bool,
+    ) -> Self {
+        let find = |columns: &[Column], name: &str| {
+            let found = columns.iter().find(|c| same_name(&c.name, name));
+            found.cloned()
+        };
+        let without = |these: &[Column], those: &[Column]| {
+            let missing = these.iter().filter(|c| find(those, &c.name).is_none());
+            missing.cloned().collect()
+        };
+        let mut answer = Self {
+            added: without(new.0, old.0),
+            removed: without(old.0, new.0),
+            ..Self::default()
+        };
+        for column in new.0 {
+            let Some(before) = find(old.0, &column.name) else {
+                continue;
+            };
+            if before.data_type != column.data_type {
+                answer.retyped.push(Retyped {
+                    name: column.name.clone(),
+                    old: before.data_type,
+                    new: column.data_type.clone(),
+                });
+            }
+            if before.nullable != column.nullable {
+                answer.nullability.push(column.clone());
+            }
+        }
+        if old.1 != new.1 {
+            answer.definition = Some((old.1.to_owned(), new.1.to_owned()));
+        }
+        answer
+    }
+}
+
 /// What an example shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -8,9 +8,10 @@
 //! clock that jumps back keeps a dead holder's lease for longer. Neither can put entries of two
 //! holders in doubt.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::time::Duration;
 
 /// Who holds a lease: enough to find the process, and to prove that it is gone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +74,15 @@ impl fmt::Display for Holder {
             self.user, self.host, self.pid, self.since, self.command
         )
     }
+}
+
+/// When a lease ends that is taken or renewed at `now`. A time to live beyond all calendars lasts
+/// until their end.
+pub fn expiry(now: Timestamp, ttl: Duration) -> Timestamp {
+    SignedDuration::try_from(ttl)
+        .ok()
+        .and_then(|ttl| now.checked_add(ttl).ok())
+        .unwrap_or(Timestamp::MAX)
 }
 
 /// The right to run in an environment, until it expires or is given back.

@@ -34,7 +34,7 @@ pub fn conforms(make: Make<'_>) {
     clippy::print_stdout,
     reason = "it names the case that fails or is left out"
 )]
-pub fn play((name, case): &Case, make: Make<'_>) {
+fn play((name, case): &Case, make: Make<'_>) {
     let without = make().without();
     if let Some((_, reason)) = without.iter().find(|(left_out, _)| left_out == name) {
         println!("conformance: {name}: left out: {reason}");
@@ -45,11 +45,10 @@ pub fn play((name, case): &Case, make: Make<'_>) {
 }
 
 /// A name, and what is played; it panics when the engine does not do it.
-pub type Case = (&'static str, fn(Make<'_>));
+type Case = (&'static str, fn(Make<'_>));
 
-/// Every case of the suite but [`survives_crashes`], so that an engine's tests can run them one by
-/// one.
-pub const CASES: &[Case] = &[
+/// Every case of the suite but [`survives_crashes`].
+const CASES: &[Case] = &[
     ("publish and roll back", publish_and_roll_back),
     ("part of it", part_of_it),
     ("undo and redo are a stack", undo_and_redo_are_a_stack),
@@ -71,6 +70,69 @@ pub const CASES: &[Case] = &[
     ("a lost point is refused", lost_point),
     ("versions are compared row by row", versions_are_compared),
 ];
+
+/// A test for each case, named as it is; one that none is left out; and a sample of
+/// [`survives_crashes`], which `make test-all` makes the whole of it. The function given gets what to
+/// play and calls it with each way to make a warehouse that the engine has.
+#[macro_export]
+macro_rules! conformance_tests {
+    ($with:path) => {
+        $crate::conformance_tests! { $with:
+            publish_and_roll_back
+            part_of_it
+            undo_and_redo_are_a_stack
+            what_others_wrote_stays
+            what_others_wrote_to_ours_is_set_aside
+            a_failed_job_leaves_production
+            a_failed_job_in_place_is_undone
+            points_are_readable
+            tampering_is_found
+            a_plan_for_another_moment_is_refused
+            writers_are_frozen_during_a_run
+            a_plan_is_the_same_each_time
+            views_show_what_is_live
+            only_what_was_planned_is_published
+            what_lies_packed_comes_back
+            a_lost_point_is_refused
+            versions_are_compared_row_by_row
+        }
+    };
+    ($with:path: $($test:ident)*) => {
+        $(
+            #[test]
+            fn $test() {
+                $with(&|make| $crate::testing::conformance::play_named(stringify!($test), make));
+            }
+        )*
+
+        #[test]
+        fn every_case_is_played() {
+            let names = $crate::testing::conformance::test_names();
+            assert_eq!(names, [$(stringify!($test)),*]);
+        }
+
+        #[test]
+        fn a_crash_anywhere_is_resumed() {
+            let every = std::env::var("UNSHIP_CRASH_EVERY");
+            let every = every.map_or(150, |text| text.parse().unwrap());
+            $with(&|make| $crate::testing::conformance::survives_crashes(make, every));
+        }
+    };
+}
+
+/// The names of the cases, as names of tests.
+pub fn test_names() -> Vec<String> {
+    CASES
+        .iter()
+        .map(|(name, _)| name.replace(' ', "_"))
+        .collect()
+}
+
+/// Plays the case of this [test name](test_names).
+pub fn play_named(test: &str, make: Make<'_>) {
+    let at = test_names().iter().position(|name| name == test).unwrap();
+    play(&CASES[at], make);
+}
 
 struct Story {
     world: World,

@@ -17,10 +17,10 @@ mod observe;
 pub mod plan;
 mod retained;
 mod sessions;
-#[cfg(test)]
-mod shared_folder;
 pub mod sql;
 pub mod store;
+#[cfg(test)]
+mod tests;
 pub mod worker;
 
 pub use engine::{DuckDb, Settings};

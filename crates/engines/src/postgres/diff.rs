@@ -5,7 +5,7 @@ use super::catalog::{self, Attribute, Scope};
 use super::error::Doing;
 use super::{layout, observe, quote};
 use postgres::{Client, GenericClient, IsolationLevel};
-use unship_core::diff::{Cells, Change, Example, RelationDiff, Retyped, SchemaDiff};
+use unship_core::diff::{Cells, Change, Example, RelationDiff, SchemaDiff};
 use unship_core::engine::{EngineError, ErrorKind, Place};
 use unship_core::ident::RelationName;
 use unship_core::relation::{Column, RelationKind};
@@ -105,34 +105,11 @@ impl Side {
 }
 
 fn schema(old: &Side, new: &Side) -> SchemaDiff {
-    let without = |these: &[Column], those: &[Column]| -> Vec<Column> {
-        let missing = |c: &&Column| those.iter().all(|t| t.name != c.name);
-        these.iter().filter(missing).cloned().collect()
-    };
-    let mut answer = SchemaDiff {
-        added: without(&new.columns, &old.columns),
-        removed: without(&old.columns, &new.columns),
-        ..SchemaDiff::default()
-    };
-    for column in &new.columns {
-        let Some(before) = old.columns.iter().find(|c| c.name == column.name) else {
-            continue;
-        };
-        if before.data_type != column.data_type {
-            answer.retyped.push(Retyped {
-                name: column.name.clone(),
-                old: before.data_type.clone(),
-                new: column.data_type.clone(),
-            });
-        }
-        if before.nullable != column.nullable {
-            answer.nullability.push(column.clone());
-        }
-    }
-    if old.definition != new.definition {
-        answer.definition = Some((old.definition.clone(), new.definition.clone()));
-    }
-    answer
+    SchemaDiff::between(
+        (&old.columns, &old.definition),
+        (&new.columns, &new.definition),
+        |a, b| a == b,
+    )
 }
 
 /// Two sides and what they have in common: a column's name, and what is compared of it.

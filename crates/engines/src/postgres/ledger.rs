@@ -6,7 +6,7 @@
 
 use super::connect::Connector;
 use super::quote;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use postgres::error::SqlState;
 use postgres::types::ToSql;
 use postgres::{Client, Row, Transaction};
@@ -14,6 +14,7 @@ use std::cell::RefCell;
 use std::time::Duration;
 use unship_core::engine::EngineError;
 use unship_core::ledger::entry::link;
+use unship_core::ledger::lease::expiry;
 use unship_core::ledger::packed::{Packed, check_size, pack, unpack};
 use unship_core::ledger::{
     Backend, Draft, Entry, Fence, Hash, Head, Holder, Lease, LedgerError, Seal, StoredEntry,
@@ -456,7 +457,7 @@ impl Backend for PostgresLedger {
             source: Box::new(source),
         })?;
         let now = Timestamp::now();
-        let expires_at = after(now, ttl);
+        let expires_at = expiry(now, ttl);
         let answer = self.with(|client| {
             let mut tx = client.transaction()?;
             tx.execute(
@@ -492,7 +493,7 @@ impl Backend for PostgresLedger {
     }
 
     fn renew_lease(&mut self, lease: &Lease, ttl: Duration) -> Result<Lease, LedgerError> {
-        let expires_at = after(Timestamp::now(), ttl);
+        let expires_at = expiry(Timestamp::now(), ttl);
         let renewed = self.with(|client| {
             client.execute(
                 "UPDATE unship.leases SET expires_at = $3
@@ -537,14 +538,6 @@ impl PostgresLedger {
             Err(_) => false,
         }
     }
-}
-
-/// A time to live beyond all calendars lasts until their end.
-fn after(now: Timestamp, ttl: Duration) -> Timestamp {
-    SignedDuration::try_from(ttl)
-        .ok()
-        .and_then(|ttl| now.checked_add(ttl).ok())
-        .unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 use unship_core::engine::{Build, Engine, Place};
 use unship_core::ident::{RelationName, ReleaseId};
-use unship_core::testing::conformance::{self, CASES, Make, survives_crashes};
+use unship_core::testing::conformance::Make;
 use unship_core::testing::world::Harness;
 use unship_core::testing::{Contents, Table, Write};
 use unship_engines::postgres::Postgres;
@@ -207,54 +207,9 @@ fn server() -> Option<String> {
 }
 
 /// Plays a case of the suite, where there is a server.
-fn play(case: impl Fn(Make<'_>)) {
+fn play(case: &dyn Fn(Make<'_>)) {
     let Some(server) = server() else { return };
     case(&|| Box::new(Database::new(&server)));
 }
 
-/// A test for each case, named as it is, and a test that none is left out.
-macro_rules! cases {
-    ($($test:ident),* $(,)?) => {
-        $(
-            #[test]
-            fn $test() {
-                let case = CASES.iter().find(|(name, _)| name.replace(' ', "_") == stringify!($test));
-                play(|make| conformance::play(case.unwrap(), make));
-            }
-        )*
-
-        #[test]
-        fn every_case_is_played() {
-            let names: Vec<_> = CASES.iter().map(|(name, _)| name.replace(' ', "_")).collect();
-            assert_eq!(names, [$(stringify!($test)),*]);
-        }
-    };
-}
-
-cases![
-    publish_and_roll_back,
-    part_of_it,
-    undo_and_redo_are_a_stack,
-    what_others_wrote_stays,
-    what_others_wrote_to_ours_is_set_aside,
-    a_failed_job_leaves_production,
-    a_failed_job_in_place_is_undone,
-    points_are_readable,
-    tampering_is_found,
-    a_plan_for_another_moment_is_refused,
-    writers_are_frozen_during_a_run,
-    a_plan_is_the_same_each_time,
-    views_show_what_is_live,
-    only_what_was_planned_is_published,
-    what_lies_packed_comes_back,
-    a_lost_point_is_refused,
-    versions_are_compared_row_by_row,
-];
-
-/// A sample; `make test-all` tries them all.
-#[test]
-fn a_crash_anywhere_is_resumed() {
-    let every = std::env::var("UNSHIP_CRASH_EVERY");
-    let every = every.map_or(150, |text| text.parse().unwrap());
-    play(|make| survives_crashes(make, every));
-}
+unship_core::conformance_tests!(play);

@@ -4,7 +4,7 @@
 use crate::support::lab::{self, sql};
 use crate::support::oracle::State;
 use crate::support::tiny::tiny;
-use crate::support::{Scratch, golden, tools};
+use crate::support::{Scratch, Tools, golden, tools};
 
 /// DuckDB's own block checksums do not see that two columns changed places: an XOR has no order.
 #[test]
@@ -48,14 +48,20 @@ fn build(project: &Scratch, n: u32, fails: bool) -> i32 {
     project.unship(&args).code
 }
 
-#[test]
-fn a_retry_never_publishes_half_of_two_builds() {
-    let Some(tools) = tools() else { return };
-    let mut p = tiny(&tools);
+/// The tiny project, worked in from its own directory, after a first release.
+fn released(tools: &Tools) -> Scratch {
+    let mut p = tiny(tools);
     p.set("TINY_DB", p.path("tiny.duckdb"));
     p.set("DBT_PROFILES_DIR", p.path("profiles"));
     p.cwd = p.path("p");
     assert_eq!(build(&p, 1, false), 0);
+    p
+}
+
+#[test]
+fn a_retry_never_publishes_half_of_two_builds() {
+    let Some(tools) = tools() else { return };
+    let p = released(&tools);
     assert_eq!(
         build(&p, 2, true),
         1,
@@ -96,11 +102,7 @@ fn build_file_is_mended(project: &Scratch) {
 #[test]
 fn a_hook_that_names_production_itself_cannot_write_to_it() {
     let Some(tools) = tools() else { return };
-    let mut p = tiny(&tools);
-    p.set("TINY_DB", p.path("tiny.duckdb"));
-    p.set("DBT_PROFILES_DIR", p.path("profiles"));
-    p.cwd = p.path("p");
-    assert_eq!(build(&p, 1, false), 0);
+    let p = released(&tools);
     let before = State::of(&p, &p.path("../tiny.duckdb"), "before");
     p.write(
         "models/a.sql",
@@ -117,11 +119,7 @@ fn a_hook_that_names_production_itself_cannot_write_to_it() {
 #[test]
 fn stray_relations_of_an_interrupted_dbt_stay_where_they_are() {
     let Some(tools) = tools() else { return };
-    let mut p = tiny(&tools);
-    p.set("TINY_DB", p.path("tiny.duckdb"));
-    p.set("DBT_PROFILES_DIR", p.path("profiles"));
-    p.cwd = p.path("p");
-    assert_eq!(build(&p, 1, false), 0);
+    let p = released(&tools);
     let stray = [
         "create table a__dbt_backup as select 1 as release",
         "create view b__dbt_tmp as select 2 as release",

@@ -7,11 +7,11 @@
 use super::{
     super::{
         error::LedgerError,
-        lease::{Holder, Lease},
+        lease::{Holder, Lease, expiry},
     },
     Durable, SqliteLedger, sql_int,
 };
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub(super) fn take(
     {
         return Err(LedgerError::Held(Box::new(lease)));
     }
-    let expires_at = after(now, ttl);
+    let expires_at = expiry(now, ttl);
     let number: i64 = tx
         .query_row(
             "INSERT INTO leases (env, number, holder, expires_at) VALUES (?1, 1, ?2, ?3)
@@ -55,7 +55,7 @@ pub(super) fn renew(
 ) -> Result<Lease, LedgerError> {
     let tx = ledger.write(Durable::WithNext)?;
     check(ledger, &tx, &lease.env, lease.number)?;
-    let expires_at = after(Timestamp::now(), ttl);
+    let expires_at = expiry(Timestamp::now(), ttl);
     tx.execute(
         "UPDATE leases SET expires_at = ?2 WHERE env = ?1",
         params![lease.env, expires_at.to_string()],
@@ -128,12 +128,4 @@ fn json(ledger: &SqliteLedger, holder: &Holder) -> Result<String, LedgerError> {
         place: ledger.place(),
         source: Box::new(source),
     })
-}
-
-/// A time to live beyond all calendars lasts until their end.
-fn after(now: Timestamp, ttl: Duration) -> Timestamp {
-    SignedDuration::try_from(ttl)
-        .ok()
-        .and_then(|ttl| now.checked_add(ttl).ok())
-        .unwrap_or(Timestamp::MAX)
 }

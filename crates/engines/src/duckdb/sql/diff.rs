@@ -8,8 +8,7 @@ use super::fingerprint::{columns, is_hashed_as_it_is};
 use super::observe::definitions;
 use super::quote;
 use crate::duckdb::worker::{Worker, WorkerError};
-use std::collections::BTreeSet;
-use unship_core::diff::{Cells, Change, Example, RelationDiff, Retyped, SchemaDiff};
+use unship_core::diff::{Cells, Change, Example, RelationDiff, SchemaDiff};
 use unship_core::ident::RelationName;
 use unship_core::relation::{Column, RelationKind};
 use unship_core::value::Value;
@@ -127,34 +126,11 @@ fn same_name(a: &str, b: &str) -> bool {
 }
 
 fn schema(old: &Side, new: &Side) -> SchemaDiff {
-    let without = |these: &[Column], those: &[Column]| {
-        let known: BTreeSet<String> = those.iter().map(|c| c.name.to_lowercase()).collect();
-        let rest = these
-            .iter()
-            .filter(|c| !known.contains(&c.name.to_lowercase()));
-        rest.cloned().collect::<Vec<Column>>()
-    };
-    let mut answer = SchemaDiff {
-        added: without(&new.columns, &old.columns),
-        removed: without(&old.columns, &new.columns),
-        ..SchemaDiff::default()
-    };
-    for pair in Pair::list(&old.columns, &new.columns) {
-        if pair.old.data_type != pair.new.data_type {
-            answer.retyped.push(Retyped {
-                name: pair.new.name.clone(),
-                old: pair.old.data_type.clone(),
-                new: pair.new.data_type.clone(),
-            });
-        }
-        if pair.old.nullable != pair.new.nullable {
-            answer.nullability.push(pair.new);
-        }
-    }
-    if old.definition != new.definition {
-        answer.definition = Some((old.definition.clone(), new.definition.clone()));
-    }
-    answer
+    SchemaDiff::between(
+        (&old.columns, &old.definition),
+        (&new.columns, &new.definition),
+        same_name,
+    )
 }
 
 struct Both {
