@@ -237,9 +237,10 @@ fn dbt_is_found_wherever_it_is_started() {
     let Some(tools) = tools() else { return };
     let mut tiny = tiny(&tools);
     let database = tiny.path("tiny.duckdb");
+    let place = database.display().to_string();
     tiny.set("TINY_DB", &database);
     let profiles = tiny.path("profiles").display().to_string();
-    let ask = |tiny: &Scratch| sql(tiny, "../work/tiny.duckdb", &["select release from b"]);
+    let ask = |tiny: &Scratch| sql(tiny, &place, &["select release from b"]);
 
     // From above, with both directories named.
     tiny.ok(&[

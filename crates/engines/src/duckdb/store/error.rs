@@ -100,7 +100,7 @@ pub enum StoreError {
         label: String,
     },
     /// A file of the store is not what was written.
-    #[error("`{}` is damaged: {problem}; run `unship fsck` for the extent", path.display())]
+    #[error("`{}` is damaged: {problem}", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -109,8 +109,7 @@ pub enum StoreError {
     },
     /// A chunk that a point needs is in no readable pack.
     #[error(
-        "restore point {point} (`{label}`) cannot be read: chunk {chunk} is in no readable pack; \
-         run `unship fsck` for the extent"
+        "restore point {point} (`{label}`) cannot be read: chunk {chunk} is in no readable pack"
     )]
     MissingChunk {
         /// The point.

@@ -277,6 +277,7 @@ const FILTERS: &[(&str, &str)] = &[
     (r"\b[0-9a-f]{8}\b", "hhhhhhhh"),
     (r"\b\d+(\.\d+)? ([KMG]i)?B\b", "[size]"),
     (r"\b\d+ MB\b", "[size]"),
+    (r"at line \d+ column \d+", "at line [n] column [n]"),
     (r"expected \S+:\S+, found", "expected [identity], found"),
     (r"\bprocess \d+ \([^)]*\)", "process [pid] ([program])"),
     (r"  who     \S+", "  who     [actor]"),
