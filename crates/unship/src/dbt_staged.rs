@@ -1,7 +1,7 @@
 //! A dbt-postgres job, sent to staging schemas: asked beforehand what it would build, and where.
 
 use crate::dbt_job::{DbtJob, private_profile};
-use crate::error::{CliError, CliResult, exit};
+use crate::error::{CliError, CliResult, current_dir, exit, io_error};
 use crate::pipeline::dbt::connection::PostgresTarget;
 use crate::pipeline::dbt::staging::dbt::{Dbt, DbtError, View, has_selectors};
 use crate::pipeline::dbt::staging::{
@@ -64,9 +64,9 @@ impl DbtJob {
                 Some(invocation) => invocation.launcher().to_vec(),
                 None => vec!["dbt".to_owned()],
             },
-            directory: std::env::current_dir()?,
+            directory: current_dir()?,
         };
-        std::fs::create_dir_all(home)?;
+        std::fs::create_dir_all(home).map_err(io_error("create", home))?;
         let profiles = private_profile(&self.staging_profile(&BTreeSet::new())?)?;
         let production = View {
             project_dir: self.located.project_dir.clone(),
@@ -81,10 +81,8 @@ impl DbtJob {
         let redirect = self.decide(&seen, picked.as_ref())?;
         // Only now is it known which schemas of a search path are built.
         let schemas: BTreeSet<String> = redirect.schemas.values().cloned().collect();
-        std::fs::write(
-            profiles.path().join("profiles.yml"),
-            self.staging_profile(&schemas)?,
-        )?;
+        let path = profiles.path().join("profiles.yml");
+        std::fs::write(&path, self.staging_profile(&schemas)?).map_err(io_error("write", &path))?;
         let (command, env) = self.pointed(command, &seen, &production, profiles.path());
         Ok(Some(Staged {
             redirect,
@@ -137,16 +135,16 @@ impl DbtJob {
         } else {
             other.map_err(told)?;
         }
-        let bytes = std::fs::read(production.manifest())?;
+        let bytes = manifest_of(&production)?;
         let manifest = read(&bytes)?;
         let code = Code::parse(&bytes).map_err(|e| CliError::failed(e.to_string()))?;
-        let mut joined = join(&manifest, &read(&std::fs::read(staging.manifest())?)?);
+        let mut joined = join(&manifest, &read(&manifest_of(&staging)?)?);
         if joined.escapes.values().any(|escape| escape.by_macro()) {
             self.overlay(&code, &place)?;
             overlaid = true;
             staging = self.view(profiles, home, true);
             dbt.parse(&staging, &self.options).map_err(told)?;
-            joined = join(&manifest, &read(&std::fs::read(staging.manifest())?)?);
+            joined = join(&manifest, &read(&manifest_of(&staging)?)?);
         }
         Ok(Seen {
             manifest,
@@ -368,6 +366,11 @@ impl DbtJob {
 }
 
 const UNTOUCHED: &str = "nothing was changed";
+
+fn manifest_of(view: &View) -> CliResult<Vec<u8>> {
+    let path = view.manifest();
+    std::fs::read(&path).map_err(io_error("read", &path))
+}
 
 fn read(manifest: &[u8]) -> CliResult<Manifest> {
     Manifest::parse(manifest).map_err(|e| CliError::failed(chain(&e)))

@@ -241,12 +241,6 @@ impl From<PlanError> for CliError {
     }
 }
 
-impl From<io::Error> for CliError {
-    fn from(error: io::Error) -> Self {
-        Self::failed(error.to_string())
-    }
-}
-
 impl From<OperateError> for CliError {
     fn from(error: OperateError) -> Self {
         let text = error.to_string();

@@ -1,6 +1,6 @@
 //! Where an environment's ledger is: a file of the project, or the warehouse's own database.
 
-use crate::error::{CliError, CliResult, exit};
+use crate::error::{CliError, CliResult, exit, io_error};
 use std::path::{Path, PathBuf};
 use unship_core::ledger::{Backend, LedgerError, SqliteLedger, Store};
 use unship_core::log::Ledger;
@@ -70,7 +70,7 @@ impl LedgerAt {
 
 fn replicated(shared: PostgresLedger, replica: &Path) -> CliResult<Store> {
     if let Some(home) = replica.parent() {
-        std::fs::create_dir_all(home)?;
+        std::fs::create_dir_all(home).map_err(io_error("create", home))?;
     }
     let file = SqliteLedger::create(replica, Ledger::views())?;
     Store::shared(Box::new(shared), file).map_err(|error| match error {

@@ -96,7 +96,9 @@ impl Session<'_> {
         boundary("build begun");
         if !request.aside {
             self.engine.prove_point(live)?;
-            let location = "packed".to_owned();
+            let point = self.engine.points()?;
+            let point = point.into_iter().find(|point| point.release == live);
+            let location = point.map(|point| point.location).unwrap_or_default();
             self.ledger.append(&[Event::PointTaken {
                 release: live,
                 location,

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use unship_core::engine::{Carry, Engine, PublishRequest};
 use unship_core::event::Event;
-use unship_core::execute::{Attempt, ExecuteError, Outcome, RecordError, Recorder, execute};
+use unship_core::execute::{
+    Assume, Attempt, ExecuteError, Outcome, RecordError, Recorder, execute,
+};
 use unship_core::ident::{RelationName, ReleaseId};
 use unship_core::journal::{Journal, Status};
 use unship_core::operate::{Ask, Keep, OperateError};
@@ -199,6 +201,17 @@ fn carry_out(
     recorder: &Fuse,
     engine: &Fuse,
 ) -> Result<Outcome, ExecuteError> {
+    carry_out_assuming(None, warehouse, plan, events, recorder, engine)
+}
+
+fn carry_out_assuming(
+    assume: Option<Assume>,
+    warehouse: &Warehouse,
+    plan: &Plan,
+    events: &mut Events,
+    recorder: &Fuse,
+    engine: &Fuse,
+) -> Result<Outcome, ExecuteError> {
     let id = plan.id().unwrap();
     let journal = Journal::fold(&id, &events.0).unwrap();
     let mut recorder = FaultyRecorder {
@@ -210,7 +223,7 @@ fn carry_out(
         plan,
         id,
         journal,
-        assume: None,
+        assume,
         closing: &[],
     };
     execute(&mut engine, &mut recorder, &(), attempt)
@@ -255,8 +268,16 @@ fn a_swapped_database_that_others_wrote_to_is_not_swapped_back_over_their_rows()
         matches!(stuck, Err(ExecuteError::Stuck { step: 1, .. })),
         "{stuck:?}"
     );
-    let production = warehouse.contents(unship_core::engine::Place::Live);
-    assert!(production.contains_key(theirs.relation()));
+    let production = || warehouse.contents(unship_core::engine::Place::Live);
+    assert!(production().contains_key(theirs.relation()));
+
+    // A person has put it right by hand, and says that the step is not to be taken back any more.
+    let person = Some(Assume::Untouched);
+    let done = carry_out_assuming(person, &warehouse, &plan, &mut events, &quiet, &quiet);
+    assert!(matches!(done, Ok(Outcome::TakenBack { .. })), "{done:?}");
+    assert!(production().contains_key(theirs.relation()));
+    let journal = Journal::fold(&plan.id().unwrap(), &events.0).unwrap();
+    assert_eq!(journal.status(1), Status::Undone);
 }
 
 #[test]

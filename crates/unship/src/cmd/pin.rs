@@ -13,6 +13,10 @@ use unship_core::ledger::{Backend, LeaseState};
 /// Keeps a release's restore point.
 pub fn pin(global: &Global, args: &Pin) -> CliResult {
     let context = Context::find(global)?;
+    keep(args, &context).map_err(|e| context.told(e))
+}
+
+fn keep(args: &Pin, context: &Context) -> CliResult {
     let mut bench = context.look()?;
     let release = refs::release(&bench.ledger, &args.release)?.id;
     let live = bench
@@ -54,6 +58,10 @@ pub fn retained(bench: &mut Workbench, release: ReleaseId) -> CliResult<Option<P
 /// Lets the retention decide again.
 pub fn unpin(global: &Global, args: &Unpin) -> CliResult {
     let context = Context::find(global)?;
+    let_go(args, &context).map_err(|e| context.told(e))
+}
+
+fn let_go(args: &Unpin, context: &Context) -> CliResult {
     let mut ledger = context.read()?;
     let release = refs::release(&ledger, &args.release)?;
     if !release.pinned {
