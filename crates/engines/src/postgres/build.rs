@@ -126,6 +126,15 @@ fn create(
     client.batch_execute(&sql).doing(&what)
 }
 
+/// The staging schema of one more production schema, for what is built anew.
+pub fn another(client: &mut Client, release: ReleaseId, schema: &str) -> Result<(), EngineError> {
+    let staging = layout::build(schema)?;
+    if namespaces(client)?.iter().any(|n| n.name == staging) {
+        return Ok(());
+    }
+    create(client, release, schema, &staging, None)
+}
+
 /// What is granted by default on whatever is made in the production schema, for the staging schema:
 /// default privileges act where a relation is made, not where it is moved to. Those of roles that
 /// unship is no member of cannot be set for them; relations of theirs take over production's own

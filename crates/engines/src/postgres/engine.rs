@@ -331,6 +331,28 @@ impl Engine for Postgres {
                 }
                 Ok(())
             }
+            PgAction::Rebuild { release, views } => {
+                for one in &views {
+                    build::another(client, release, &one.view.schema)?;
+                }
+                swap::build_closure(client, &views)?;
+                boundary("views built anew");
+                Ok(())
+            }
+            PgAction::SwapAfterRebuild {
+                request,
+                leaving,
+                record,
+            } => {
+                let found = swap::survey(client, &request.scope())?;
+                let plan = swap::plan(&found, &request)
+                    .map_err(|refusal| EngineError::new(ErrorKind::Refused, refusal.to_string()))?;
+                let mut all = plan::retain(&found, &plan, &leaving)?;
+                all.extend(record);
+                all.extend(seal.into_iter().flat_map(seal_statements));
+                self.notes.extend(plan.warnings.iter().cloned());
+                self.swap(&plan, &all, on)
+            }
             PgAction::Swap { plan, mut record } => {
                 record.extend(seal.into_iter().flat_map(seal_statements));
                 self.swap(&plan, &record, on)
@@ -395,13 +417,15 @@ fn facts(client: &mut Client, subjects: &[&str]) -> Result<Vec<String>, EngineEr
     };
     let mut schemas = Vec::new();
     let mut names = Vec::new();
+    let mut made = Vec::new();
     for subject in subjects {
+        made.push(subject.starts_with("made "));
         match subject.split_once(' ').ok_or_else(|| unknown(subject))? {
             ("schema", name) => {
                 schemas.push(name.to_owned());
                 names.push(None);
             }
-            ("relation", place) => {
+            ("relation" | "made", place) => {
                 let [schema, name]: [String; 2] =
                     serde_json::from_str(place).map_err(|_| unknown(subject))?;
                 schemas.push(schema);
@@ -421,7 +445,15 @@ fn facts(client: &mut Client, subjects: &[&str]) -> Result<Vec<String>, EngineEr
         .query(sql, &[&schemas, &names])
         .doing("look at production")?;
     rows.iter()
-        .map(|row| row.try_get(0).doing("look at production"))
+        .zip(made)
+        .map(|(row, made)| {
+            let is: String = row.try_get(0).doing("look at production")?;
+            Ok(match (made, is.as_str()) {
+                (true, "absent") => "no".to_owned(),
+                (true, _) => "yes".to_owned(),
+                (false, _) => is,
+            })
+        })
         .collect()
 }
 

@@ -1,12 +1,12 @@
 //! Planning for PostgreSQL. Pure: it sees the request and a survey, and nothing else.
 
 use super::retained::{self, Retained};
-use super::swap::{self, LeftKey, Move, Name, Request, SwapPlan};
+use super::swap::{self, LeftKey, Move, Name, Rebuild, Request, SwapPlan};
 use super::{layout, quote, writers};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use unship_core::engine::{EngineError, ErrorKind, PublishRequest, RestoreRequest, Steps};
-use unship_core::ident::RelationName;
+use unship_core::ident::{RelationName, ReleaseId};
 use unship_core::operate::count;
 use unship_core::plan::{Action, Fact, Step};
 use unship_core::relation::RelationKind;
@@ -64,6 +64,24 @@ pub enum PgAction {
         /// Their names.
         names: BTreeSet<String>,
     },
+    /// Builds views anew beside production that read what is replaced and cannot be bound to
+    /// anything else where they stand.
+    Rebuild {
+        /// For which release.
+        release: ReleaseId,
+        /// In order: each may read the ones before it.
+        views: Vec<Rebuild>,
+    },
+    /// Moves relations and what was built anew, all in one transaction. What is built has no
+    /// identity yet, so that its statements are found when it is done.
+    SwapAfterRebuild {
+        /// What is moved.
+        request: Box<Request>,
+        /// What gives way.
+        leaving: Vec<Leaving>,
+        /// What is recorded with it besides.
+        record: Vec<String>,
+    },
     /// Moves relations, all in one transaction.
     Swap {
         /// Everything that it does.
@@ -106,6 +124,12 @@ pub mod facts {
         Fact::new(format!("relation {subject}"), is)
     }
 
+    /// That a relation was made.
+    pub fn made(at: &Name) -> Fact {
+        let subject = serde_json::json!([at.schema, at.name]);
+        Fact::new(format!("made {subject}"), "yes")
+    }
+
     /// Whether a schema is there.
     pub fn schema(name: &str) -> Fact {
         Fact::new(format!("schema {name}"), "yes")
@@ -113,11 +137,16 @@ pub mod facts {
 }
 
 /// A version that gives way.
-struct Leaving {
-    version: VersionId,
-    name: RelationName,
-    oid: u32,
-    away: Name,
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leaving {
+    /// Which version.
+    pub version: VersionId,
+    /// Where it stood in production.
+    pub name: Name,
+    /// Its identity.
+    pub oid: u32,
+    /// Where it goes.
+    pub away: Name,
 }
 
 /// Moves that are being put together.
@@ -173,7 +202,7 @@ impl Moves {
         self.expect.push(facts::relation(&away, Some(oid)));
         self.leaving.push(Leaving {
             version,
-            name: name.clone(),
+            name: at.clone(),
             oid,
             away: away.clone(),
         });
@@ -199,11 +228,53 @@ impl Moves {
         });
     }
 
-    /// The steps: the schemas first, which hurt nobody, then all moves at once.
-    fn steps(mut self, survey: &Survey, method: String) -> Result<Steps, EngineError> {
+    /// Views of others that must be built anew, or brought back, and go along.
+    fn along(&mut self, survey: &Survey, views: &[Rebuild]) {
+        for one in views {
+            let from = layout::parse_retained(&one.away.schema).map(|(release, _)| release);
+            let (Some(release), Some(oid)) = (from, oid_at(survey, &one.view)) else {
+                continue;
+            };
+            self.guard.push(facts::relation(&one.view, Some(oid)));
+            self.expect.push(facts::relation(&one.away, Some(oid)));
+            self.leaving.push(Leaving {
+                version: VersionId { release, drift: 0 },
+                name: one.view.clone(),
+                oid,
+                away: one.away.clone(),
+            });
+            self.schemas.insert(one.away.schema.clone());
+            if let Some((release, _)) = layout::parse_retained(&one.at.schema) {
+                let back = VersionId { release, drift: 0 };
+                let (schema, name) = (&one.view.schema, &one.view.name);
+                self.record.push(retained::forget(back, schema, name));
+            }
+            self.list.extend(one.moves());
+        }
+    }
+
+    /// The steps: the schemas first, which hurt nobody, then what must be built anew, then all moves
+    /// at once.
+    fn steps(
+        mut self,
+        survey: &Survey,
+        release: ReleaseId,
+        method: String,
+    ) -> Result<Steps, EngineError> {
+        let base = Request {
+            moves: self.list.clone(),
+            ..Request::default()
+        };
+        let views = swap::plan_closure(&survey.swap, &base);
+        self.along(survey, &views);
+        let request = Request {
+            moves: self.list,
+            keys: self.keys,
+            ..Request::default()
+        };
         let mut known = survey.swap.clone();
         // The first release of a schema makes it, as the job itself would have.
-        let places = self.list.iter().map(|one| &one.to.schema);
+        let places = request.moves.iter().map(|one| &one.to.schema);
         let new: BTreeSet<String> = places
             .filter(|schema| !known.schemas.contains_key(*schema))
             .cloned()
@@ -212,42 +283,7 @@ impl Moves {
         for schema in &self.schemas {
             known.schemas.entry(schema.clone()).or_insert(true);
         }
-        let request = Request {
-            moves: self.list,
-            keys: self.keys,
-            ..Request::default()
-        };
-        let plan = swap::plan(&known, &request)
-            .map_err(|refusal| EngineError::new(ErrorKind::Refused, refusal.to_string()))?;
-        for one in self.leaving {
-            let left = plan.left_keys.iter();
-            let keys: Vec<_> = left.filter(|k| k.relation == one.away).collect();
-            let (schema, name) = (&one.name.schema, &one.name.name);
-            let writers = writers::of(&survey.swap, one.oid, &one.away);
-            self.record.extend(writers.revoke);
-            self.record.push(retained::record(
-                one.version,
-                schema,
-                name,
-                one.oid,
-                &keys,
-                &writers.grant,
-            )?);
-        }
-        let warnings = plan.warnings.clone();
-        let statements = [
-            &plan.prepare,
-            &plan.lock_incoming,
-            &plan.lock_production,
-            &plan.statements,
-            &self.record,
-            &plan.afterwards,
-        ]
-        .into_iter()
-        .flatten()
-        .cloned()
-        .collect();
-        let schemas = Step {
+        let make = Step {
             id: 1,
             after: Vec::new(),
             engine: ENGINE.to_owned(),
@@ -270,9 +306,50 @@ impl Moves {
             }
             .action()?,
         };
-        let swap = Step {
-            id: 2,
-            after: vec![1],
+        let mut steps = vec![make];
+        let anew: Vec<Rebuild> = views
+            .into_iter()
+            .filter(|one| one.statement.is_some())
+            .collect();
+        let (statements, action, warnings);
+        if anew.is_empty() {
+            let plan = swap::plan(&known, &request)
+                .map_err(|refusal| EngineError::new(ErrorKind::Refused, refusal.to_string()))?;
+            let mut record = retain(&survey.swap, &plan, &self.leaving)?;
+            record.append(&mut self.record);
+            let all = [
+                &plan.prepare,
+                &plan.lock_incoming,
+                &plan.lock_production,
+                &plan.statements,
+                &record,
+                &plan.afterwards,
+            ];
+            statements = all.into_iter().flatten().cloned().collect();
+            warnings = plan.warnings.clone();
+            let plan = Box::new(plan);
+            action = PgAction::Swap { plan, record };
+        } else {
+            let names: Vec<_> = anew.iter().map(|one| one.view.to_string()).collect();
+            let moves = request.moves.iter();
+            statements = moves
+                .map(|one| format!("-- {} becomes {}", one.from, one.to))
+                .collect();
+            warnings = vec![format!(
+                "built anew, with the rows of now: {}. What it takes to move is looked at again then",
+                names.join(", ")
+            )];
+            steps.push(rebuild(release, anew)?);
+            action = PgAction::SwapAfterRebuild {
+                request: Box::new(request),
+                leaving: self.leaving,
+                record: self.record,
+            };
+        }
+        let before = steps.last().map_or(0, |step| step.id);
+        steps.push(Step {
+            id: before + 1,
+            after: vec![before],
             engine: ENGINE.to_owned(),
             explain: format!(
                 "move {} in one transaction",
@@ -284,20 +361,56 @@ impl Moves {
             expect: self.expect,
             undo: None,
             production: true,
-            action: PgAction::Swap {
-                plan: Box::new(plan),
-                record: self.record,
-            }
-            .action()?,
-        };
+            action: action.action()?,
+        });
         Ok(Steps {
-            steps: vec![schemas, swap],
+            steps,
             method,
             irreversible: warnings,
             needs: Vec::new(),
             bytes: 0,
         })
     }
+}
+
+/// The step that builds views anew beside production.
+fn rebuild(release: ReleaseId, views: Vec<Rebuild>) -> Result<Step, EngineError> {
+    let statements = views.iter().filter_map(|one| one.statement.clone());
+    Ok(Step {
+        id: 2,
+        after: vec![1],
+        engine: ENGINE.to_owned(),
+        relations: Vec::new(),
+        statements: statements.collect(),
+        guard: Vec::new(),
+        expect: views.iter().map(|one| facts::made(&one.at)).collect(),
+        undo: None,
+        production: false,
+        explain: format!(
+            "build {} anew that read what is replaced",
+            count(views.len(), "view")
+        ),
+        action: PgAction::Rebuild { release, views }.action()?,
+    })
+}
+
+/// Statements that record what gives way, and keep it from being written to.
+pub fn retain(
+    survey: &swap::Survey,
+    plan: &SwapPlan,
+    leaving: &[Leaving],
+) -> Result<Vec<String>, EngineError> {
+    let mut out = Vec::new();
+    for one in leaving {
+        let left = plan.left_keys.iter();
+        let keys: Vec<_> = left.filter(|k| k.relation == one.away).collect();
+        let writers = writers::of(survey, one.oid, &one.away);
+        out.extend(writers.revoke);
+        let (schema, name) = (&one.name.schema, &one.name.name);
+        let record = retained::record(one.version, schema, name, one.oid, &keys, &writers.grant)?;
+        out.push(record);
+    }
+    Ok(out)
 }
 
 /// Steps that make what a job built production, and retain what it replaces.
@@ -327,7 +440,7 @@ pub fn publish(survey: &Survey, request: &PublishRequest) -> Result<Steps, Engin
          {}, one transaction",
         count(n, "relation")
     );
-    moves.steps(survey, method)
+    moves.steps(survey, request.release, method)
 }
 
 /// Steps that bring retained versions back.
@@ -367,7 +480,7 @@ pub fn restore(survey: &Survey, request: &RestoreRequest) -> Result<Steps, Engin
          its release: one transaction",
         count(request.bring.len() + request.remove.len(), "relation")
     );
-    moves.steps(survey, method)
+    moves.steps(survey, request.release, method)
 }
 
 fn movable(name: &RelationName, kind: RelationKind) -> Result<(), EngineError> {

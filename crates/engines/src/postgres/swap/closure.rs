@@ -148,8 +148,12 @@ pub fn plan(survey: &Survey, request: &Request) -> Vec<Rebuild> {
         let found = places
             .sources
             .iter()
-            .filter(|(to, _)| *to == view.schema)
-            .filter_map(|(_, from)| by_name.get(&Name::new(&**from, &*view.name)))
+            .filter_map(|(to, from)| {
+                // Beside what comes in, in the schema of its own.
+                let release = from.strip_suffix(to.as_str())?;
+                let schema = format!("{release}{}", view.schema);
+                by_name.get(&Name::new(schema, &*view.name))
+            })
             .find(|old| {
                 // What it must read: what the one in production reads, each in the version that
                 // comes in.

@@ -215,3 +215,35 @@ fn our_own_transactions_are_nobody_elses_writes() {
     sql.run("ALTER TABLE s.orders ADD COLUMN more int");
     assert!(touched(&mut world));
 }
+
+/// A materialised view that nobody releases holds rows of the tables that it was made over.
+#[test]
+fn a_materialised_view_of_others_follows_there_and_back() {
+    let Some((mut world, sql)) = world(true) else {
+        return;
+    };
+    build(&mut world, &[vec![1, 1]]);
+    sql.run(
+        "CREATE SCHEMA bi;
+         CREATE MATERIALIZED VIEW bi.total AS SELECT sum(value)::bigint AS total FROM s.orders;
+         CREATE UNIQUE INDEX total_total ON bi.total (total);
+         CREATE VIEW bi.shown AS SELECT total FROM bi.total",
+    );
+    let shows = |total: i64| {
+        assert!(
+            sql.yes(&format!("total = {total} FROM bi.shown")),
+            "{total}"
+        );
+        assert!(sql.yes("to_regclass('bi.total_total') IS NOT NULL"));
+    };
+    build(&mut world, &[vec![1, 20]]);
+    shows(20);
+    assert!(sql.yes("total = 1 FROM unship_r1_bi.total"), "retained");
+    proved(&mut world);
+    world.back_to(ReleaseId(1)).unwrap();
+    shows(1);
+    world.back(&Ask::Undo, false).unwrap();
+    shows(20);
+    proved(&mut world);
+    assert!(sql.yes("NOT EXISTS (SELECT FROM pg_namespace WHERE nspname LIKE 'unship_build%')"));
+}
