@@ -8,7 +8,7 @@ export UNSHIP_TEST_DBT ?= $(CURDIR)/.venv/bin/dbt
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 NEXTEST := $(shell command -v cargo-nextest)
-SCRIPTS := scripts/setup scripts/python-env scripts/postgres scripts/fuzz demo/check .ci/run
+SCRIPTS := scripts/setup scripts/python-env scripts/postgres scripts/postgres-version scripts/fuzz demo/check .ci/run
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ else
 endif
 	cargo test --workspace --doc
 
+# What can be had besides the PostgreSQL of the system.
+POSTGRES_VERSIONS ?= 13 14 16 17 18
+
 # The long forms of the crash, kill and reader tests.
 test-all: export UNSHIP_KILL_ROUNDS ?= 200
 test-all: export UNSHIP_READER_ROUNDS ?= 100
@@ -43,6 +46,10 @@ test-all: export UNSHIP_TEST_PYTHON2 ?= $(CURDIR)/.venv-2/bin/python
 test-all: setup-2 test ## also the slow ones: crash rounds, large files, the demo without unship
 ifdef NEXTEST
 	scripts/postgres run cargo nextest run --workspace --run-ignored only --no-tests pass
+	for version in $(POSTGRES_VERSIONS); do \
+		UNSHIP_POSTGRES_VERSION=$$version UNSHIP_CRASH_EVERY=150 UNSHIP_KILL_ROUNDS=8 \
+			scripts/postgres run cargo nextest run --package unship-engines -E 'test(postgres) | binary(swap)' || exit 1; \
+	done
 else
 	scripts/postgres run cargo test --workspace --lib --bins --tests -- --ignored
 endif
@@ -52,7 +59,7 @@ fuzz: setup ## everything that parses a file, a minute each; FUZZ="pack plan" fo
 	VIRTUAL_ENV="$(CURDIR)/.venv" PATH="$(CURDIR)/.venv/bin:$$PATH" scripts/fuzz $(FUZZ)
 
 bench: setup ## ours against the alternatives; also writes target/bench.json
-	cargo bench --package unship
+	UNSHIP_POSTGRES_FSYNC=on scripts/postgres run cargo bench --package unship
 
 lint: ## formatting, clippy, licences and advisories, shell scripts
 	cargo fmt --all --check

@@ -191,6 +191,7 @@ impl Engine for Postgres {
     fn mark(&mut self) -> Result<String, EngineError> {
         let only = self.schemas();
         let client = self.client()?;
+        catalog::settle(client)?;
         let scopes = catalog::production(&catalog::namespaces(client)?, only.as_deref());
         let oids: Vec<u32> = scopes.iter().map(|s| s.oid).collect();
         let row = client

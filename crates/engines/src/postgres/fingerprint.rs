@@ -7,7 +7,8 @@ use super::error::Doing;
 use super::{parallel, quote};
 use postgres::GenericClient;
 use std::collections::BTreeMap;
-use unship_core::engine::{EngineError, OnProgress};
+use std::collections::btree_map::Entry;
+use unship_core::engine::{EngineError, ErrorKind, OnProgress};
 use unship_core::relation::Fingerprint;
 
 /// The first version in which a row can be hashed.
@@ -27,6 +28,31 @@ pub struct Task {
     pub columns: Vec<Attribute>,
     /// How large it is, so that the largest goes first.
     pub bytes: u64,
+    /// Whether its rows lie in blocks of its own, so that several connections can share it.
+    pub divisible: bool,
+}
+
+/// Blocks of a relation, from the first to before the second.
+type Blocks = (u64, Option<u64>);
+
+/// The first version that reads chosen blocks without reading all.
+const READS_BLOCKS: u32 = 140_000;
+
+/// What one connection reads at a time of a large relation.
+const PART: u64 = 64 << 20;
+
+/// Where it is another one, parts are of another size, and the last of them takes what is left.
+const BLOCK: u64 = 8192;
+
+/// The parts that a relation is read in: `None` is all of it.
+fn parts(task: &Task, version: u32) -> Vec<Option<Blocks>> {
+    if version < READS_BLOCKS || !task.divisible || task.bytes < 2 * PART {
+        return vec![None];
+    }
+    let count = task.bytes / PART;
+    let first = |part: u64| part * (PART / BLOCK);
+    let end = |part: u64| (part + 1 < count).then(|| first(part + 1));
+    (0..count).map(|n| Some((first(n), end(n)))).collect()
 }
 
 /// How a cell is hashed. PostgreSQL's hash functions follow equality, which is not enough to prove
@@ -76,7 +102,14 @@ pub fn method(version: u32) -> &'static str {
 }
 
 /// The query: rows, the sum over rows, and the sum over each column's cells.
-pub fn query(from: &str, columns: &[Attribute], version: u32) -> String {
+pub fn query(from: &str, columns: &[Attribute], blocks: Option<Blocks>, version: u32) -> String {
+    let chosen = match blocks {
+        None => String::new(),
+        Some((first, None)) => format!(" WHERE ctid >= '({first},0)'"),
+        Some((first, Some(end))) => {
+            format!(" WHERE ctid >= '({first},0)' AND ctid < '({end},0)'")
+        }
+    };
     let inner: Vec<String> = columns
         .iter()
         .enumerate()
@@ -89,9 +122,9 @@ pub fn query(from: &str, columns: &[Attribute], version: u32) -> String {
         .map(|sum| format!("coalesce(sum({sum}), 0)::text"))
         .collect();
     // OFFSET 0 keeps the hashes of cells from being computed twice. It also keeps the server from
-    // a parallel plan, which would take less time and more work: relations are read in parallel.
+    // a parallel plan, which would take more work: relations and their parts are read in parallel.
     format!(
-        "SELECT count(*)::int8, ARRAY[{}] FROM (SELECT {} FROM {from} OFFSET 0) cells",
+        "SELECT count(*)::int8, ARRAY[{}] FROM (SELECT {} FROM {from}{chosen} OFFSET 0) cells",
         sums.join(", "),
         inner.join(", ")
     )
@@ -117,14 +150,15 @@ fn chain(hashes: &[String]) -> String {
     }
 }
 
-/// One relation's fingerprint.
-pub fn one(
+/// The fingerprint of a relation, or of some blocks of it.
+fn one(
     client: &mut impl GenericClient,
     task: &Task,
+    blocks: Option<Blocks>,
     version: u32,
 ) -> Result<Fingerprint, EngineError> {
     let what = format!("read the rows of {}", task.name);
-    let sql = query(&task.from, &task.columns, version);
+    let sql = query(&task.from, &task.columns, blocks, version);
     let row = client.query_one(&sql, &[]).doing(&what)?;
     let rows: i64 = row.try_get(0).doing(&what)?;
     let sums: Vec<String> = row.try_get(1).doing(&what)?;
@@ -154,13 +188,21 @@ pub fn all(
     on: OnProgress<'_>,
 ) -> Result<BTreeMap<u32, Fingerprint>, EngineError> {
     tasks.sort_by_key(|task| task.bytes);
+    let shares: Vec<_> = tasks
+        .iter()
+        .flat_map(|task| {
+            parts(task, version)
+                .into_iter()
+                .map(move |part| (task, part))
+        })
+        .collect();
     let moment = format!(
         "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",
         quote::text(snapshot)
     );
     let prints = parallel::each(
         connector,
-        tasks,
+        shares,
         connections,
         "fingerprinting",
         on,
@@ -169,7 +211,105 @@ pub fn all(
                 .batch_execute(&moment)
                 .doing("look at the same moment over another connection")
         },
-        &|client, task| Ok((task.oid, one(client, &task, version)?)),
+        &|client, (task, part)| Ok((task.oid, one(client, task, part, version)?)),
     )?;
-    Ok(prints.into_iter().collect())
+    let mut whole = BTreeMap::new();
+    for (oid, print) in prints {
+        match whole.entry(oid) {
+            Entry::Vacant(first) => {
+                first.insert(print);
+            }
+            Entry::Occupied(mut sum) => add(sum.get_mut(), &print)?,
+        }
+    }
+    Ok(whole)
+}
+
+/// Adds the fingerprint of other rows of the same relation.
+fn add(sum: &mut Fingerprint, more: &Fingerprint) -> Result<(), EngineError> {
+    let added = |a: &str, b: &str| -> Result<String, EngineError> {
+        let number = |text: &str| {
+            text.parse::<i128>().map_err(|e| {
+                EngineError::new(ErrorKind::Query, "a sum of hashes is no number").because(e)
+            })
+        };
+        let sum = number(a)?.checked_add(number(b)?).ok_or_else(|| {
+            EngineError::new(
+                ErrorKind::Query,
+                "a sum of hashes is larger than any relation",
+            )
+        })?;
+        Ok(sum.to_string())
+    };
+    sum.rows += more.rows;
+    sum.whole = added(&sum.whole, &more.whole)?;
+    for (column, digest) in &mut sum.columns {
+        if let Some(of_more) = more.columns.get(column) {
+            *digest = added(digest, of_more)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::postgres::catalog;
+    use crate::postgres::testing::Database;
+
+    #[test]
+    fn a_relation_read_in_parts_has_the_fingerprint_of_the_whole() {
+        let Some(database) = Database::new() else {
+            return;
+        };
+        let mut client = database.client();
+        client
+            .batch_execute(
+                "CREATE TABLE large AS SELECT i AS id, 'row ' || i AS name, i * 1.50 AS amount
+                 FROM generate_series(1, 5000) i",
+            )
+            .unwrap();
+        let version = catalog::server_version(&mut client).unwrap();
+        let oid: u32 = client
+            .query_one("SELECT 'large'::regclass::oid", &[])
+            .unwrap()
+            .get(0);
+        let public = client
+            .query_one("SELECT 'public'::regnamespace::oid", &[])
+            .unwrap();
+        let scope = catalog::Scope {
+            oid: public.get(0),
+            schema: "public".to_owned(),
+            quoted: "public".to_owned(),
+            stands_for: "public".to_owned(),
+        };
+        let loaded = catalog::load(&mut client, &[scope]).unwrap();
+        let task = |bytes| Task {
+            oid,
+            from: "large".to_owned(),
+            name: "large".to_owned(),
+            columns: loaded.columns[&oid].clone(),
+            bytes,
+            divisible: true,
+        };
+        let mut read = |blocks| one(&mut client, &task(0), blocks, version).unwrap();
+        let whole = read(None);
+        let mut sum = read(Some((0, Some(7))));
+        assert!(sum.rows > 0 && sum.rows < 5000);
+        add(&mut sum, &read(Some((7, Some(20))))).unwrap();
+        add(&mut sum, &read(Some((20, None)))).unwrap();
+        assert_eq!(sum, whole);
+
+        assert_eq!(parts(&task(PART), 150_000), [None]);
+        assert_eq!(parts(&task(5 * PART), 130_000), [None]);
+        let three = parts(&task(3 * PART + 5), 150_000);
+        assert_eq!(
+            three,
+            [
+                Some((0, Some(8192))),
+                Some((8192, Some(16384))),
+                Some((16384, None))
+            ]
+        );
+    }
 }

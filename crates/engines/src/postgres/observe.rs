@@ -41,6 +41,7 @@ pub fn observe(
     depth: &Depth,
     on: OnProgress<'_>,
 ) -> Result<Observation, EngineError> {
+    catalog::settle(client)?;
     let mut transaction = client
         .build_transaction()
         .isolation_level(IsolationLevel::RepeatableRead)
@@ -274,6 +275,7 @@ fn task(catalog: &Catalog, relation: &Relation) -> Option<fingerprint::Task> {
             .cloned()
             .unwrap_or_default(),
         bytes: leaves.map(size).sum::<u64>() + size(relation),
+        divisible: relation.kind != "p" && relation.method.is_none(),
     })
 }
 

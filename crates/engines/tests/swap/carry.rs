@@ -14,6 +14,10 @@ fn fct() -> Vec<Name> {
 /// A table with everything on it that PostgreSQL can hang there.
 fn laden(db: &mut Db) {
     let (reader, writer) = (db.role("reader"), db.role("writer"));
+    let published = match db.version() {
+        ..15 => "",
+        _ => "(id, region, amount) WHERE (region = 1)",
+    };
     db.sql(&format!(
         r#"
         CREATE SCHEMA m; CREATE SCHEMA bi;
@@ -63,7 +67,7 @@ fn laden(db: &mut Db) {
         CREATE TRIGGER off AFTER DELETE ON m."Fct Orders" FOR EACH STATEMENT EXECUTE FUNCTION m.touch();
         ALTER TABLE m."Fct Orders" DISABLE TRIGGER off; ALTER TABLE m."Fct Orders" ENABLE ALWAYS TRIGGER touched;
         CREATE RULE never AS ON DELETE TO m."Fct Orders" WHERE old.amount = 7 DO INSTEAD NOTHING;
-        CREATE PUBLICATION feed FOR TABLE m."Fct Orders" (id, region, amount) WHERE (region = 1);
+        CREATE PUBLICATION feed FOR TABLE m."Fct Orders" {published};
         "#
     ));
 }
@@ -71,6 +75,11 @@ fn laden(db: &mut Db) {
 /// Views, policies and functions elsewhere that are bound to it.
 fn dependents(db: &mut Db) {
     let boss = db.role("boss");
+    let sum = r#"SELECT sum(amount) FROM m."Fct Orders""#;
+    let total = match db.version() {
+        ..14 => format!("AS '{sum}'"),
+        _ => format!("BEGIN ATOMIC {sum}; END"),
+    };
     db.sql(&format!(
         r#"
         CREATE VIEW bi.daily WITH (security_barrier) AS SELECT day, sum(amount) AS amount FROM m."Fct Orders" GROUP BY day;
@@ -86,7 +95,7 @@ fn dependents(db: &mut Db) {
         ALTER TABLE bi.target ENABLE ROW LEVEL SECURITY;
         CREATE POLICY known ON bi.target USING (id IN (SELECT o.id FROM m."Fct Orders" o));
         CREATE RULE copied AS ON INSERT TO bi.target WHERE EXISTS (SELECT FROM m."Fct Orders" o WHERE o.id = new.id) DO ALSO INSERT INTO bi.seen VALUES (new.id);
-        CREATE FUNCTION bi.total() RETURNS numeric LANGUAGE sql BEGIN ATOMIC SELECT sum(amount) FROM m."Fct Orders"; END;
+        CREATE FUNCTION bi.total() RETURNS numeric LANGUAGE sql {total};
         CREATE FUNCTION bi.lines(r int) RETURNS SETOF m."Fct Orders" LANGUAGE sql AS 'SELECT * FROM m."Fct Orders" WHERE region = r';
         REVOKE ALL ON FUNCTION bi.lines FROM PUBLIC; GRANT EXECUTE ON FUNCTION bi.lines TO {boss};
         COMMENT ON FUNCTION bi.lines IS 'by region';
@@ -171,14 +180,16 @@ fn what_depends_on_it_reads_the_new_version_and_then_the_old_one() {
         "2550.00",
         "the old materialised view is retained as it was"
     );
-    insta::assert_snapshot!(
-        "dependents",
-        db.plain(&format!(
-            "{}\n\n{}",
-            plan.statements.join(";\n"),
-            plan.warnings.join("\n")
-        ))
-    );
+    if db.version() == 15 {
+        insta::assert_snapshot!(
+            "dependents",
+            db.plain(&format!(
+                "{}\n\n{}",
+                plan.statements.join(";\n"),
+                plan.warnings.join("\n")
+            ))
+        );
+    }
 
     db.swap(restore(&fct(), 1, 0));
     came_back(&mut db, &before, &dump);

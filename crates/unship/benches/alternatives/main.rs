@@ -9,10 +9,15 @@ mod ledger;
 mod measure;
 mod nights;
 mod overhead;
+mod postgres;
 mod report;
 
 use measure::{Outcome, World};
 use report::Row;
+
+/// What the relations of a PostgreSQL release hold together, in 10^9 bytes, unless
+/// `BENCH_POSTGRES_GIGABYTES` says otherwise.
+const RELEASE: f64 = 2.0;
 
 /// The size of the small file, in 10^9 bytes, and how often what is done with it is measured.
 const SMALL: (f64, usize) = (0.3, 7);
@@ -56,6 +61,13 @@ fn main() -> Outcome {
             "100,000 releases of 1,000 relations",
             ledger::measure(&world)?,
         )?;
+    }
+    if wanted("postgres") {
+        let gigabytes = match std::env::var("BENCH_POSTGRES_GIGABYTES") {
+            Ok(text) => text.parse()?,
+            Err(_) => RELEASE,
+        };
+        tell("PostgreSQL", postgres::measure(&world, gigabytes)?)?;
     }
     if wanted("files") {
         let small = files::measure(&world, SMALL)?;

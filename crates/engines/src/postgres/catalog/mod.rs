@@ -160,6 +160,17 @@ pub fn server_version(client: &mut impl GenericClient) -> Result<u32, EngineErro
         .map_err(|_| EngineError::new(ErrorKind::Query, format!("{text} is no version")))
 }
 
+/// Waits until the counters of writers that have ended are in. Before version 15 a process of its own
+/// collects them, and answers with what it knew up to half a second before.
+pub fn settle(client: &mut impl GenericClient) -> Result<(), EngineError> {
+    if server_version(client)? < 150_000 {
+        client
+            .batch_execute("SELECT pg_sleep(0.6); SELECT pg_stat_clear_snapshot()")
+            .doing("wait for the counters")?;
+    }
+    Ok(())
+}
+
 /// Reads everything of these schemas. For one moment's state, call it in a repeatable-read
 /// transaction.
 pub fn load(client: &mut impl GenericClient, scope: &[Scope]) -> Result<Catalog, EngineError> {

@@ -477,7 +477,9 @@ fn becomes(p: &mut Planner<'_>, old: &Relation, new: &Relation, to: &Name) {
         return;
     }
     let mut lost: Vec<String> = Vec::new();
-    lost.extend(old.constraints.iter().map(|c| c.name.clone()));
+    // From version 18 on NOT NULL is a constraint of its own; what a column may hold is said of it.
+    let constraints = old.constraints.iter().filter(|c| c.kind != "n");
+    lost.extend(constraints.map(|c| c.name.clone()));
     lost.extend(
         old.indexes
             .iter()
