@@ -265,13 +265,13 @@ mod tests {
         let mut client = database.client();
         client
             .batch_execute(
-                "CREATE TABLE large AS SELECT i AS id, 'row ' || i AS name, i * 1.50 AS amount
+                "CREATE TABLE public.large AS SELECT i AS id, 'row ' || i AS name, i * 1.50 AS amount
                  FROM generate_series(1, 5000) i",
             )
             .unwrap();
         let version = catalog::server_version(&mut client).unwrap();
         let oid: u32 = client
-            .query_one("SELECT 'large'::regclass::oid", &[])
+            .query_one("SELECT 'public.large'::regclass::oid", &[])
             .unwrap()
             .get(0);
         let public = client
@@ -286,7 +286,7 @@ mod tests {
         let loaded = catalog::load(&mut client, &[scope]).unwrap();
         let task = |bytes| Task {
             oid,
-            from: "large".to_owned(),
+            from: "public.large".to_owned(),
             name: "large".to_owned(),
             columns: loaded.columns[&oid].clone(),
             bytes,
