@@ -15,7 +15,9 @@ use unship_engines::postgres::build::Wanted;
 use unship_engines::postgres::connect::Connector;
 use unship_engines::postgres::layout;
 
+mod cluster;
 mod kills;
+mod login;
 mod story;
 
 const SCHEMA: &str = "s";

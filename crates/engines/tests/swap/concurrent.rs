@@ -1,13 +1,15 @@
 //! Publishing and going back while others read and write, and how long a thousand relations take.
 
 use crate::db::{Db, publish, quoted, restore, schemas, staging};
+use postgres::IsolationLevel;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use unship_engines::postgres::swap::{Event, Name, run};
 
-/// Readers join three tables in opposite orders and compare what release each is of; a view outside
-/// of the release joins them too. Writers write to a table beside them that reads them by a view.
+/// Eight readers: some join three tables in opposite orders and compare what release each is of; a
+/// view outside of the release joins them too; and some look at one after the other in one
+/// repeatable-read transaction. Two writers write to a table beside them what they read by the view.
 fn rounds(rounds: u32) {
     let Some(mut db) = Db::new() else { return };
     let names: Vec<Name> = ["a", "b", "c"].map(|n| Name::new("m", n)).into();
@@ -33,9 +35,29 @@ fn rounds(rounds: u32) {
         "INSERT INTO m.log (release) SELECT max(abs(a - b)) FROM m.every RETURNING release::bigint",
     ];
     std::thread::scope(|scope| {
-        for i in 0..6 {
+        for _ in 0..2 {
+            let (mut client, stop) = (db.connect(), &stop);
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let mut transaction = client
+                        .build_transaction()
+                        .isolation_level(IsolationLevel::RepeatableRead)
+                        .start()
+                        .unwrap();
+                    let seen = ["a", "b", "c"].map(|name| -> i32 {
+                        let query = format!("SELECT max(release) FROM m.{name}");
+                        let row = transaction.query_one(&query, &[]);
+                        row.unwrap_or_else(|e| panic!("{query}: {e:?}")).get(0)
+                    });
+                    transaction.commit().unwrap();
+                    assert_eq!(seen, [seen[0]; 3], "a mixture in one transaction");
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+            });
+        }
+        for i in [0, 1, 2, 0, 1, 2, 3, 3] {
             let (mut client, stop, asked, longest) = (db.connect(), &stop, &asked, &longest);
-            let query = queries[i % queries.len()];
+            let query = queries[i];
             scope.spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
                     let at = Instant::now();

@@ -2,6 +2,7 @@
 //! server's own process for it. Two tables are always released together; they are never of two
 //! releases, and the ledger says which release they are of.
 
+use super::cluster::Cluster;
 use super::{Database, server};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -276,36 +277,4 @@ fn a_killed_server_leaves_one_release_whole() {
     }
     let cluster = Cluster::start();
     killing(&cluster.address, rounds().div_ceil(4), true);
-}
-
-struct Cluster {
-    dir: TempDir,
-    address: String,
-}
-
-impl Cluster {
-    fn start() -> Self {
-        let dir = TempDir::new().unwrap();
-        let out = Self::command(&dir, "start").output().unwrap();
-        assert!(
-            out.status.success(),
-            "{}",
-            String::from_utf8_lossy(&out.stderr)
-        );
-        let address = String::from_utf8(out.stdout).unwrap().trim().to_owned();
-        Self { dir, address }
-    }
-
-    fn command(dir: &TempDir, what: &str) -> Command {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/postgres");
-        let mut command = Command::new(script);
-        command.arg(what).env("CARGO_TARGET_DIR", dir.path());
-        command
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        let _ = Self::command(&self.dir, "stop").output();
-    }
 }
