@@ -2,6 +2,8 @@
 //! boundary, and the suite that every engine must pass. Behind the feature `testing`.
 
 pub mod conformance;
+#[cfg(target_os = "linux")]
+pub mod disk;
 pub mod faulty;
 pub mod long;
 pub mod memory;

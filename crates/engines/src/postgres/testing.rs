@@ -17,7 +17,9 @@ impl Database {
     pub(crate) fn new() -> Option<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let Ok(server) = std::env::var("UNSHIP_TEST_POSTGRES") else {
-            eprintln!("skipped: UNSHIP_TEST_POSTGRES names no server; scripts/postgres starts one");
+            unship_core::testing::skipped(
+                "UNSHIP_TEST_POSTGRES names no server; scripts/postgres starts one",
+            );
             return None;
         };
         let number = NEXT.fetch_add(1, Ordering::Relaxed);

@@ -8,7 +8,7 @@ use unship_core::engine::{Build, Engine, Place};
 use unship_core::ident::{RelationName, ReleaseId};
 use unship_core::testing::conformance::Make;
 use unship_core::testing::world::Harness;
-use unship_core::testing::{Contents, Table, Write};
+use unship_core::testing::{Contents, Table, Write, skipped};
 use unship_engines::postgres::Postgres;
 use unship_engines::postgres::address::Address;
 use unship_engines::postgres::build::Wanted;
@@ -16,6 +16,7 @@ use unship_engines::postgres::connect::Connector;
 use unship_engines::postgres::layout;
 
 mod cluster;
+mod disk_full;
 mod kills;
 mod login;
 mod story;
@@ -30,13 +31,20 @@ struct Database {
 
 impl Database {
     fn new(server: &str) -> Self {
+        Self::in_tablespace(server, "pg_default")
+    }
+
+    fn in_tablespace(server: &str, tablespace: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let made = Self {
             server: server.to_owned(),
             name: format!("unship_suite_{}_{number}", std::process::id()),
         };
-        made.admin(&format!("CREATE DATABASE {}", made.name));
+        made.admin(&format!(
+            "CREATE DATABASE {} TABLESPACE {tablespace}",
+            made.name
+        ));
         made.client().batch_execute("CREATE SCHEMA s").unwrap();
         made
     }
@@ -203,7 +211,7 @@ impl Harness for Database {
 fn server() -> Option<String> {
     let server = std::env::var("UNSHIP_TEST_POSTGRES").ok();
     if server.is_none() {
-        println!("skipped: UNSHIP_TEST_POSTGRES names no server; scripts/postgres starts one");
+        skipped("UNSHIP_TEST_POSTGRES names no server; scripts/postgres starts one");
     }
     server
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use unship_core::testing::skipped;
 use unship_engines::postgres::swap::{
     Event, Move, Name, Request, SwapPlan, build_closure, plan, plan_closure, run, survey,
 };
@@ -23,7 +24,7 @@ impl Db {
     /// Makes one; `None` where there is no server.
     pub fn new() -> Option<Self> {
         let Ok(address) = std::env::var("UNSHIP_TEST_POSTGRES") else {
-            println!("skipped: UNSHIP_TEST_POSTGRES does not say where a server is");
+            skipped("UNSHIP_TEST_POSTGRES does not say where a server is");
             return None;
         };
         let base: Config = address.parse().unwrap();
@@ -283,7 +284,7 @@ pub fn inputs(file: &str) -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }
-    println!("skipped: {} is not there", path.display());
+    skipped(&format!("{} is not there", path.display()));
     None
 }
 

@@ -45,7 +45,7 @@ impl Rig {
     /// `None`, and a word why, where there is no dbt or no server.
     fn new(files: &[(&str, &str)]) -> Option<Self> {
         let skip = |why: &str| {
-            println!("skipped: {why}");
+            unship_core::testing::skipped(why);
             None
         };
         let Ok(server) = std::env::var("UNSHIP_TEST_POSTGRES") else {

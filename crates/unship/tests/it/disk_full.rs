@@ -5,55 +5,32 @@ use crate::crash::Walk;
 use crate::rig::{Oracle, Ran, World, files_below, python, rounds};
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use unship_core::testing::skipped;
+use std::process::Command;
+use unship_core::testing::disk::SmallDisk;
 
 /// Where it is not the size that is tried.
 const ROOMY: u64 = 256 << 20;
 
-/// A file system in memory.
-struct SmallDisk {
-    dir: tempfile::TempDir,
+/// A disk, and the directory that it is mounted on.
+struct Disk {
+    disk: SmallDisk,
+    _dir: tempfile::TempDir,
 }
 
-impl SmallDisk {
-    /// Mounts one, or says why the test is skipped.
+impl Disk {
     fn mount() -> Option<Self> {
-        let disk = Self {
-            dir: tempfile::tempdir().unwrap(),
-        };
-        let done = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=64m", "unship-test"])
-            .arg(disk.dir.path())
-            .stderr(Stdio::null())
-            .status();
-        if done.is_ok_and(|status| status.success()) {
-            return Some(disk);
-        }
-        skipped("mounting a small file system needs root");
-        None
+        let dir = tempfile::tempdir().unwrap();
+        let disk = SmallDisk::mount(dir.path())?;
+        Some(Self { disk, _dir: dir })
     }
 
     fn path(&self) -> &Path {
-        self.dir.path()
-    }
-
-    fn resize(&self, bytes: u64) {
-        let done = Command::new("mount")
-            .args(["-o", &format!("remount,size={}k", bytes.div_ceil(1024))])
-            .arg(self.path())
-            .status();
-        assert!(done.unwrap().success());
-    }
-
-    fn used(&self) -> u64 {
-        let stat = nix::sys::statvfs::statvfs(self.path()).unwrap();
-        (stat.blocks() - stat.blocks_free()) * stat.fragment_size()
+        self.disk.path()
     }
 
     /// A copy of a project on this disk, with so many bytes left free.
     fn hold(&self, base: &World, free: u64) -> World {
-        self.resize(ROOMY);
+        self.disk.resize(ROOMY);
         for entry in fs::read_dir(self.path()).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
@@ -63,21 +40,15 @@ impl SmallDisk {
             }
         }
         let world = base.copy_to(self.path());
-        self.resize(self.used() + free);
+        self.disk.resize(self.disk.used() + free);
         world
     }
 }
 
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
-    }
-}
-
 /// Three releases of a database, and its size before the first.
-fn three_releases() -> Option<(SmallDisk, Oracle, World, u64)> {
+fn three_releases() -> Option<(Disk, Oracle, World, u64)> {
     let python = python()?;
-    let disk = SmallDisk::mount()?;
+    let disk = Disk::mount()?;
     let oracle = Oracle::start(&python);
     let world = World::new(&python);
     world.begin(&oracle);
@@ -90,7 +61,7 @@ fn three_releases() -> Option<(SmallDisk, Oracle, World, u64)> {
 
 /// Grows the disk until the command succeeds, and looks at each attempt that did not.
 fn grow(
-    disk: &SmallDisk,
+    disk: &Disk,
     oracle: &Oracle,
     base: &World,
     in_place: bool,
@@ -131,7 +102,7 @@ fn grow(
         );
 
         // Somebody frees some room.
-        disk.resize(ROOMY);
+        disk.disk.resize(ROOMY);
         let status = world.unship(&["status"]);
         assert!(matches!(status.code, Some(0 | 72)), "{here}: {status}");
         let resume = world.unship(&["resume"]);
@@ -183,7 +154,7 @@ fn blocks_overwritten_in_place() {
         return;
     };
     let free = size - (200 << 10);
-    let enough = |disk: &SmallDisk| disk.resize(ROOMY);
+    let enough = |disk: &Disk| disk.disk.resize(ROOMY);
     Walk {
         passes: &["patch Seal", "patch MainHeader", "patch SyncMainHeader"],
         may_be_sealed: true,

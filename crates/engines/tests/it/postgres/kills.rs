@@ -88,7 +88,7 @@ impl Dice {
     }
 }
 
-struct Model {
+pub struct Model {
     database: Database,
     dir: TempDir,
     /// What each release that was tried builds, by its number.
@@ -96,9 +96,10 @@ struct Model {
 }
 
 impl Model {
-    fn new(server: &str) -> Self {
+    /// Two releases in a database that was just made.
+    pub fn new(database: Database) -> Self {
         let mut model = Self {
-            database: Database::new(server),
+            database,
             dir: TempDir::new().unwrap(),
             built: Vec::new(),
         };
@@ -116,7 +117,7 @@ impl Model {
         open(&self.database.server, &self.database.name, &replica)
     }
 
-    fn remember(&mut self, value: i64) {
+    pub fn remember(&mut self, value: i64) {
         let world = self.world();
         let next = world.ledger.history(|h| h.next_id()).unwrap();
         // The first look at production is a release too.
@@ -125,7 +126,7 @@ impl Model {
         std::mem::forget(world.harness);
     }
 
-    fn start(&self, what: &str) -> Child {
+    pub fn start(&self, what: &str) -> Child {
         let replica = self.dir.path().join("replica.db");
         let (server, name) = (&self.database.server, &self.database.name);
         Command::new(std::env::current_exe().unwrap())
@@ -153,7 +154,7 @@ impl Model {
 
     /// The server is up, and nobody is at work any more: what a dead client had sent may still be
     /// carried out.
-    fn quiet(&self) {
+    pub fn quiet(&self) {
         let began = Instant::now();
         loop {
             let ask = "SELECT NOT EXISTS (SELECT FROM pg_stat_activity
@@ -170,7 +171,7 @@ impl Model {
     }
 
     /// What both tables hold, as one reader sees them.
-    fn value(&self) -> i64 {
+    pub fn value(&self) -> i64 {
         let ask = "SELECT count(DISTINCT value), count(*), min(value) FROM
                    (SELECT value FROM s.orders UNION ALL SELECT value FROM s.customers) both_";
         let row = self.database.client().query_one(ask, &[]).unwrap();
@@ -179,7 +180,7 @@ impl Model {
         row.get(2)
     }
 
-    fn checked(&self, at: &str) -> bool {
+    pub fn checked(&self, at: &str) -> bool {
         let mut world = self.world();
         let resumed = world.resume(None);
         let interrupted = match &resumed {
@@ -217,7 +218,7 @@ impl Model {
 
 fn killing(server: &str, rounds: u64, backends: bool) {
     let mut dice = Dice(0x1234_5678_9abc_def1);
-    let mut model = Model::new(server);
+    let mut model = Model::new(Database::new(server));
     let mut usual = [Duration::from_millis(600); 2];
     let (mut killed, mut interrupted) = (0, 0);
     for round in 0..rounds {
