@@ -18,6 +18,7 @@ mod jobs;
 mod kills;
 mod lease;
 mod no_duckdb;
+mod postgres;
 mod projects;
 mod readers;
 mod reading;

@@ -1,0 +1,227 @@
+//! A dbt project on PostgreSQL, whole: the job's own dbt, the real binary, a real server. What is
+//! checked is asked of the server by `psql` and `pg_dump`, which know nothing of unship.
+
+use crate::support::{Scratch, Tools, tools};
+use postgres::{Client, Config, NoTls};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU32, Ordering};
+use unship_core::testing::skipped;
+
+/// A project in a database of its own, where a loader fills `raw.orders`, and what others made in
+/// `bi` reads what the project builds.
+struct Shop {
+    scratch: Scratch,
+    server: String,
+    name: String,
+    config: Config,
+}
+
+const PROJECT: &[(&str, &str)] = &[
+    (
+        "dbt_project.yml",
+        "name: shop\nversion: '1.0'\nprofile: shop\nflags: {send_anonymous_usage_stats: false}\nsnapshots: {shop: {+schema: history}}\n",
+    ),
+    (
+        "models/sources.yml",
+        "sources: [{name: raw, schema: raw, tables: [{name: orders}]}]\n",
+    ),
+    (
+        "models/stg_orders.sql",
+        "{{ config(materialized='view') }} select id, customer, day, amount from {{ source('raw', 'orders') }}",
+    ),
+    ("models/fct_orders.sql", FACTS),
+    (
+        "models/daily.sql",
+        "{{ config(materialized='table', schema='marts') }} select day, sum(cents) as cents, count(*) as orders from {{ ref('fct_orders') }} group by day",
+    ),
+    (
+        "snapshots/customers.yml",
+        "snapshots: [{name: customers, relation: ref('latest'), config: {unique_key: customer, strategy: check, check_cols: [day]}}]\n",
+    ),
+    (
+        "models/latest.sql",
+        "{{ config(materialized='table') }} select customer, max(day) as day from {{ ref('stg_orders') }} group by customer",
+    ),
+];
+
+/// Only days that are not there yet.
+const FACTS: &str = "{{ config(materialized='incremental', unique_key='id') }} \
+    select id, customer, day, (amount * 100)::bigint as cents from {{ ref('stg_orders') }} \
+    {% if is_incremental() %} where day > (select max(day) from {{ this }}) {% endif %}";
+
+/// What the project builds.
+const BUILT: [&str; 4] = [
+    "analytics.fct_orders",
+    "analytics.latest",
+    "analytics_marts.daily",
+    "analytics_history.customers",
+];
+
+impl Shop {
+    fn new(tools: &Tools) -> Option<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let Ok(server) = std::env::var("UNSHIP_TEST_POSTGRES") else {
+            skipped("UNSHIP_TEST_POSTGRES names no server; scripts/postgres starts one");
+            return None;
+        };
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("unship_shop_{}_{number}", std::process::id());
+        let mut config: Config = server.parse().unwrap();
+        let mut admin = config.connect(NoTls).unwrap();
+        admin
+            .batch_execute(&format!("CREATE DATABASE {name}"))
+            .unwrap();
+        config.dbname(&name);
+        let mut scratch = Scratch::new(tools);
+        for (path, text) in PROJECT {
+            scratch.write(path, text);
+        }
+        let host = match &config.get_hosts()[0] {
+            postgres::config::Host::Unix(path) => path.display().to_string(),
+            postgres::config::Host::Tcp(host) => host.clone(),
+        };
+        let (port, user) = (config.get_ports()[0], config.get_user().unwrap());
+        scratch.write(
+            "profiles.yml",
+            format!(
+                "shop:\n  target: prod\n  outputs:\n    prod: {{type: postgres, host: '{host}', port: {port}, user: {user}, \
+                 password: '', dbname: {name}, schema: analytics, threads: 2}}\n"
+            ),
+        );
+        for (variable, value) in [("PGHOST", &host), ("PGDATABASE", &name)] {
+            scratch.set(variable, value);
+        }
+        scratch.set("PGPORT", port.to_string());
+        scratch.set("PGUSER", user);
+        let shop = Self {
+            scratch,
+            server,
+            name,
+            config,
+        };
+        shop.sql(
+            "CREATE SCHEMA raw; CREATE TABLE raw.orders (id bigint, customer text, day date, amount numeric(10, 2))",
+        );
+        for day in 1..=3 {
+            shop.load(day);
+        }
+        shop.scratch.commit("good");
+        Some(shop)
+    }
+
+    fn sql(&self, sql: &str) {
+        let mut client: Client = self.config.connect(NoTls).unwrap();
+        client.batch_execute(sql).unwrap();
+    }
+
+    fn ask(&self, query: &str) -> String {
+        let asked = self.scratch.sh("psql", &["-XqAt", "-c", query]);
+        asked.trim().to_owned()
+    }
+
+    /// The loader brings a day.
+    fn load(&self, day: u32) {
+        self.sql(&format!(
+            "INSERT INTO raw.orders SELECT {day} * 1000 + i, 'c' || i % 7, date '2026-01-01' + {day}, i * 1.25 FROM generate_series(1, 100) i"
+        ));
+    }
+
+    /// Every row of everything that is built, and every definition and right outside of unship's own
+    /// schemas.
+    fn state(&self) -> BTreeSet<String> {
+        let mut all = BTreeSet::new();
+        for name in BUILT {
+            let rows = self.ask(&format!(
+                "SELECT count(*) || ' times ' || t FROM {name} t GROUP BY t::text, t"
+            ));
+            all.extend(rows.lines().map(|row| format!("{name} {row}")));
+        }
+        let dump = self.scratch.sh("pg_dump", &["-s", "-N", "unship*"]);
+        let lines = dump.lines().map(str::to_owned);
+        all.extend(
+            lines.filter(|l| !l.starts_with("\\restrict") && !l.starts_with("\\unrestrict")),
+        );
+        all
+    }
+
+    fn build(&self, words: &[&str]) {
+        self.scratch
+            .ok(&[&["run", "--", "dbt", "--quiet"], words].concat());
+    }
+}
+
+#[track_caller]
+fn same(now: &BTreeSet<String>, before: &BTreeSet<String>) {
+    let differ: Vec<_> = now.symmetric_difference(before).collect();
+    assert!(differ.is_empty(), "{differ:#?}");
+}
+
+impl Drop for Shop {
+    fn drop(&mut self) {
+        let admin = self.server.parse::<Config>().unwrap().connect(NoTls);
+        let sql = format!("DROP DATABASE {} WITH (FORCE)", self.name);
+        admin.unwrap().batch_execute(&sql).unwrap();
+    }
+}
+
+/// The incremental model takes in a day wrongly, another day of raw rows comes in, and only then
+/// somebody notices. Building again with the old code would leave the wrong day where it is.
+#[test]
+fn an_incremental_model_that_took_in_a_bad_day_comes_back() {
+    let Some(tools) = tools() else { return };
+    let Some(shop) = Shop::new(&tools) else {
+        return;
+    };
+    let scratch = &shop.scratch;
+    scratch.ok(&["init"]);
+    shop.build(&["build"]);
+    shop.sql(
+        "CREATE SCHEMA bi; CREATE VIEW bi.revenue AS SELECT sum(cents) AS cents FROM analytics_marts.daily;
+         CREATE VIEW bi.best AS SELECT customer, sum(cents) AS cents FROM analytics.fct_orders GROUP BY customer;
+         GRANT USAGE ON SCHEMA analytics_marts TO pg_monitor; GRANT SELECT ON analytics_marts.daily TO pg_monitor;
+         CREATE INDEX by_customer ON analytics.fct_orders (customer);
+         COMMENT ON TABLE analytics_marts.daily IS 'for the board'",
+    );
+    shop.load(4);
+    shop.build(&["build"]);
+    let good = shop.state();
+    let revenue = shop.ask("SELECT cents FROM bi.revenue");
+    assert_eq!(revenue, "2525000");
+
+    scratch.write("models/fct_orders.sql", FACTS.replace("* 100", "* 10000"));
+    scratch.commit("bad");
+    shop.load(5);
+    shop.build(&["build"]);
+    assert_ne!(shop.ask("SELECT cents FROM bi.revenue"), revenue);
+    let bad = shop.state();
+    shop.load(6);
+
+    scratch.ok(&["rollback"]);
+    same(&shop.state(), &good);
+    assert_eq!(shop.ask("SELECT cents FROM bi.revenue"), revenue);
+    assert_eq!(shop.ask("SELECT count(*) FROM raw.orders"), "600");
+    scratch.ok(&["verify"]);
+    scratch.ok(&["redo"]);
+    same(&shop.state(), &bad);
+    scratch.ok(&["undo"]);
+    same(&shop.state(), &good);
+    scratch.ok(&["audit", "verify"]);
+    // The bad release is there by name.
+    let kept = shop.ask("SELECT sum(cents) FROM unship_r3_analytics.fct_orders");
+    assert_eq!(kept, "65650000");
+
+    // With the old code again both days are taken in, as if nothing had been.
+    scratch.write("models/fct_orders.sql", FACTS);
+    scratch.commit("mended");
+    shop.build(&["build"]);
+    let counted = "SELECT sum(cents) = (SELECT sum(amount * 100) FROM raw.orders), count(*) FROM analytics.fct_orders";
+    assert_eq!(shop.ask(counted), "t|600");
+
+    // A plain `dbt run -s` drops, with its table, what others made above it.
+    shop.build(&["run", "-s", "daily"]);
+    assert_eq!(shop.ask("SELECT cents FROM bi.revenue"), "3787500");
+    assert_eq!(
+        shop.ask("SELECT has_table_privilege('pg_monitor', 'analytics_marts.daily', 'SELECT')"),
+        "t"
+    );
+}
