@@ -247,3 +247,46 @@ fn a_materialised_view_of_others_follows_there_and_back() {
     proved(&mut world);
     assert!(sql.yes("NOT EXISTS (SELECT FROM pg_namespace WHERE nspname LIKE 'unship_build%')"));
 }
+
+/// PostgreSQL finds a relation by the newest catalog and its rows by the snapshot. Whoever looks with
+/// one that is older than the build has the old version by its name in the retained schema.
+#[test]
+fn an_older_snapshot_finds_the_new_version_empty_and_the_old_one_by_name() {
+    let Some((mut world, sql)) = world(true) else {
+        return;
+    };
+    build(&mut world, &[vec![1, 1]]);
+    let mut reader = postgres::Client::connect(&sql.0, postgres::NoTls).unwrap();
+    let mut old = reader
+        .build_transaction()
+        .isolation_level(postgres::IsolationLevel::RepeatableRead)
+        .start()
+        .unwrap();
+    old.query_one("SELECT count(*) FROM pg_class", &[]).unwrap();
+    build(&mut world, &[vec![1, 20], vec![2, 20]]);
+    let mut count = |table: &str| -> i64 {
+        let ask = format!("SELECT count(*) FROM {table}");
+        old.query_one(&ask, &[]).unwrap().get(0)
+    };
+    assert_eq!(count("s.orders"), 0);
+    assert_eq!(count("unship_r1_s.orders"), 1);
+}
+
+/// Default privileges act where a relation is made, which is staging.
+#[test]
+fn a_new_relation_has_what_is_granted_by_default() {
+    let Some((mut world, sql)) = world(true) else {
+        return;
+    };
+    let reader = format!("suite_reader_{}", std::process::id());
+    sql.run(&format!(
+        "CREATE ROLE {reader}; GRANT USAGE ON SCHEMA s TO {reader};
+         ALTER DEFAULT PRIVILEGES IN SCHEMA s GRANT SELECT ON TABLES TO {reader}"
+    ));
+    build(&mut world, &[vec![1, 1]]);
+    assert!(sql.yes(&format!(
+        "has_table_privilege('{reader}', 's.orders', 'SELECT')"
+    )));
+    proved(&mut world);
+    sql.run(&format!("DROP OWNED BY {reader}; DROP ROLE {reader}"));
+}
