@@ -135,7 +135,7 @@ impl DbtJob {
         } else {
             other.map_err(told)?;
         }
-        let bytes = manifest_of(&production)?;
+        let bytes = manifest_of(production)?;
         let manifest = read(&bytes)?;
         let code = Code::parse(&bytes).map_err(|e| CliError::failed(e.to_string()))?;
         let mut joined = join(&manifest, &read(&manifest_of(&staging)?)?);

@@ -21,6 +21,7 @@ mod no_duckdb;
 mod projects;
 mod readers;
 mod reading;
+mod replay;
 mod restore;
 mod settings;
 mod story;
