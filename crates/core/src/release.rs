@@ -59,6 +59,9 @@ pub enum Operation {
     Run {
         /// Whether the job built beside production and was then published.
         aside: bool,
+        /// The release whose command this is, where it was run again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replays: Option<ReleaseId>,
     },
     /// Back to an older release, wholly or partly.
     Rollback {
@@ -85,7 +88,8 @@ impl Operation {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Adopt => "adopt",
-            Self::Run { .. } => "run",
+            Self::Run { replays: None, .. } => "run",
+            Self::Run { .. } => "replay",
             Self::Rollback { .. } => "rollback",
             Self::Undo { .. } => "undo",
             Self::Redo { .. } => "redo",
@@ -116,6 +120,10 @@ pub struct Code {
     pub dirty: bool,
     /// BLAKE3 of that difference, where there was one.
     pub diff: Option<String>,
+    /// Where in the repository the job ran, seen from its root; empty for the root itself, `None`
+    /// where an older unship wrote the entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
 }
 
 /// The job that a release ran.

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 #[command(
     after_help = "Releases are written R12; @ is the live one and @- the one before it.\n\
     Exit codes: 0 done, 2 wrong usage, 70 failed, 71 busy, 72 unfinished, 73 refused, 74 not proved, \
-    75 nothing to do. `unship run` passes a failed job's own exit code on."
+    75 nothing to do. `unship run` and `unship replay` pass a failed job's own exit code on."
 )]
 pub struct Cli {
     /// Global options.
@@ -61,6 +61,8 @@ pub enum Command {
     Doctor,
     /// Guard a command: build aside and publish, or in place with a restore point
     Run(Run),
+    /// Run the command of an older release again, as a new guarded release
+    Replay(Replay),
     /// Is production good, since when, which release, is anything running or stuck
     Status,
     /// List the releases, the newest first
@@ -127,6 +129,16 @@ pub struct Run {
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub command: Vec<String>,
+}
+
+/// `unship replay`
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// The release whose command is run
+    pub release: String,
+    /// Run the code that is checked out now, and not the commit that the release recorded
+    #[arg(long)]
+    pub fixed_code: bool,
 }
 
 /// `unship log`

@@ -345,7 +345,7 @@ impl Context {
                 format!("between {live} and {release}: `unship status` shows which steps are done"),
                 Some("mend the cause and run `unship resume`"),
             ),
-            (None, Some(Operation::Run { aside: false })) => (
+            (None, Some(Operation::Run { aside: false, .. })) => (
                 format!("what the job of {release} left in it"),
                 Some("`unship resume` records that, and `unship rollback` then goes back"),
             ),

@@ -2,7 +2,7 @@
 
 use crate::error::{CliError, CliResult, current_dir, io_error, system_error};
 use crate::pipeline::dbt::invocation::{Invocation, Options};
-use crate::pipeline::dbt::profile::Located;
+use crate::pipeline::dbt::profile::{Located, PROFILES};
 use crate::pipeline::dbt::project::{self, Artefacts};
 use crate::pipeline::dbt::redirect::redirect;
 use crate::pipeline::dbt::staging::{PREFIX, Redirect};
@@ -25,6 +25,7 @@ use unship_engines::duckdb::layout::DbFile;
 /// What is known of a dbt job before it runs.
 pub struct DbtJob {
     pub(crate) invocation: Option<Invocation>,
+    pub(crate) started_in: PathBuf,
     pub(crate) options: Options,
     pub(crate) at: Surroundings,
     pub(crate) located: Located,
@@ -58,22 +59,23 @@ pub struct Left {
 }
 
 impl DbtJob {
-    /// Reads project and profile of a dbt command.
-    pub fn of(invocation: Invocation) -> CliResult<Self> {
-        let at = invocation.surroundings(&surroundings()?);
+    /// Reads project and profile of a dbt command that is started in `directory`.
+    pub fn of(invocation: Invocation, directory: &Path) -> CliResult<Self> {
+        let at = invocation.surroundings(&surroundings(directory)?);
         let options = invocation.options.clone();
-        Self::found(Some(invocation), &options, &at)
+        Self::found(Some(invocation), directory, &options, &at)
     }
 
-    /// Reads project and profile of a script that starts dbt in `project_dir`.
-    pub fn of_script(project_dir: &Path, target: &str) -> CliResult<Self> {
-        let at = surroundings()?;
+    /// Reads project and profile of a script, started in `directory`, that starts dbt in
+    /// `project_dir`.
+    pub fn of_script(project_dir: &Path, target: &str, directory: &Path) -> CliResult<Self> {
+        let at = surroundings(directory)?;
         let options = Options {
             project_dir: Some(project_dir.display().to_string()),
             target: Some(target.to_owned()),
             ..Options::default()
         };
-        Self::found(None, &options, &at)
+        Self::found(None, &at.directory, &options, &at)
     }
 
     /// Reads project and profile for a target's connection, from wherever unship is run.
@@ -82,15 +84,14 @@ impl DbtJob {
         profiles_dir: Option<&Path>,
         target: &str,
     ) -> CliResult<Self> {
-        let mut at = surroundings()?;
-        project_dir.clone_into(&mut at.directory);
+        let at = surroundings(project_dir)?;
         let options = Options {
             project_dir: Some(project_dir.display().to_string()),
             profiles_dir: profiles_dir.map(|dir| dir.display().to_string()),
             target: Some(target.to_owned()),
             ..Options::default()
         };
-        Self::found(None, &options, &at)
+        Self::found(None, &at.directory, &options, &at)
     }
 
     /// The directory of the profile, if dbt would not find it from the project's directory.
@@ -103,6 +104,7 @@ impl DbtJob {
 
     fn found(
         invocation: Option<Invocation>,
+        started_in: &Path,
         options: &Options,
         at: &Surroundings,
     ) -> CliResult<Self> {
@@ -113,6 +115,7 @@ impl DbtJob {
             project::artefacts(&located, &target, options, at).map_err(|e| wrong(&e))?;
         Ok(Self {
             invocation,
+            started_in: started_in.to_owned(),
             options: options.clone(),
             at: at.clone(),
             located,
@@ -162,6 +165,47 @@ impl DbtJob {
             .flat_map(|d| d.unprotected())
             .map(|a| a.database.clone())
             .collect()
+    }
+
+    /// The directories that dbt writes in the project.
+    pub fn written(&self) -> [PathBuf; 2] {
+        [self.artefacts.directory.clone(), self.logs()]
+    }
+
+    /// The versions that matter, by package, as far as they can be told without starting anything:
+    /// of dbt, of the target's adapter and of DuckDB, as installed where the job finds dbt, and of
+    /// the dbt packages that are locked in a project's directory.
+    pub fn versions(&self, project_dir: &Path) -> BTreeMap<String, String> {
+        let mut versions = BTreeMap::new();
+        if let Some(program) = self.program() {
+            let adapter = format!("dbt-{}", self.target.adapter);
+            for (name, version) in project::installed_versions(&program) {
+                match name.as_str() {
+                    "dbt-core" => versions.insert("dbt".to_owned(), version),
+                    "duckdb" if self.target.duckdb.is_some() => versions.insert(name, version),
+                    _ if name == adapter => versions.insert(name, version),
+                    _ => None,
+                };
+            }
+        }
+        if let Ok(packages) = project::packages(project_dir) {
+            for package in packages {
+                versions.insert(package.name, package.version.unwrap_or_default());
+            }
+        }
+        versions
+    }
+
+    /// The dbt that the job starts, where that can be told.
+    fn program(&self) -> Option<PathBuf> {
+        let invocation = self.invocation.as_ref()?;
+        // These run the dbt of an environment that they choose themselves.
+        let chosen = |word: &String| matches!(word.rsplit('/').next(), Some("uv" | "poetry"));
+        if invocation.launcher().iter().any(chosen) {
+            return None;
+        }
+        let path = self.at.env.get("PATH");
+        which::which_in(invocation.program(), path, &self.at.directory).ok()
     }
 
     /// The manifest that an earlier invocation left, if any.
@@ -257,6 +301,7 @@ impl DbtJob {
                 _ => {}
             }
         }
+        left.packages = self.versions(&self.located.project_dir);
         if let Some(manifest) = &manifest {
             left.packages
                 .insert("dbt".to_owned(), manifest.dbt_version.clone());
@@ -265,16 +310,6 @@ impl DbtJob {
                 left.failures = failures(&outcome);
                 left.built = outcome.built;
             }
-        }
-        if let Ok(packages) = project::packages(&self.located) {
-            for package in packages {
-                left.packages
-                    .insert(package.name, package.version.unwrap_or_default());
-            }
-        }
-        if let Some(invocation) = &self.invocation {
-            left.packages
-                .extend(project::installed_versions(Path::new(invocation.program())));
         }
         left
     }
@@ -287,7 +322,7 @@ pub(crate) fn private_profile(text: &str) -> CliResult<TempDir> {
         .prefix("unship-profile-")
         .tempdir_in(&place)
         .map_err(io_error("create a directory in", &place))?;
-    let path = profiles.path().join("profiles.yml");
+    let path = profiles.path().join(PROFILES);
     std::fs::File::options()
         .create_new(true)
         .write(true)
@@ -298,11 +333,18 @@ pub(crate) fn private_profile(text: &str) -> CliResult<TempDir> {
     Ok(profiles)
 }
 
-/// What dbt would find around it.
-fn surroundings() -> CliResult<Surroundings> {
+/// What dbt would find around it in a directory.
+fn surroundings(directory: &Path) -> CliResult<Surroundings> {
     // Only the directory can fail, and says so better by itself.
-    current_dir()?;
-    Surroundings::of_this_process().map_err(system_error("look around"))
+    let here = current_dir()?;
+    let mut at = Surroundings::of_this_process().map_err(system_error("look around"))?;
+    if directory != here {
+        // A shell would have told where it is, had the job been started there.
+        let text = directory.display().to_string();
+        at.env.insert("PWD".to_owned(), text);
+        directory.clone_into(&mut at.directory);
+    }
+    Ok(at)
 }
 
 fn failures(outcome: &Outcome) -> Vec<String> {

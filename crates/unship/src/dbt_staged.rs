@@ -1,8 +1,9 @@
 //! A dbt-postgres job, sent to staging schemas: asked beforehand what it would build, and where.
 
 use crate::dbt_job::{DbtJob, private_profile};
-use crate::error::{CliError, CliResult, current_dir, exit, io_error};
+use crate::error::{CliError, CliResult, exit, io_error};
 use crate::pipeline::dbt::connection::PostgresTarget;
+use crate::pipeline::dbt::profile::PROFILES;
 use crate::pipeline::dbt::staging::dbt::{Dbt, DbtError, View, has_selectors};
 use crate::pipeline::dbt::staging::{
     Code, Joined, Redirect, clones, join, overlay, profile, scan, short, staging_relation,
@@ -64,7 +65,7 @@ impl DbtJob {
                 Some(invocation) => invocation.launcher().to_vec(),
                 None => vec!["dbt".to_owned()],
             },
-            directory: current_dir()?,
+            directory: self.started_in.clone(),
         };
         std::fs::create_dir_all(home).map_err(io_error("create", home))?;
         let profiles = private_profile(&self.staging_profile(&BTreeSet::new())?)?;
@@ -81,7 +82,7 @@ impl DbtJob {
         let redirect = self.decide(&seen, picked.as_ref())?;
         // Only now is it known which schemas of a search path are built.
         let schemas: BTreeSet<String> = redirect.schemas.values().cloned().collect();
-        let path = profiles.path().join("profiles.yml");
+        let path = profiles.path().join(PROFILES);
         std::fs::write(&path, self.staging_profile(&schemas)?).map_err(io_error("write", &path))?;
         let (command, env) = self.pointed(command, &seen, &production, profiles.path());
         Ok(Some(Staged {
@@ -172,13 +173,13 @@ impl DbtJob {
             name: self.located.name(),
             settings: &self.located.project,
             code,
-            without: &[self.artefacts.directory.clone(), self.logs()],
+            without: &self.written(),
         };
         overlay::make(&project, place)
             .map_err(|e| CliError::new(exit::REFUSED, chain(&e)).production(UNTOUCHED))
     }
 
-    fn logs(&self) -> PathBuf {
+    pub(crate) fn logs(&self) -> PathBuf {
         let named = self.located.project.get("log-path");
         let name = named.and_then(|path| path.as_str()).unwrap_or("logs");
         self.located.project_dir.join(name)

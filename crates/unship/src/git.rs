@@ -1,7 +1,9 @@
 //! What git says of the code that a job runs. Read through the `git` on the path; a job without a
 //! repository simply has no code state.
 
-use std::path::Path;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use unship_core::release::Code;
 
@@ -23,21 +25,91 @@ pub fn code(dir: &Path) -> Option<Code> {
         subject: subject.to_owned(),
         dirty: diff.is_some(),
         diff: diff.map(|diff| blake3::hash(diff.as_bytes()).to_hex().to_string()),
+        directory: inside(dir),
     })
 }
 
+/// The root of the checkout that a directory lies in.
+pub fn root(dir: &Path) -> Option<PathBuf> {
+    let root = git(dir, &["rev-parse", "--show-toplevel"])?;
+    let root = root.strip_suffix('\n').unwrap_or(&root);
+    (!root.is_empty()).then(|| PathBuf::from(root))
+}
+
+/// Where in its checkout a directory lies; empty for the root.
+pub fn inside(dir: &Path) -> Option<String> {
+    let prefix = git(dir, &["rev-parse", "--show-prefix"])?;
+    let prefix = prefix.strip_suffix('\n').unwrap_or(&prefix);
+    Some(prefix.trim_end_matches('/').to_owned())
+}
+
+/// Whether the repository around a directory has a commit.
+pub fn has(dir: &Path, commit: &str) -> bool {
+    git(dir, &["cat-file", "-e", &format!("{commit}^{{commit}}")]).is_some()
+}
+
+/// What a checkout holds and no commit of it does, seen from its root: what git ignores, and the
+/// files of this name that it does not track. Directories of which nothing is tracked are named as
+/// such.
+pub fn untracked(root: &Path, name: &str) -> Vec<PathBuf> {
+    let others = ["ls-files", "--others", "--exclude-standard", "-z"];
+    let ignored = [&others[..], &["--ignored", "--directory"]].concat();
+    let pattern = format!(":(glob)**/{name}");
+    let named = [&others[..], &["--", &pattern]].concat();
+    let list = |args: &[&str]| output(root, args).unwrap_or_default();
+    [list(&ignored), list(&named)]
+        .concat()
+        .split(|byte| *byte == 0)
+        .filter(|path| !path.is_empty())
+        .map(|path| PathBuf::from(OsStr::from_bytes(path.strip_suffix(b"/").unwrap_or(path))))
+        .collect()
+}
+
+/// The submodules of what is checked out: where each lies, and its commit.
+pub fn submodules(root: &Path) -> Vec<(PathBuf, String)> {
+    let listed = git(root, &["ls-files", "--stage", "-z"]).unwrap_or_default();
+    let one = |entry: &str| {
+        let (facts, path) = entry.split_once('\t')?;
+        let commit = facts.strip_prefix("160000 ")?.split(' ').next()?;
+        Some((PathBuf::from(path), commit.to_owned()))
+    };
+    listed.split('\0').filter_map(one).collect()
+}
+
+/// Checks a commit out into a directory that is not there yet, beside whatever else is checked out.
+/// An error is what git said.
+pub fn add_worktree(root: &Path, commit: &str, to: &Path) -> Result<(), String> {
+    let mut add = command(root, &["-c", "core.hooksPath=/dev/null", "worktree", "add"]);
+    let add = add.args(["--detach", "--quiet"]).arg(to).arg(commit);
+    let output = add.output().map_err(|e| e.to_string())?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+    }
+}
+
+/// Takes it away again, with all that is in it.
+pub fn remove_worktree(root: &Path, at: &Path) {
+    // A second `--force` also removes one that somebody locked.
+    let mut remove = command(root, &["worktree", "remove", "--force", "--force"]);
+    let _ = remove.arg(at).output();
+}
+
 fn git(dir: &Path, args: &[&str]) -> Option<String> {
-    let output = Command::new("git")
-        .arg("-C")
+    output(dir, args).map(|output| String::from_utf8_lossy(&output).into_owned())
+}
+
+fn output(dir: &Path, args: &[&str]) -> Option<Vec<u8>> {
+    let output = command(dir, args).output().ok()?;
+    output.status.success().then_some(output.stdout)
+}
+
+fn command(dir: &Path, args: &[&str]) -> Command {
+    let mut git = Command::new("git");
+    git.arg("-C")
         .arg(dir)
         .args(args)
         .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .env("GIT_OPTIONAL_LOCKS", "0")
-        .output()
-        .ok()?;
-    output
-        .status
-        .success()
-        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+        .env("GIT_OPTIONAL_LOCKS", "0");
+    git
 }

@@ -36,3 +36,4 @@ pub mod render;
 pub mod scope;
 pub mod secrets;
 pub mod turn;
+pub mod worktree;

@@ -21,6 +21,11 @@ pub fn masked(command: &[String]) -> Vec<String> {
         .collect()
 }
 
+/// Whether a command line, as it was kept, lacks a secret.
+pub fn lacks_secrets(command: &[String]) -> bool {
+    command.iter().any(|word| word.contains(MASK))
+}
+
 /// `--password`, whose value is the next word.
 fn is_option(word: &str) -> bool {
     let word = word.to_ascii_lowercase();
@@ -109,5 +114,7 @@ mod tests {
         }
         let words = ["load", "--password", "pw", "--table", "t"].map(str::to_owned);
         assert_eq!(masked(&words).join(" "), "load --password *** --table t");
+        assert!(lacks_secrets(&masked(&words)));
+        assert!(!lacks_secrets(&words));
     }
 }

@@ -341,7 +341,10 @@ mod tests {
         let (r0, r1) = (ReleaseId(0), ReleaseId(1));
         let opened = |release, parent| Event::ReleaseOpened {
             release,
-            operation: Operation::Run { aside: true },
+            operation: Operation::Run {
+                aside: true,
+                replays: None,
+            },
             parent,
             job: None,
             code: None,

@@ -73,7 +73,7 @@ impl Session<'_> {
         let head = self.ledger.history(|h| h.release(release))?;
         let in_place = head
             .as_ref()
-            .is_some_and(|r| matches!(r.operation, Operation::Run { aside: false }));
+            .is_some_and(|r| matches!(r.operation, Operation::Run { aside: false, .. }));
         if !in_place {
             if head.as_ref().is_some_and(|r| r.end.is_some()) {
                 self.engine.keep_build(release)?;

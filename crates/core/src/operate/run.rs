@@ -23,6 +23,17 @@ pub struct RunRequest {
     pub code: Option<Code>,
     /// Build beside production and publish; otherwise in place, with a restore point.
     pub aside: bool,
+    /// The release whose command this is, where it is run again.
+    pub replays: Option<ReleaseId>,
+}
+
+impl RunRequest {
+    fn operation(&self) -> Operation {
+        Operation::Run {
+            aside: self.aside,
+            replays: self.replays,
+        }
+    }
 }
 
 /// What the caller's job did.
@@ -65,11 +76,10 @@ impl Session<'_> {
         self.adopt()?;
         let (live, before) = self.see_drift()?;
         let release = self.ledger.history(|h| h.next_id())?;
+        let operation = request.operation();
         self.ledger.append(&[Event::ReleaseOpened {
             release,
-            operation: Operation::Run {
-                aside: request.aside,
-            },
+            operation: operation.clone(),
             parent: Some(live),
             job: Some(request.job),
             code: request.code,
@@ -121,7 +131,7 @@ impl Session<'_> {
         let ran = if !request.aside {
             self.close_in_place(release, &before, result)?
         } else if result.good {
-            self.publish(release, live, &before, result)?
+            self.publish(release, operation, live, &before, result)?
         } else {
             self.keep_failed(release, &before, result)?
         };
@@ -131,11 +141,12 @@ impl Session<'_> {
     fn publish(
         &mut self,
         release: ReleaseId,
+        operation: Operation,
         live: ReleaseId,
         before: &Map,
         result: JobResult,
     ) -> Result<Ran, OperateError> {
-        let plan = match self.plan_publish(release, live, before, &result.built) {
+        let plan = match self.plan_publish(release, operation, live, before, &result.built) {
             Ok(Ok(plan)) => plan,
             Ok(Err((conflicts, kept))) => {
                 self.engine.keep_build(release)?;
@@ -167,6 +178,7 @@ impl Session<'_> {
     fn plan_publish(
         &mut self,
         release: ReleaseId,
+        operation: Operation,
         live: ReleaseId,
         before: &Map,
         built: &BTreeSet<RelationName>,
@@ -194,7 +206,7 @@ impl Session<'_> {
             format: FORMAT,
             env: self.ledger.env().to_owned(),
             release,
-            operation: Operation::Run { aside: true },
+            operation,
             from: live,
             method: steps.method,
             steps: steps.steps,

@@ -57,7 +57,10 @@ pub fn grow(ledger: &mut Ledger, shape: Shape, from: u64, to: u64) -> Result<(),
         let release = ReleaseId(n);
         events.push(Event::ReleaseOpened {
             release,
-            operation: Operation::Run { aside: true },
+            operation: Operation::Run {
+                aside: true,
+                replays: None,
+            },
             parent: n.checked_sub(1).map(ReleaseId),
             job: Some(Job {
                 command: vec!["dbt".to_owned(), "build".to_owned()],

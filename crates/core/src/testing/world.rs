@@ -221,6 +221,7 @@ impl World {
             },
             code: None,
             aside: !script.in_place,
+            replays: None,
         };
         let (harness, fuse) = (&self.harness, &self.fuse);
         session.run(request, |build, _| {

@@ -181,7 +181,10 @@ fn planned() -> (Warehouse, Plan) {
         format: FORMAT,
         env: "prod".to_owned(),
         release: ReleaseId(1),
-        operation: Operation::Run { aside: true },
+        operation: Operation::Run {
+            aside: true,
+            replays: None,
+        },
         from: ReleaseId(0),
         method: steps.method,
         steps: steps.steps,

@@ -43,7 +43,7 @@ pub fn run(global: &Global, args: &Init) -> CliResult {
     }
     let invocation = Invocation::parse(&argv)
         .ok_or_else(|| CliError::failed("the dbt command line could not be read"))?;
-    let dbt = DbtJob::of(invocation).map_err(|e| {
+    let dbt = DbtJob::of(invocation, &current_dir()?).map_err(|e| {
         let hint =
             "where there is no dbt project, name the file: `unship init --database shop.duckdb`";
         CliError {

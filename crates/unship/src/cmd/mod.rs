@@ -11,6 +11,7 @@ pub(crate) mod init;
 mod log;
 mod pin;
 pub mod plan;
+mod replay;
 mod resume;
 mod run;
 mod show;
@@ -28,6 +29,7 @@ pub fn dispatch(cli: Cli) -> CliResult {
         Command::Init(args) => init::run(global, &args),
         Command::Doctor => doctor::run(global),
         Command::Run(args) => untouched(run::run(global, &args)),
+        Command::Replay(args) => untouched(replay::run(global, &args)),
         Command::Status => status::run(global),
         Command::Log(args) => log::run(global, &args),
         Command::Show(args) => show::run(global, &args),

@@ -11,6 +11,7 @@ use crate::render::json;
 use crate::render::text::{self, BAD, BOLD, GOOD, paint};
 use crate::secrets::masked;
 use crate::turn::Turn;
+use crate::worktree::Worktree;
 use crate::{git, job};
 use jiff::SignedDuration;
 use serde::Serialize;
@@ -29,6 +30,7 @@ use unship_engines::postgres::build::Wanted;
 #[derive(Serialize)]
 struct Document {
     release: ReleaseId,
+    replays: Option<ReleaseId>,
     published: bool,
     exit_code: Option<i32>,
     changed: Vec<String>,
@@ -36,27 +38,72 @@ struct Document {
     overhead_milliseconds: u64,
 }
 
+/// A job that is to be guarded.
+pub(super) struct Guarded<'a> {
+    /// Its command.
+    pub command: &'a [String],
+    /// Where it is started.
+    pub dir: &'a Path,
+    /// What is known of it, if it is dbt.
+    pub dbt: Option<DbtJob>,
+    /// Whether it builds beside production.
+    pub aside: bool,
+    /// The release whose command this is, where it is run again.
+    pub replays: Option<ReleaseId>,
+    /// The code that it runs, where that is not what is checked out.
+    pub worktree: Option<&'a Worktree>,
+}
+
+impl Guarded<'_> {
+    /// The name of the program that is started in the end.
+    fn program(&self) -> Option<&str> {
+        let invocation = self.dbt.as_ref().and_then(|dbt| dbt.invocation.as_ref());
+        match invocation {
+            Some(invocation) => Some(invocation.program()),
+            None => self.command.first().map(String::as_str),
+        }
+    }
+
+    /// What a path is called for ever: a worktree's are gone with it.
+    fn lasting(&self, path: &Path) -> String {
+        let lasting = self.worktree.map(|worktree| worktree.in_checkout(path));
+        lasting.as_deref().unwrap_or(path).display().to_string()
+    }
+}
+
 /// Guards a command. A failed job's own exit code is passed on.
 pub fn run(global: &Global, args: &Run) -> CliResult {
     let started = Instant::now();
+    let dir = current_dir()?;
     let invocation = Invocation::parse(&args.command);
-    let dbt = invocation.clone().map(DbtJob::of).transpose()?;
+    let dbt = invocation.map(|i| DbtJob::of(i, &dir)).transpose()?;
     let context = context(global, dbt.as_ref())?;
-    guard(global, args, invocation, dbt, &context, started).map_err(|e| context.told(e))
+    let job = Guarded {
+        command: &args.command,
+        dir: &dir,
+        aside: if dbt.is_some() {
+            !args.in_place
+        } else {
+            args.aside
+        },
+        dbt,
+        replays: None,
+        worktree: None,
+    };
+    guard(global, job, &context, started).map_err(|e| context.told(e))
 }
 
-fn guard(
+/// Runs a job under guard, publishes what it built and says so.
+pub(super) fn guard(
     global: &Global,
-    args: &Run,
-    invocation: Option<Invocation>,
-    mut dbt: Option<DbtJob>,
+    mut job: Guarded<'_>,
     context: &Context,
     started: Instant,
 ) -> CliResult {
     let keep = context.config.keep.parse()?;
-    let is_dbt = dbt.is_some();
-    let aside = if is_dbt { !args.in_place } else { args.aside };
-    if aside && invocation.as_ref().is_some_and(Invocation::is_retry) {
+    let is_dbt = job.dbt.is_some();
+    let retries = |dbt: &DbtJob| dbt.invocation.as_ref().is_some_and(Invocation::is_retry);
+    if job.aside && job.dbt.as_ref().is_some_and(retries) {
         return Err(CliError::usage(
             "`dbt retry` builds only what failed last time, and the rest of that build was never \
              published: what it published would be a mixture of both",
@@ -66,49 +113,52 @@ fn guard(
              `unship run --in-place -- dbt retry`",
         ));
     }
-    if let Some(dbt) = &dbt {
+    if let Some(dbt) = &job.dbt {
         same_warehouse(context, dbt)?;
-    } else if let (true, Some(section)) = (aside, &context.config.dbt) {
+    } else if let (true, Some(section)) = (job.aside, &context.config.dbt) {
         // A script that starts dbt finds the build through the environment.
-        dbt = Some(DbtJob::of_script(
-            &context.root.join(&section.project_dir),
-            &context.env,
-        )?);
+        let project = context.root.join(&section.project_dir);
+        let project = job
+            .worktree
+            .map(|worktree| worktree.here(&project))
+            .unwrap_or(project);
+        job.dbt = Some(DbtJob::of_script(&project, &context.env, job.dir)?);
     }
-    let dir = current_dir()?;
-    let name = match &invocation {
-        Some(invocation) => Some(invocation.program().to_owned()),
-        None => args.command.first().cloned(),
-    };
-    let program = name.and_then(|name| which::which(name).ok());
+    for dir in job.dbt.iter().flat_map(DbtJob::written) {
+        job.worktree
+            .map_or(Ok(()), |worktree| worktree.unlink(&dir))?;
+    }
+    let path = std::env::var_os("PATH");
+    let program = job
+        .program()
+        .and_then(|name| which::which_in(name, path, job.dir).ok());
     // Others read it in their errors, and the ledger keeps it for ever.
-    let shown = masked(&args.command);
+    let shown = masked(job.command);
     let request = RunRequest {
         job: Job {
             command: shown.clone(),
-            program: program.as_ref().map(|p| p.display().to_string()),
-            directory: dir.display().to_string(),
+            program: program.as_ref().map(|program| job.lasting(program)),
+            directory: job.lasting(job.dir),
             pipeline: is_dbt.then(|| "dbt".to_owned()),
         },
-        code: git::code(&dir),
-        aside,
+        code: git::code(job.dir),
+        aside: job.aside,
+        replays: job.replays,
     };
-    let mut bench = context.take(
-        program.as_deref(),
-        &format!("unship run -- {}", shell_words::join(&shown)),
-    )?;
+    let holder = match job.replays {
+        Some(release) => format!("unship replay {release}"),
+        None => format!("unship run -- {}", shell_words::join(&shown)),
+    };
+    let mut bench = context.take(program.as_deref(), &holder)?;
     let turn = Turn::take(&context.turn())?;
-    let staged = match context.is_postgres()? && aside {
-        true => stage(context, &mut bench, &args.command, dbt.as_ref())?,
+    let staged = match context.is_postgres()? && job.aside {
+        true => stage(context, &mut bench, &job)?,
         false => None,
     };
     let launch = Launch {
         context,
-        command: &args.command,
-        dir: &dir,
-        dbt: dbt.as_ref(),
+        job: &job,
         staged: staged.as_ref(),
-        aside,
         turn: &turn,
     };
     let mut job_took = SignedDuration::ZERO;
@@ -130,7 +180,7 @@ fn guard(
     })?;
     drop(turn);
     let took = SignedDuration::try_from(started.elapsed()).unwrap_or_default();
-    tell(global, &mut bench, &ran, took - job_took)?;
+    tell(global, &mut bench, &ran, job.replays, took - job_took)?;
     bench.tidy_up(&keep);
     bench.done()?;
     Ok(code(&ran))
@@ -143,21 +193,24 @@ fn context(global: &Global, dbt: Option<&DbtJob>) -> CliResult<Context> {
         (Err(_), Some(dbt)) if global.project.is_none() => super::init::for_dbt(global, dbt)?,
         (Err(error), _) => return Err(error),
     };
-    if let (Some(dbt), None) = (dbt, &global.env)
-        && context.config.envs.contains_key(dbt.target())
-    {
-        context.switch(dbt.target())?;
+    if let Some(env) = meant(global, &context, dbt) {
+        context.switch(env)?;
     }
     Ok(context)
 }
 
-/// Sends a job to staging schemas, which the engine will make with what the job goes on from.
-fn stage(
+/// The environment that is named like a dbt job's target, unless another is named.
+pub(super) fn meant<'a>(
+    global: &Global,
     context: &Context,
-    bench: &mut Workbench,
-    command: &[String],
-    dbt: Option<&DbtJob>,
-) -> CliResult<Option<Staged>> {
+    dbt: Option<&'a DbtJob>,
+) -> Option<&'a str> {
+    let target = dbt?.target();
+    (global.env.is_none() && context.config.envs.contains_key(target)).then_some(target)
+}
+
+/// Sends a job to staging schemas, which the engine will make with what the job goes on from.
+fn stage(context: &Context, bench: &mut Workbench, job: &Guarded<'_>) -> CliResult<Option<Staged>> {
     let reached = context.postgres()?;
     let mut build = Wanted {
         job_role: None,
@@ -165,7 +218,7 @@ fn stage(
         schemas: reached.postgres.schemas.iter().cloned().collect(),
         views: BTreeSet::new(),
     };
-    let Some(dbt) = dbt else {
+    let Some(dbt) = &job.dbt else {
         if build.schemas.is_empty() {
             return Err(CliError::usage(format!(
                 "{} does not say which schemas this job builds in",
@@ -182,7 +235,10 @@ fn stage(
     bench
         .terminal
         .notice(Notice::Phase("asking dbt what it builds, and where"));
-    let Some(staged) = dbt.staged(command, &context.dbt_home())? else {
+    // What dbt keeps of a parse is of no use to other code.
+    let home = job.worktree.map(Worktree::home);
+    let home = home.unwrap_or_else(|| context.dbt_home());
+    let Some(staged) = dbt.staged(job.command, &home)? else {
         return Ok(None);
     };
     for warning in &staged.redirect.warnings {
@@ -279,28 +335,26 @@ fn same_database(context: &Context, dbt: &DbtJob) -> CliResult<()> {
 /// A job that is ready to be started.
 struct Launch<'a> {
     context: &'a Context,
-    command: &'a [String],
-    dir: &'a Path,
-    dbt: Option<&'a DbtJob>,
+    job: &'a Guarded<'a>,
     /// What was asked of dbt beforehand, where it builds in staging schemas.
     staged: Option<&'a Staged>,
-    aside: bool,
     turn: &'a Turn,
 }
 
 impl Launch<'_> {
     /// Runs it, and keeps what it left.
     fn go(&self, build: &Build, ledger: &mut Ledger) -> CliResult<(JobResult, SignedDuration)> {
-        let redirected = match self.dbt {
-            Some(dbt) if self.aside && !build.files.is_empty() => {
-                Some(dbt.redirected(self.command, &build.files)?)
+        let job = self.job;
+        let redirected = match &job.dbt {
+            Some(dbt) if job.aside && !build.files.is_empty() => {
+                Some(dbt.redirected(job.command, &build.files)?)
             }
             _ => None,
         };
         let (argv, own) = match (&redirected, self.staged) {
             (Some(redirected), _) => (&*redirected.command, Some(&redirected.env)),
             (None, Some(staged)) => (&*staged.command, Some(&staged.env)),
-            (None, None) => (self.command, None),
+            (None, None) => (job.command, None),
         };
         let mut env = build.env.clone();
         env.extend(
@@ -308,15 +362,19 @@ impl Launch<'_> {
                 .flatten()
                 .map(|(k, v)| (k.clone(), v.clone())),
         );
+        if current_dir()? != job.dir {
+            // As a shell would have told it.
+            env.insert("PWD".to_owned(), job.dir.display().to_string());
+        }
         let since = SystemTime::now();
         let log = self
             .context
             .home()
             .join("logs")
             .join(format!("{}.log", build.release));
-        let ended = job::run(argv, self.dir, &env, &log, self.context.json(), self.turn)?;
+        let ended = job::run(argv, job.dir, &env, &log, self.context.json(), self.turn)?;
         let redirect = self.staged.map(|staged| &staged.redirect);
-        let left = match self.dbt {
+        let left = match &job.dbt {
             Some(dbt) => dbt.collect(since, ledger, redirect),
             None => Left::default(),
         };
@@ -359,6 +417,7 @@ fn tell(
     global: &Global,
     bench: &mut Workbench,
     ran: &Ran,
+    replays: Option<ReleaseId>,
     overhead: SignedDuration,
 ) -> CliResult<()> {
     bench.terminal.finish();
@@ -368,6 +427,7 @@ fn tell(
             "unship.run/1",
             &Document {
                 release: ran.release,
+                replays,
                 published: ran.published,
                 exit_code: end.exit_code,
                 changed: ran.changes.keys().map(ToString::to_string).collect(),

@@ -136,7 +136,7 @@ impl Rig {
 
     fn job(&self, words: &str) -> (DbtJob, Vec<String>) {
         let argv = self.argv(words);
-        let job = DbtJob::of(Invocation::parse(&argv).unwrap()).unwrap();
+        let job = DbtJob::of(Invocation::parse(&argv).unwrap(), self.dir.path()).unwrap();
         (job, argv)
     }
 

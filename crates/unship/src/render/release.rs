@@ -21,17 +21,15 @@ pub fn state(release: &Release, live: Option<ReleaseId>) -> String {
 pub fn operation(release: &Release) -> String {
     match &release.operation {
         Operation::Adopt => "found here".to_owned(),
-        Operation::Run { aside } => {
+        Operation::Run { aside, replays } => {
             let command = release
                 .job
                 .as_ref()
                 .map(|j| shell_words::join(&j.command))
                 .unwrap_or_default();
-            if *aside {
-                command
-            } else {
-                format!("{command} (in place)")
-            }
+            let replay = replays.map_or_else(String::new, |of| format!("replay of {of}: "));
+            let place = if *aside { "" } else { " (in place)" };
+            format!("{replay}{command}{place}")
         }
         Operation::Rollback {
             to,

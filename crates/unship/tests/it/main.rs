@@ -22,6 +22,7 @@ mod postgres;
 mod projects;
 mod readers;
 mod reading;
+mod replay;
 mod restore;
 mod settings;
 mod story;

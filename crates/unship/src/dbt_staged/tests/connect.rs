@@ -38,7 +38,7 @@ fn init_names_the_target_and_leaves_the_password_where_it_is() {
     );
     let argv: Vec<String> = line.split(' ').map(str::to_owned).collect();
     let invocation = crate::pipeline::dbt::invocation::Invocation::parse(&argv).unwrap();
-    let job = crate::dbt_job::DbtJob::of(invocation).unwrap();
+    let job = crate::dbt_job::DbtJob::of(invocation, &root).unwrap();
     init::for_dbt(&global(&root), &job).unwrap();
     let text = std::fs::read_to_string(root.join("unship.toml")).unwrap();
     let here = dir.path().canonicalize().unwrap();

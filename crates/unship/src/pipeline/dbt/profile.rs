@@ -11,6 +11,9 @@ use super::{
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
+/// The name of the file that dbt reads its profiles from.
+pub const PROFILES: &str = "profiles.yml";
+
 /// A project and its profiles, as they are on disk: templates are text. It cannot be printed for
 /// debugging: profiles hold secrets.
 #[derive(Clone)]
@@ -180,10 +183,10 @@ impl Located {
         };
         let profiles_dir = match named(&options.profiles_dir, "PROFILES_DIR") {
             Some(dir) => dir,
-            None if at.directory.join("profiles.yml").exists() => at.directory.clone(),
+            None if at.directory.join(PROFILES).exists() => at.directory.clone(),
             None => at.home().unwrap_or(&at.directory).join(".dbt"),
         };
-        let profiles_file = profiles_dir.join("profiles.yml");
+        let profiles_file = profiles_dir.join(PROFILES);
         let vars = match &options.vars {
             None => Map::new(),
             Some(text) => match yaml::parse(text) {

@@ -85,9 +85,9 @@ pub fn artefacts(
 ///
 /// # Errors
 /// When one of the files is there and cannot be read.
-pub fn packages(located: &Located) -> Result<Vec<Package>, ProfileError> {
+pub fn packages(project_dir: &Path) -> Result<Vec<Package>, ProfileError> {
     for name in ["package-lock.yml", "packages.yml", "dependencies.yml"] {
-        let file = located.project_dir.join(name);
+        let file = project_dir.join(name);
         if !file.exists() {
             continue;
         }
@@ -131,6 +131,15 @@ fn package(entry: &Value) -> Option<Package> {
 /// `dbt` script or the Python interpreter of a virtual environment. Empty where the program is not
 /// in one.
 pub fn installed_versions(program: &Path) -> BTreeMap<String, String> {
+    let beside = versions_in(program);
+    match std::fs::canonicalize(program) {
+        // A tool installer puts a link to the program on the path.
+        Ok(real) if beside.is_empty() => versions_in(&real),
+        _ => beside,
+    }
+}
+
+fn versions_in(program: &Path) -> BTreeMap<String, String> {
     let mut versions = BTreeMap::new();
     let Some(environment) = program.parent().and_then(Path::parent) else {
         return versions;
@@ -217,9 +226,8 @@ mod tests {
     fn the_lock_says_what_took_part() {
         let base = [("dbt_project.yml", "name: shop\nprofile: shop\n"), PROFILES];
         let names = |files: &[(&str, &str)]| -> Vec<(String, Option<String>)> {
-            let (_dir, at) = project(files);
-            let located = Located::find(&Options::default(), &at).unwrap();
-            let all = packages(&located).unwrap();
+            let (dir, _) = project(files);
+            let all = packages(dir.path()).unwrap();
             all.into_iter().map(|p| (p.name, p.version)).collect()
         };
         assert_eq!(names(&base), []);
