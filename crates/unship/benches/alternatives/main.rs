@@ -67,7 +67,7 @@ fn main() -> Outcome {
             Ok(text) => text.parse()?,
             Err(_) => RELEASE,
         };
-        tell("PostgreSQL", postgres::measure(&world, gigabytes)?)?;
+        postgres::measure(&world, gigabytes, &tell)?;
     }
     if wanted("files") {
         let small = files::measure(&world, SMALL)?;

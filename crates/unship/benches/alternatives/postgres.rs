@@ -20,20 +20,21 @@ const MOVES: usize = 9;
 /// What a row of the large tables holds besides its key, so that a gigabyte is not all headers.
 const PADDING: usize = 400;
 
-/// Measures all of it; `gigabytes` is what the relations of a release hold together.
-pub fn measure(world: &World, gigabytes: f64) -> Outcome<Vec<Row>> {
+/// Measures all of it, and tells each part when it is done; `gigabytes` is what the relations of a
+/// release hold together.
+pub fn measure(world: &World, gigabytes: f64, tell: &dyn Fn(&str, Vec<Row>) -> Outcome) -> Outcome {
     let Ok(server) = std::env::var("UNSHIP_TEST_POSTGRES") else {
-        anstream::println!("UNSHIP_TEST_POSTGRES names no server: left out");
-        return Ok(Vec::new());
+        anstream::println!("UNSHIP_TEST_POSTGRES names no server: PostgreSQL is left out");
+        return Ok(());
     };
-    let mut rows = Vec::new();
+    tell("Readers of PostgreSQL", stalls(world, &server)?)?;
+    tell("Proofs in PostgreSQL", proofs(world, &server)?)?;
+    tell("One project in PostgreSQL", same_project(world, &server)?)?;
     for count in [10, 100, 1000] {
-        moves(world, &server, count, gigabytes, &mut rows)?;
+        let what = format!("{count} relations in PostgreSQL");
+        tell(&what, moves(world, &server, count, gigabytes)?)?;
     }
-    same_project(world, &server, &mut rows)?;
-    stalls(world, &server, &mut rows)?;
-    proofs(world, &server, &mut rows)?;
-    Ok(rows)
+    Ok(())
 }
 
 /// A database, and a project that guards its schema `m`.
@@ -88,7 +89,11 @@ impl Shop {
             "psql -X -q -v ON_ERROR_STOP=1 -v schema=\"${{UNSHIP_SCHEMA_PREFIX}}m\" -f job.sql '{}'",
             self.address
         );
-        run(world.unship(&self.dir, &["--json", "run", "--", "sh", "-c", &script])).map(drop)
+        run(world.unship(
+            &self.dir,
+            &["--json", "run", "--aside", "--", "sh", "-c", &script],
+        ))
+        .map(drop)
     }
 
     /// Goes back, or forth, and says what unship says that it took, in milliseconds.
@@ -114,13 +119,8 @@ impl Shop {
 }
 
 /// Going back with so many relations, against copies of them.
-fn moves(
-    world: &World,
-    server: &str,
-    count: usize,
-    gigabytes: f64,
-    rows: &mut Vec<Row>,
-) -> Outcome {
+fn moves(world: &World, server: &str, count: usize, gigabytes: f64) -> Outcome<Vec<Row>> {
+    let mut rows = Vec::new();
     let shop = Shop::new(world, server, &format!("bench_{count}"))?;
     let each = (gigabytes * 1e9 / (PADDING as f64 + 60.0) / count as f64) as u64;
     shop.release(world, 1, count, each)?;
@@ -186,11 +186,13 @@ fn moves(
             rows.push(row.at_most(2000.0));
         }
     }
-    shop.drop(world, server)
+    shop.drop(world, server)?;
+    Ok(rows)
 }
 
 /// A project of a hundred models goes back: unship, dbt, and SQLMesh, each its own way.
-fn same_project(world: &World, server: &str, rows: &mut Vec<Row>) -> Outcome {
+fn same_project(world: &World, server: &str) -> Outcome<Vec<Row>> {
+    let mut rows = Vec::new();
     const MODELS: usize = 100;
     const ROWS: usize = 10_000;
     let shop = Shop::new(world, server, "bench_project")?;
@@ -228,6 +230,7 @@ fn same_project(world: &World, server: &str, rows: &mut Vec<Row>) -> Outcome {
         dir.join("unship.toml"),
         "format = 1\ndefault_env = \"prod\"\n\n[env.prod]\nengine = \"postgres\"\ntarget = \"prod\"\n",
     )?;
+    fs::write(dir.join(".gitignore"), "target\nlogs\n.unship\n")?;
     let git = |args: &[&str]| -> Outcome {
         let mut git = world.command("git", dir);
         git.args(["-c", "user.name=bench", "-c", "user.email=bench@localhost"]);
@@ -281,17 +284,25 @@ fn same_project(world: &World, server: &str, rows: &mut Vec<Row>) -> Outcome {
         rows.push(ours.beside(name, flipped).times(10.0));
         mesh.drop(world, server)?;
     }
-    shop.drop(world, server)
+    shop.drop(world, server)?;
+    Ok(rows)
 }
 
 /// What readers notice while a hundred relations go back and forth.
-fn stalls(world: &World, server: &str, rows: &mut Vec<Row>) -> Outcome {
+fn stalls(world: &World, server: &str) -> Outcome<Vec<Row>> {
+    let mut rows = Vec::new();
     const TABLES: usize = 100;
     const ROUNDS: usize = 20;
     let shop = Shop::new(world, server, "bench_stalls")?;
     // Autovacuum looks at what was just built, as it does in production after a while.
-    shop.client()?
-        .batch_execute("ALTER SYSTEM SET autovacuum_naptime = 1; SELECT pg_reload_conf();")?;
+    let vacuum_every = |setting: &str| -> Outcome {
+        // ALTER SYSTEM is no part of a transaction.
+        for sql in [setting, "SELECT pg_reload_conf()"] {
+            shop.client()?.batch_execute(sql)?;
+        }
+        Ok(())
+    };
+    vacuum_every("ALTER SYSTEM SET autovacuum_naptime = 1")?;
     shop.release(world, 1, TABLES, 10_000)?;
     shop.release(world, 2, TABLES, 10_000)?;
     let stop = AtomicBool::new(false);
@@ -343,13 +354,14 @@ fn stalls(world: &World, server: &str, rows: &mut Vec<Row>) -> Outcome {
         asked.into_inner()
     );
     rows.push(Row::alone(what, "ms", longest.into_inner() as f64 / 1e3).at_most(150.0));
-    shop.client()?
-        .batch_execute("ALTER SYSTEM RESET autovacuum_naptime; SELECT pg_reload_conf();")?;
-    shop.drop(world, server)
+    vacuum_every("ALTER SYSTEM RESET autovacuum_naptime")?;
+    shop.drop(world, server)?;
+    Ok(rows)
 }
 
 /// Proving a release against counting its rows on one core.
-fn proofs(world: &World, server: &str, rows: &mut Vec<Row>) -> Outcome {
+fn proofs(world: &World, server: &str) -> Outcome<Vec<Row>> {
+    let mut rows = Vec::new();
     for (millions, how, most) in [(1, "one connection", 6.0), (8, "in parallel", 3.0)] {
         let shop = Shop::new(world, server, &format!("bench_proof_{millions}"))?;
         let job = format!(
@@ -361,9 +373,14 @@ fn proofs(world: &World, server: &str, rows: &mut Vec<Row>) -> Outcome {
             "psql -X -q -v ON_ERROR_STOP=1 -v schema=\"${{UNSHIP_SCHEMA_PREFIX}}m\" -f job.sql '{}'",
             shop.address
         );
-        run(world.unship(&shop.dir, &["--json", "run", "--", "sh", "-c", &script]))?;
+        run(world.unship(
+            &shop.dir,
+            &["--json", "run", "--aside", "--", "sh", "-c", &script],
+        ))?;
         let mut client = shop.client()?;
-        client.batch_execute("VACUUM m.t; SET max_parallel_workers_per_gather = 0")?;
+        for sql in ["VACUUM m.t", "SET max_parallel_workers_per_gather = 0"] {
+            client.batch_execute(sql)?;
+        }
         let (mut ours, mut counted) = (Vec::new(), Vec::new());
         for _ in 0..5 {
             ours.push(timed(|| run(world.unship(&shop.dir, &["--json", "verify"])))?.0);
@@ -381,5 +398,5 @@ fn proofs(world: &World, server: &str, rows: &mut Vec<Row>) -> Outcome {
         );
         shop.drop(world, server)?;
     }
-    Ok(())
+    Ok(rows)
 }
