@@ -7,7 +7,7 @@ use crate::pipeline::dbt::profile::PROFILES;
 use crate::pipeline::dbt::staging::dbt::{Dbt, DbtError, View, has_selectors};
 use crate::pipeline::dbt::staging::{
     Code, Joined, Redirect, clones, join, overlay, profile, scan, short, staging_relation,
-    staging_schema,
+    staging_schema, state,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -84,7 +84,8 @@ impl DbtJob {
         let schemas: BTreeSet<String> = redirect.schemas.values().cloned().collect();
         let path = profiles.path().join(PROFILES);
         std::fs::write(&path, self.staging_profile(&schemas)?).map_err(io_error("write", &path))?;
-        let (command, env) = self.pointed(command, &seen, &production, profiles.path());
+        let state = deferred(&seen, picked.as_ref(), &production, home)?;
+        let (command, env) = self.pointed(command, &seen, &state, profiles.path());
         Ok(Some(Staged {
             redirect,
             command,
@@ -304,17 +305,13 @@ impl DbtJob {
         &self,
         command: &[String],
         seen: &Seen,
-        production: &View,
+        state: &Path,
         profiles: &Path,
     ) -> (Vec<String>, BTreeMap<String, String>) {
         let text = |path: &Path| path.display().to_string();
         let mut values = vec![
             ("--profiles-dir", "PROFILES_DIR", text(profiles)),
-            (
-                "--defer-state",
-                "DEFER_STATE",
-                text(&production.target_path),
-            ),
+            ("--defer-state", "DEFER_STATE", text(state)),
             (
                 "--partial-parse-file-path",
                 "PARTIAL_PARSE_FILE_PATH",
@@ -367,6 +364,28 @@ impl DbtJob {
 }
 
 const UNTOUCHED: &str = "nothing was changed";
+
+/// Where the manifest is that tells dbt what production has.
+fn deferred(
+    seen: &Seen,
+    picked: Option<&BTreeSet<String>>,
+    production: &View,
+    home: &Path,
+) -> CliResult<PathBuf> {
+    let everything = || seen.joined.redirected.keys().cloned().collect();
+    let built = picked.cloned().unwrap_or_else(everything);
+    let referred = state::referred(&seen.manifest, &seen.code, &built);
+    if referred.is_empty() {
+        return Ok(production.target_path.clone());
+    }
+    let manifest = state::without(&manifest_of(production)?, &referred)
+        .map_err(|e| CliError::failed(e.to_string()))?;
+    let place = home.join("state");
+    std::fs::create_dir_all(&place).map_err(io_error("create", &place))?;
+    let path = place.join("manifest.json");
+    std::fs::write(&path, manifest).map_err(io_error("write", &path))?;
+    Ok(place)
+}
 
 fn manifest_of(view: &View) -> CliResult<Vec<u8>> {
     let path = view.manifest();

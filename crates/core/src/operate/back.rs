@@ -77,6 +77,8 @@ impl Session<'_> {
         let env = self.ledger.env();
         let now = self.ledger.history(|h| h.map(live))?.unwrap_or_default();
         let mut before = self.known(live)?.origin;
+        // The last time each was live: what others wrote then is known of that time only.
+        let mut last_live = BTreeMap::new();
         loop {
             let page = self
                 .ledger
@@ -85,16 +87,17 @@ impl Session<'_> {
                 return Err(OperateError::NoTarget(live));
             };
             before = last.id;
-            let own = page.iter().filter(|r| {
-                r.stage == Stage::Published && r.origin == r.id && r.verdict == Verdict::Good
-            });
-            for release in own {
-                let then = self.ledger.history(|h| h.map(release.id))?;
-                if restore::differ(&now, &then.unwrap_or_default())
-                    .next()
-                    .is_some()
-                {
-                    return Ok(release.id);
+            for release in page.iter().filter(|r| r.stage == Stage::Published) {
+                let latest = *last_live.entry(release.origin).or_insert(release.id);
+                if release.origin != release.id || release.verdict != Verdict::Good {
+                    continue;
+                }
+                let map = |id| self.ledger.history(|h| h.map(id));
+                let then = map(release.id)?.unwrap_or_default();
+                let later = map(latest)?.unwrap_or_default();
+                if restore::differ(&now, &later).next().is_some() {
+                    let same = restore::differ(&then, &later).next().is_none();
+                    return Ok(if same { release.id } else { latest });
                 }
             }
         }

@@ -126,13 +126,15 @@ impl Postgres {
         self.client = None;
         match (done, token.into_inner()) {
             (Err(error), Some(token)) if error.kind == ErrorKind::Interrupted => {
-                match swap::committed(self.client()?, &token)? {
-                    true => Ok(()),
-                    false => Err(error),
+                if !swap::committed(self.client()?, &token)? {
+                    return Err(error);
                 }
             }
-            (done, _) => done,
+            (done, _) => done?,
         }
+        // Nobody is shown the plan of a publish before it is done.
+        self.notes.extend(plan.warnings.iter().cloned());
+        Ok(())
     }
 }
 
@@ -351,7 +353,6 @@ impl Engine for Postgres {
                 let mut all = plan::retain(&found, &plan, &leaving)?;
                 all.extend(record);
                 all.extend(seal.into_iter().flat_map(seal_statements));
-                self.notes.extend(plan.warnings.iter().cloned());
                 self.swap(&plan, &all, on)
             }
             PgAction::Swap { plan, mut record } => {

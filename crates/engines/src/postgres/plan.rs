@@ -454,6 +454,15 @@ pub fn restore(survey: &Survey, request: &RestoreRequest) -> Result<Steps, Engin
             .find(|held| held.name == at && held.version == wanted.id)
             .ok_or_else(|| {
                 let text = format!("no schema holds {name} as it was in {}", wanted.id);
+                let live = request.live_map.get(name);
+                if live.is_some_and(|live| live.state.is_some() && live.id.drift > 0) {
+                    // A table that no release replaced is not retained: there is only the one.
+                    return EngineError::new(
+                        ErrorKind::Missing,
+                        format!("{text}: others wrote to it since, where it is"),
+                    )
+                    .hint("leave it as it is: `unship rollback --to R… --select …` without it");
+                }
                 EngineError::new(ErrorKind::Missing, text)
                     .hint("`unship log` shows which releases can still be restored")
             })?;

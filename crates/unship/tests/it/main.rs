@@ -10,6 +10,7 @@
 mod rig;
 mod support;
 
+mod adapter_fixtures;
 mod crash;
 mod disk_full;
 mod files;

@@ -1,19 +1,20 @@
 //! A dbt project on PostgreSQL, whole: the job's own dbt, the real binary, a real server. What is
 //! checked is asked of the server by `psql` and `pg_dump`, which know nothing of unship.
 
-use crate::support::{Scratch, Tools, tools};
-use postgres::{Client, Config, NoTls};
+use crate::support::warehouse::{Warehouse, same};
+use crate::support::{Tools, tools};
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU32, Ordering};
-use unship_core::testing::skipped;
 
 /// A project in a database of its own, where a loader fills `raw.orders`, and what others made in
 /// `bi` reads what the project builds.
-struct Shop {
-    scratch: Scratch,
-    server: String,
-    name: String,
-    config: Config,
+struct Shop(Warehouse);
+
+impl std::ops::Deref for Shop {
+    type Target = Warehouse;
+
+    fn deref(&self) -> &Warehouse {
+        &self.0
+    }
 }
 
 const PROJECT: &[(&str, &str)] = &[
@@ -49,56 +50,9 @@ const FACTS: &str = "{{ config(materialized='incremental', unique_key='id') }} \
     select id, customer, day, (amount * 100)::bigint as cents from {{ ref('stg_orders') }} \
     {% if is_incremental() %} where day > (select max(day) from {{ this }}) {% endif %}";
 
-/// What the project builds.
-const BUILT: [&str; 4] = [
-    "analytics.fct_orders",
-    "analytics.latest",
-    "analytics_marts.daily",
-    "analytics_history.customers",
-];
-
 impl Shop {
     fn new(tools: &Tools) -> Option<Self> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let Ok(server) = std::env::var("UNSHIP_TEST_POSTGRES") else {
-            skipped("UNSHIP_TEST_POSTGRES names no server; scripts/postgres starts one");
-            return None;
-        };
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("unship_shop_{}_{number}", std::process::id());
-        let mut config: Config = server.parse().unwrap();
-        let mut admin = config.connect(NoTls).unwrap();
-        admin
-            .batch_execute(&format!("CREATE DATABASE {name}"))
-            .unwrap();
-        config.dbname(&name);
-        let mut scratch = Scratch::new(tools);
-        for (path, text) in PROJECT {
-            scratch.write(path, text);
-        }
-        let host = match &config.get_hosts()[0] {
-            postgres::config::Host::Unix(path) => path.display().to_string(),
-            postgres::config::Host::Tcp(host) => host.clone(),
-        };
-        let (port, user) = (config.get_ports()[0], config.get_user().unwrap());
-        scratch.write(
-            "profiles.yml",
-            format!(
-                "shop:\n  target: prod\n  outputs:\n    prod: {{type: postgres, host: '{host}', port: {port}, user: {user}, \
-                 password: '', dbname: {name}, schema: analytics, threads: 2}}\n"
-            ),
-        );
-        for (variable, value) in [("PGHOST", &host), ("PGDATABASE", &name)] {
-            scratch.set(variable, value);
-        }
-        scratch.set("PGPORT", port.to_string());
-        scratch.set("PGUSER", user);
-        let shop = Self {
-            scratch,
-            server,
-            name,
-            config,
-        };
+        let shop = Self(Warehouse::new(tools, PROJECT.iter().copied())?);
         shop.sql(
             "CREATE SCHEMA raw; CREATE TABLE raw.orders (id bigint, customer text, day date, amount numeric(10, 2))",
         );
@@ -109,16 +63,6 @@ impl Shop {
         Some(shop)
     }
 
-    fn sql(&self, sql: &str) {
-        let mut client: Client = self.config.connect(NoTls).unwrap();
-        client.batch_execute(sql).unwrap();
-    }
-
-    fn ask(&self, query: &str) -> String {
-        let asked = self.scratch.sh("psql", &["-XqAt", "-c", query]);
-        asked.trim().to_owned()
-    }
-
     /// The loader brings a day.
     fn load(&self, day: u32) {
         self.sql(&format!(
@@ -126,41 +70,9 @@ impl Shop {
         ));
     }
 
-    /// Every row of everything that is built, and every definition and right outside of unship's own
-    /// schemas.
+    /// Everything but what the loader brings.
     fn state(&self) -> BTreeSet<String> {
-        let mut all = BTreeSet::new();
-        for name in BUILT {
-            let rows = self.ask(&format!(
-                "SELECT count(*) || ' times ' || t FROM {name} t GROUP BY t::text, t"
-            ));
-            all.extend(rows.lines().map(|row| format!("{name} {row}")));
-        }
-        let dump = self.scratch.sh("pg_dump", &["-s", "-N", "unship*"]);
-        let lines = dump.lines().map(str::to_owned);
-        all.extend(
-            lines.filter(|l| !l.starts_with("\\restrict") && !l.starts_with("\\unrestrict")),
-        );
-        all
-    }
-
-    fn build(&self, words: &[&str]) {
-        self.scratch
-            .ok(&[&["run", "--", "dbt", "--quiet"], words].concat());
-    }
-}
-
-#[track_caller]
-fn same(now: &BTreeSet<String>, before: &BTreeSet<String>) {
-    let differ: Vec<_> = now.symmetric_difference(before).collect();
-    assert!(differ.is_empty(), "{differ:#?}");
-}
-
-impl Drop for Shop {
-    fn drop(&mut self) {
-        let admin = self.server.parse::<Config>().unwrap().connect(NoTls);
-        let sql = format!("DROP DATABASE {} WITH (FORCE)", self.name);
-        admin.unwrap().batch_execute(&sql).unwrap();
+        self.0.state(&["raw"])
     }
 }
 

@@ -5,6 +5,7 @@ pub mod lab;
 pub mod oracle;
 pub mod shop;
 pub mod tiny;
+pub mod warehouse;
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;

@@ -24,6 +24,23 @@ pub struct NodeCode {
     compiled_code: Option<String>,
     #[serde(default)]
     config: Hooks,
+    #[serde(default)]
+    columns: BTreeMap<String, Constrained>,
+    #[serde(flatten)]
+    whole: Constrained,
+}
+
+/// A column, or a whole model.
+#[derive(Debug, Clone, Default, Deserialize)]
+struct Constrained {
+    #[serde(default)]
+    constraints: Vec<Constraint>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Constraint {
+    #[serde(default)]
+    to: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -70,6 +87,13 @@ impl NodeCode {
     /// SQL that runs before the node is built.
     pub fn before(&self) -> impl Iterator<Item = &str> {
         texts(&self.config.pre)
+    }
+
+    /// Whether a foreign key of it names what it refers to by `ref` or `source`.
+    pub fn refers(&self) -> bool {
+        let all = self.columns.values().chain([&self.whole]);
+        all.flat_map(|one| &one.constraints)
+            .any(|constraint| constraint.to.is_some())
     }
 
     /// SQL that runs before or after the node is built.

@@ -10,6 +10,7 @@ pub mod join;
 pub mod overlay;
 pub mod profile;
 pub mod scan;
+pub mod state;
 
 pub use clones::{Prior, Reason};
 pub use code::Code;
