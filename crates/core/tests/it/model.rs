@@ -196,10 +196,10 @@ impl Model {
     }
 
     /// Whether something that jobs own is not what it was then.
-    fn differs(&self, then: &State) -> bool {
+    fn differ(now: &State, then: &State) -> bool {
         let missing = Known::default();
-        self.known.keys().chain(then.keys()).any(|name| {
-            let now = self.known.get(name).unwrap_or(&missing);
+        now.keys().chain(then.keys()).any(|name| {
+            let now = now.get(name).unwrap_or(&missing);
             let then = then.get(name).unwrap_or(&missing);
             (now.owned || then.owned) && now.stamp() != then.stamp()
         })
@@ -211,13 +211,22 @@ impl Model {
             Going::Rollback { to: Some(to), .. } => Ok(*to),
             Going::Rollback { to: None, .. } => {
                 let origin = self.release(live).unwrap().origin;
-                (0..origin.0)
-                    .rev()
-                    .map(ReleaseId)
-                    .find(|id| {
+                let below = || (0..origin.0).rev().map(ReleaseId);
+                let state = |id: ReleaseId| self.release(id).unwrap().state.as_ref();
+                below()
+                    .filter(|id| {
                         let r = self.release(*id).unwrap();
-                        let own = r.verdict == Verdict::Good && r.origin == *id;
-                        own && r.state.as_ref().is_some_and(|then| self.differs(then))
+                        r.verdict == Verdict::Good && r.origin == *id && r.state.is_some()
+                    })
+                    .find_map(|id| {
+                        // An undo or redo may have made it live again.
+                        let again = |of: &ReleaseId| {
+                            self.release(*of).unwrap().origin == id && state(*of).is_some()
+                        };
+                        let last = below().find(again)?;
+                        let (then, later) = (state(id)?, state(last)?);
+                        let same = !Self::differ(then, later);
+                        Self::differ(&self.known, later).then_some(if same { id } else { last })
                     })
                     .ok_or(Answer::NoTarget)
             }
