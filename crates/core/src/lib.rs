@@ -3,6 +3,7 @@
 //! A warehouse is a set of relations, and each relation has versions. A release is a map from
 //! relation to version. Production is a pointer to a release.
 
+pub mod check;
 pub mod diff;
 pub mod engine;
 pub mod event;
