@@ -1,4 +1,5 @@
 //! Engines: one folder each.
+#![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 pub mod duckdb;
 pub mod postgres;

@@ -15,15 +15,19 @@ impl<T> Doing<T> for Result<T, postgres::Error> {
     }
 }
 
-/// The engine's error for a driver's. The driver's own value is not kept as the source: its text
-/// would be said twice.
+/// The engine's error for a driver's: `what` completes "could not …".
 pub fn engine_error(error: &postgres::Error, what: &str) -> EngineError {
-    let kind = kind(error);
-    let mut message = format!("could not {what}: {}", words(error));
+    said(error, &format!("could not {what}"))
+}
+
+/// What PostgreSQL said, after words that say who or what this is about. The driver's own value is
+/// not kept as the source: its text would be said twice.
+pub fn said(error: &postgres::Error, about: &str) -> EngineError {
+    let mut message = format!("{about}: {}", words(error));
     if let Some(detail) = error.as_db_error().and_then(|db| db.detail()) {
         message = format!("{message} ({})", detail.replace('\n', "; "));
     }
-    let out = EngineError::new(kind, message);
+    let out = EngineError::new(kind(error), message);
     let own = error.as_db_error().and_then(|db| db.hint());
     match hint(error).map(str::to_owned).or(own.map(str::to_owned)) {
         Some(hint) => out.hint(hint),

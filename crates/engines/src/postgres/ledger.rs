@@ -8,7 +8,7 @@ use super::connect::Connector;
 use super::quote;
 use jiff::Timestamp;
 use postgres::error::SqlState;
-use postgres::types::ToSql;
+use postgres::types::{FromSql, ToSql};
 use postgres::{Client, Row, Transaction};
 use std::cell::RefCell;
 use std::time::Duration;
@@ -146,8 +146,8 @@ impl PostgresLedger {
                 &[],
             )
         })?;
-        let there: Option<(bool, bool)> = there.map(|row| (row.get(0), row.get(1)));
-        match there {
+        let there = there.map(|row| Ok((self.cell(&row, 0)?, self.cell(&row, 1)?)));
+        match there.transpose()? {
             Some((true, true)) => {}
             Some((false, false)) | None => return Ok(None),
             Some(_) => {
@@ -157,7 +157,7 @@ impl PostgresLedger {
             }
         }
         let row = self.with(|c| c.query_opt("SELECT version FROM unship.format", &[]))?;
-        match row.map(|row| row.get::<_, i32>(0)) {
+        match row.map(|row| self.cell::<i32>(&row, 0)).transpose()? {
             Some(found) if found > FORMAT => Err(LedgerError::Newer {
                 place: self.place(),
                 found: found.into(),
@@ -177,7 +177,7 @@ impl PostgresLedger {
                 &[],
             )?;
             let made = tx.query_one("SELECT to_regclass('unship.format') IS NOT NULL", &[])?;
-            if !made.get::<_, bool>(0) {
+            if !made.try_get::<_, bool>(0)? {
                 tx.batch_execute(TABLES)?;
             }
             tx.commit()
@@ -212,24 +212,48 @@ impl PostgresLedger {
 
     fn find(&self, which: &str, value: &(dyn ToSql + Sync)) -> Result<Option<Packed>, LedgerError> {
         let sql = format!("SELECT id, hash, size, base, data FROM unship.blobs WHERE {which}");
-        let row = self.with(|client| client.query_opt(&sql, &[value]))?;
-        Ok(row.map(|row| Packed {
-            id: row.get(0),
-            hash: row.get(1),
-            size: row.get::<_, i64>(2).unsigned_abs(),
-            base: row.get(3),
-            data: row.get(4),
+        let Some(row) = self.with(|client| client.query_opt(&sql, &[value]))? else {
+            return Ok(None);
+        };
+        Ok(Some(Packed {
+            id: self.cell(&row, 0)?,
+            hash: self.cell(&row, 1)?,
+            size: self.cell::<i64>(&row, 2)?.unsigned_abs(),
+            base: self.cell(&row, 3)?,
+            data: self.cell(&row, 4)?,
         }))
+    }
+
+    /// A value of a row. What is of another type than unship made it, or missing where it never is,
+    /// was altered by somebody.
+    fn cell<'a, T: FromSql<'a>>(&self, row: &'a Row, column: usize) -> Result<T, LedgerError> {
+        row.try_get(column)
+            .map_err(|e| self.damaged(&unship_core::execute::chain(&e)))
+    }
+
+    fn head_of(&self, row: Option<&Row>) -> Result<Head, LedgerError> {
+        let Some(row) = row else {
+            return Ok(Head::genesis());
+        };
+        let hash: Vec<u8> = self.cell(row, 1)?;
+        let hash = hash.try_into();
+        match (u64::try_from(self.cell::<i64>(row, 0)?), hash) {
+            (Ok(seq), Ok(hash)) => Ok(Head {
+                seq,
+                hash: Hash::from_bytes(hash),
+            }),
+            _ => Err(self.damaged("its last entry has no hash")),
+        }
     }
 
     /// The lease from its row.
     fn lease_of(&self, env: &str, row: Option<&Row>) -> Result<Option<Lease>, LedgerError> {
         let Some(row) = row else { return Ok(None) };
-        let (number, holder, expires_at): (i64, Option<String>, String) =
-            (row.get(0), row.get(1), row.get(2));
-        let Some(holder) = holder else {
+        let number: i64 = self.cell(row, 0)?;
+        let Some(holder) = self.cell::<Option<String>>(row, 1)? else {
             return Ok(None);
         };
+        let expires_at: String = self.cell(row, 2)?;
         let unreadable = || self.damaged(&format!("the lease on `{env}` cannot be read"));
         Ok(Some(Lease {
             env: env.to_owned(),
@@ -248,17 +272,6 @@ fn store(connector: &Connector, error: EngineError) -> LedgerError {
         place,
         source: Box::new(error),
     }
-}
-
-fn head(row: Option<&Row>) -> Option<Head> {
-    let Some(row) = row else {
-        return Some(Head::genesis());
-    };
-    let hash: Vec<u8> = row.get(1);
-    Some(Head {
-        seq: u64::try_from(row.get::<_, i64>(0)).ok()?,
-        hash: Hash::from_bytes(hash.try_into().ok()?),
-    })
 }
 
 const HEAD: &str = "SELECT seq, hash FROM unship.entries ORDER BY seq DESC LIMIT 1";
@@ -340,7 +353,7 @@ enum Refusal {
 impl Backend for PostgresLedger {
     fn head(&self) -> Result<Head, LedgerError> {
         let row = self.with(|client| client.query_opt(HEAD, &[]))?;
-        head(row.as_ref()).ok_or_else(|| self.damaged("its last entry has no hash"))
+        self.head_of(row.as_ref())
     }
 
     fn append(
@@ -354,15 +367,14 @@ impl Backend for PostgresLedger {
             let mut tx = client.transaction()?;
             if let Some(fence) = fence {
                 let row = tx.query_opt(&format!("{LEASE} FOR SHARE"), &[&fence.env])?;
-                let number = row.as_ref().and_then(|row| {
-                    let held = row.get::<_, Option<String>>(1).is_some();
-                    held.then(|| row.get::<_, i64>(0))
-                });
-                if number != Some(sql_int(fence.number)) {
+                let lease = self.lease_of(&fence.env, row.as_ref());
+                let number = lease.ok().flatten().map(|lease| lease.number);
+                if number != Some(fence.number) {
                     return Ok(Err(Refusal::Fenced(row)));
                 }
             }
-            if head(tx.query_opt(HEAD, &[])?.as_ref()) != Some(*expected) {
+            let head = self.head_of(tx.query_opt(HEAD, &[])?.as_ref());
+            if head.ok() != Some(*expected) {
                 return Ok(Err(Refusal::Moved));
             }
             match insert(&mut tx, &linked) {
@@ -397,16 +409,18 @@ impl Backend for PostgresLedger {
                 ],
             )
         })?;
-        let stored = |row: &Row| StoredEntry {
-            seq: u64::try_from(row.get::<_, i64>(0)).unwrap_or(0),
-            prev: row.get(1),
-            hash: row.get(2),
-            at: row.get(3),
-            actor: row.get(4),
-            env: row.get(5),
-            event: row.get(6),
+        let stored = |row: &Row| {
+            Ok(StoredEntry {
+                seq: u64::try_from(self.cell::<i64>(row, 0)?).unwrap_or(0),
+                prev: self.cell(row, 1)?,
+                hash: self.cell(row, 2)?,
+                at: self.cell(row, 3)?,
+                actor: self.cell(row, 4)?,
+                env: self.cell(row, 5)?,
+                event: self.cell(row, 6)?,
+            })
         };
-        Ok(rows.iter().map(stored).collect())
+        rows.iter().map(stored).collect()
     }
 
     fn put_blob(&mut self, bytes: &[u8], kind: &str) -> Result<Hash, LedgerError> {
@@ -474,7 +488,7 @@ impl Backend for PostgresLedger {
                       WHERE env = $1 RETURNING number",
                     &[&env, &json, &expires_at.to_string()],
                 )?
-                .get(0);
+                .try_get(0)?;
             tx.commit()?;
             Ok(Ok(number))
         })?;

@@ -292,3 +292,46 @@ fn a_connection_that_was_cut_is_made_again() {
     while ledger.head().is_err() {}
     assert_eq!(append(&mut ledger, &numbered(1)).len(), 1);
 }
+
+/// Whoever owns the schema can alter what unship never would. That is found out, and nothing dies
+/// of it.
+#[test]
+fn a_table_that_somebody_altered_is_called_damaged() {
+    let Some(db) = Database::new() else { return };
+    let alter = |sql| db.client().batch_execute(sql).unwrap();
+    let mut ledger = PostgresLedger::create(db.connector()).unwrap();
+    append(&mut ledger, &numbered(2));
+    let lease = ledger.take_lease("prod", &Holder::current("anna", "unship run"), MINUTE);
+    let lease = lease.unwrap();
+    let fence = Fence {
+        env: "prod".to_owned(),
+        number: lease.number,
+    };
+    let damaged = |answer: Result<(), LedgerError>| {
+        assert!(
+            matches!(&answer, Err(LedgerError::Damaged { what, .. }) if !what.is_empty()),
+            "{answer:?}"
+        );
+    };
+    alter("ALTER TABLE unship.leases ALTER number TYPE text");
+    damaged(ledger.lease("prod").map(drop));
+    let head = ledger.head().unwrap();
+    damaged(ledger.append(&head, &numbered(1), Some(&fence)).map(drop));
+    assert_eq!(ledger.head().unwrap(), head, "nothing was appended");
+
+    alter(
+        "ALTER TABLE unship.entries DISABLE TRIGGER USER;
+         ALTER TABLE unship.entries ALTER actor DROP NOT NULL;
+         UPDATE unship.entries SET actor = NULL WHERE seq = 2",
+    );
+    damaged(ledger.read(1, 10).map(drop));
+    let genesis = Head::genesis();
+    damaged(verify_chain(&ledger, &genesis, None, Blobs::Check).map(drop));
+    alter("ALTER TABLE unship.entries ALTER hash TYPE text USING encode(hash, 'hex')");
+    damaged(ledger.head().map(drop));
+    alter("ALTER TABLE unship.blobs ALTER data TYPE text USING ''");
+    let blob = ledger.put_blob(b"one", "manifest");
+    assert!(blob.is_err(), "{blob:?}");
+    alter("ALTER TABLE unship.format ALTER version TYPE text");
+    damaged(PostgresLedger::open(db.connector()).map(drop));
+}

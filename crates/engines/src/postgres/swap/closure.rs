@@ -11,7 +11,7 @@ use super::access;
 use super::model::{Kind, Name, Relation, Survey};
 use super::names::{is_ours, quoted};
 use super::request::{Move, Request};
-use super::survey::failed;
+use super::survey::{cell, failed};
 use postgres::Client;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -366,8 +366,7 @@ pub fn build(client: &mut Client, all: &[Rebuild]) -> Result<(), EngineError> {
                 &[&one.at.sql()],
             )
             .map_err(failed)?;
-        let found: BTreeSet<u32> = row
-            .get::<_, Option<Vec<u32>>>(1)
+        let found: BTreeSet<u32> = cell::<Option<Vec<u32>>>(&row, 1)?
             .unwrap_or_default()
             .into_iter()
             .collect();
@@ -383,7 +382,7 @@ pub fn build(client: &mut Client, all: &[Rebuild]) -> Result<(), EngineError> {
             )
             .hint("Nothing was changed. Build it in the same release, or drop it."));
         }
-        made.insert(&one.at, row.get(0));
+        made.insert(&one.at, cell(&row, 0)?);
     }
     tx.commit().map_err(failed)
 }

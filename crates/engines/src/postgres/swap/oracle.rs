@@ -5,7 +5,7 @@
 //! PostgreSQL, and not what [`survey`](super::survey()) chose to read: a thing that the survey does
 //! not know of still shows up here.
 
-use super::survey::failed;
+use super::survey::{cell, failed};
 use postgres::Client;
 use std::collections::BTreeSet;
 use unship_core::engine::EngineError;
@@ -19,8 +19,8 @@ pub fn catalog(client: &mut Client, schemas: &[&str]) -> Result<Vec<String>, Eng
         .query(include_str!("sql/oracle.sql"), &[&schemas])
         .map_err(failed)?
         .iter()
-        .map(|row| row.get(0))
-        .collect();
+        .map(|row| cell(row, 0))
+        .collect::<Result<_, _>>()?;
     tx.commit().map_err(failed)?;
     Ok(lines)
 }

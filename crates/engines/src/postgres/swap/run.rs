@@ -4,11 +4,11 @@
 //! short timeout, below the one after which PostgreSQL looks for deadlocks and ends somebody's
 //! query; if it is not had, everything is let go, and asked for again a little later.
 
-use super::model::Name;
 use super::names::literal;
 use super::plan::plan;
 use super::request::SwapPlan;
-use super::survey::{failed, mark, survey};
+use super::survey::{cell, failed, mark, name, survey};
+use postgres::error::SqlState;
 use postgres::{Client, Transaction};
 use std::time::{Duration, Instant};
 use unship_core::engine::{EngineError, ErrorKind};
@@ -185,14 +185,11 @@ fn lost_access(client: &mut Client, plan: &SwapPlan) -> Result<(), EngineError> 
         .map_err(failed)?
         .iter()
         .map(|row| {
-            let place = Name::new(row.get::<_, String>(0), row.get::<_, String>(1));
-            format!(
-                "{} loses {} on {place}",
-                row.get::<_, String>(2),
-                row.get::<_, String>(3)
-            )
+            let place = name(row, 0)?;
+            let (role, privilege): (String, String) = (cell(row, 2)?, cell(row, 3)?);
+            Ok(format!("{role} loses {privilege} on {place}"))
         })
-        .collect();
+        .collect::<Result<_, EngineError>>()?;
     if lost.is_empty() {
         return Ok(());
     }
@@ -285,14 +282,22 @@ fn attempt(
     locks.push("SET LOCAL statement_timeout = '2s'".to_owned());
     locks.extend(plan.lock_production.iter().cloned());
     locks.push("SET LOCAL statement_timeout = 0".to_owned());
-    tx.batch_execute(&locks.join(";\n")).map_err(failed)?;
+    tx.batch_execute(&locks.join(";\n")).map_err(|e| {
+        // Ours are the only timeouts here, and what they end is a wait.
+        let ended = e.code() == Some(&SqlState::QUERY_CANCELED);
+        let mut error = failed(e);
+        if ended {
+            error.kind = ErrorKind::Busy;
+        }
+        error
+    })?;
     if mark(&mut tx, watch)? != plan.mark {
         return Ok(false);
     }
     let token: String = tx
         .query_one("SELECT pg_current_xact_id()::text", &[])
-        .map_err(failed)?
-        .get(0);
+        .and_then(|row| row.try_get(0))
+        .map_err(failed)?;
     finish(tx, plan, extra, &token, on).map(|()| true)
 }
 
@@ -330,12 +335,12 @@ fn finish(
 
 /// Who holds locks on these relations.
 fn holders(client: &mut Client, watch: &[u32]) -> Result<Vec<String>, EngineError> {
-    Ok(client
+    client
         .query(include_str!("sql/holders.sql"), &[&watch])
         .map_err(failed)?
         .iter()
-        .map(|row| row.get(0))
-        .collect())
+        .map(|row| cell(row, 0))
+        .collect()
 }
 
 /// Whether the transaction that [`Event::Committing`] named was committed. Waits while it is still
@@ -344,7 +349,10 @@ pub fn committed(client: &mut Client, token: &str) -> Result<bool, EngineError> 
     let ask = format!("SELECT pg_xact_status({}::xid8)", literal(token));
     let started = Instant::now();
     loop {
-        let status: Option<String> = client.query_one(&ask, &[]).map_err(failed)?.get(0);
+        let status: Option<String> = client
+            .query_one(&ask, &[])
+            .and_then(|row| row.try_get(0))
+            .map_err(failed)?;
         match status.as_deref() {
             Some("committed") => return Ok(true),
             Some("aborted") => return Ok(false),

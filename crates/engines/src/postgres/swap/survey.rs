@@ -6,34 +6,16 @@ use super::model::{
 };
 use super::names::{is_ours, quoted};
 use super::request::Scope;
-use postgres::{Client, IsolationLevel, Transaction};
+use crate::postgres::error::said;
+use postgres::types::FromSql;
+use postgres::{Client, IsolationLevel, Row, Transaction};
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
 use unship_core::engine::{EngineError, ErrorKind};
 
 /// A query failed.
 pub(super) fn failed(error: postgres::Error) -> EngineError {
-    let message = match error.as_db_error() {
-        Some(db) => match db.detail() {
-            Some(detail) => format!("{} ({detail})", db.message()),
-            None => db.message().to_owned(),
-        },
-        None => error.to_string(),
-    };
-    let kind = match error.code().map(postgres::error::SqlState::code) {
-        None => ErrorKind::Io,
-        Some("55P03" | "40P01" | "57014") => ErrorKind::Busy,
-        Some("42501") => ErrorKind::Permission,
-        Some("53100") => ErrorKind::DiskFull,
-        Some("2BP01") => ErrorKind::Refused,
-        Some(code) if code.starts_with("57") || code.starts_with("08") => ErrorKind::Interrupted,
-        Some(_) => ErrorKind::Query,
-    };
-    let mut out = EngineError::new(kind, format!("PostgreSQL: {message}"));
-    if let Some(hint) = error.as_db_error().and_then(postgres::error::DbError::hint) {
-        out = out.hint(hint);
-    }
-    out.because(error)
+    said(&error, "PostgreSQL")
 }
 
 /// Reads everything that planning needs. Names that do not exist are left out.
@@ -61,14 +43,14 @@ fn read(tx: &mut Transaction<'_>, scope: &Scope) -> Result<Survey, EngineError> 
         .unzip();
     let around: Vec<u32> = tx
         .query_one(include_str!("sql/around.sql"), &[&schemas, &names])
-        .map_err(failed)?
-        .get(0);
+        .and_then(|row| row.try_get(0))
+        .map_err(failed)?;
     let mut relations: BTreeMap<u32, Relation> = BTreeMap::new();
     for row in tx
         .query(include_str!("sql/relations.sql"), &[&around])
         .map_err(failed)?
     {
-        let one: Relation = value(row.get(0))?;
+        let one: Relation = value(cell(&row, 0)?)?;
         relations.insert(one.oid, one);
     }
     macro_rules! each {
@@ -89,8 +71,8 @@ fn read(tx: &mut Transaction<'_>, scope: &Scope) -> Result<Survey, EngineError> 
     each!("sql/statistics.sql", statistics, Statistics);
     let version: i64 = tx
         .query_one("SELECT current_setting('server_version_num')::int8", &[])
-        .map_err(failed)?
-        .get(0);
+        .and_then(|row| row.try_get(0))
+        .map_err(failed)?;
     let publications = include_str!("sql/publications.sql");
     let publications = if version < 150_000 {
         publications
@@ -117,15 +99,12 @@ fn read(tx: &mut Transaction<'_>, scope: &Scope) -> Result<Survey, EngineError> 
         .query(include_str!("sql/reads.sql"), &[&around])
         .map_err(failed)?
     {
-        let target: u32 = row.get(1);
-        if row.get::<_, bool>(4) {
-            reads.insert((row.get(0), target));
+        let target: u32 = cell(&row, 1)?;
+        if cell(&row, 4)? {
+            reads.insert((cell(&row, 0)?, target));
         }
         if !relations.contains_key(&target) {
-            others.insert(
-                target,
-                Name::new(row.get::<_, String>(2), row.get::<_, String>(3)),
-            );
+            others.insert(target, name(&row, 2)?);
         }
     }
     unqualified(tx, &mut relations, &reads, &others)?;
@@ -135,13 +114,15 @@ fn read(tx: &mut Transaction<'_>, scope: &Scope) -> Result<Survey, EngineError> 
         .query(include_str!("sql/occupied.sql"), &[&schemas])
         .map_err(failed)?
         .iter()
-        .map(|row| Occupant {
-            name: Name::new(row.get::<_, String>(0), row.get::<_, String>(1)),
-            sort: row.get(2),
-            what: row.get(3),
-            relation: row.get(4),
+        .map(|row| {
+            Ok(Occupant {
+                name: name(row, 0)?,
+                sort: cell(row, 2)?,
+                what: cell(row, 3)?,
+                relation: cell(row, 4)?,
+            })
         })
-        .collect();
+        .collect::<Result<_, EngineError>>()?;
     let schemas = tx
         .query(
             "SELECT nspname::text, has_schema_privilege(oid, 'CREATE') FROM pg_namespace WHERE nspname = ANY($1::text[])",
@@ -149,8 +130,8 @@ fn read(tx: &mut Transaction<'_>, scope: &Scope) -> Result<Survey, EngineError> 
         )
         .map_err(failed)?
         .iter()
-        .map(|row| (row.get(0), row.get(1)))
-        .collect();
+        .map(|row| Ok((cell(row, 0)?, cell(row, 1)?)))
+        .collect::<Result<_, EngineError>>()?;
     let server = tx
         .query_one(include_str!("sql/server.sql"), &[])
         .map_err(failed)?;
@@ -158,15 +139,15 @@ fn read(tx: &mut Transaction<'_>, scope: &Scope) -> Result<Survey, EngineError> 
     Ok(Survey {
         version,
         role: Role {
-            name: server.get(1),
-            superuser: server.get(2),
-            member_of: server.get::<_, Vec<String>>(3).into_iter().collect(),
+            name: cell(&server, 1)?,
+            superuser: cell(&server, 2)?,
+            member_of: cell::<Vec<String>>(&server, 3)?.into_iter().collect(),
         },
         locks: LockTable {
-            capacity: server.get(4),
-            held: server.get(5),
+            capacity: cell(&server, 4)?,
+            held: cell(&server, 5)?,
         },
-        event_triggers: server.get(6),
+        event_triggers: cell(&server, 6)?,
         relations,
         dependents,
         reads,
@@ -183,10 +164,21 @@ pub(super) fn mark<C: postgres::GenericClient>(
     client: &mut C,
     oids: &[u32],
 ) -> Result<String, EngineError> {
-    Ok(client
+    client
         .query_one(include_str!("sql/mark.sql"), &[&oids])
-        .map_err(failed)?
-        .get(0))
+        .and_then(|row| row.try_get(0))
+        .map_err(failed)
+}
+
+/// A value of a row.
+pub(super) fn cell<'a, T: FromSql<'a>>(row: &'a Row, column: usize) -> Result<T, EngineError> {
+    row.try_get(column).map_err(failed)
+}
+
+/// A schema, and in the next column a name in it.
+pub(super) fn name(row: &Row, column: usize) -> Result<Name, EngineError> {
+    let (schema, name): (String, String) = (cell(row, column)?, cell(row, column + 1)?);
+    Ok(Name::new(schema, name))
 }
 
 fn value<T: DeserializeOwned>(text: &str) -> Result<T, EngineError> {
@@ -209,7 +201,7 @@ fn aspect<T: DeserializeOwned>(
     tx.query(sql, &[&oids])
         .map_err(failed)?
         .iter()
-        .map(|row| Ok((row.get(0), value(row.get(1))?)))
+        .map(|row| Ok((cell(row, 0)?, value(cell(row, 1)?)?)))
         .collect()
 }
 
@@ -253,8 +245,8 @@ fn unqualified(
             )
             .map_err(failed)?
         {
-            if let Some(relation) = relations.get_mut(&row.get(0)) {
-                relation.unqualified = row.get(1);
+            if let Some(relation) = relations.get_mut(&cell(&row, 0)?) {
+                relation.unqualified = cell(&row, 1)?;
             }
         }
     }
