@@ -272,6 +272,12 @@ pub trait Engine {
         on: OnProgress<'_>,
     ) -> Result<Observation, EngineError>;
 
+    /// Whether two states are known to be of one and the same relation, whatever was written to it in
+    /// between: then there is no copy of what it was before.
+    fn same_relation(&self, _one: &RelationState, _other: &RelationState) -> bool {
+        false
+    }
+
     /// Opens a build aside, or takes the restore point for one in place. `live` names the release
     /// that is live and would be restored.
     fn begin_build(

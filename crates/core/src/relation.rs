@@ -91,7 +91,8 @@ pub struct RelationState {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<Fingerprint>,
     /// A cheap digest of where and how the engine stores the rows. Equal storage in the same file
-    /// lineage means that nothing rewrote the relation; different storage means nothing at all.
+    /// lineage means that nothing rewrote the relation; different storage means nothing at all. An
+    /// engine that tells relations apart gives what has no rows its identity here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<String>,
 }

@@ -3,7 +3,7 @@
 use crate::engine::{PointMap, RestoreRequest, Steps};
 use crate::ident::{RelationName, ReleaseId};
 use crate::plan::{FORMAT, Impact, Plan, RelationImpact};
-use crate::relation::{Column, RelationKind};
+use crate::relation::{Column, RelationKind, RelationState};
 use crate::release::{Operation, Version};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,8 +23,11 @@ pub struct Wish {
     pub live: ReleaseId,
     /// The live map, what others wrote included.
     pub live_map: Map,
-    /// The map that is wanted.
+    /// The map that is wanted, as far as it is [attainable].
     pub target_map: Map,
+    /// Relations that the release gone back to had before others wrote to them where they are: they
+    /// stay as they are now.
+    pub stay: BTreeSet<RelationName>,
     /// The relations it is restricted to.
     pub only: Option<BTreeSet<RelationName>>,
     /// The retained states.
@@ -59,6 +62,37 @@ pub fn differ<'a>(a: &'a Map, b: &'a Map) -> impl Iterator<Item = &'a RelationNa
         let owned = a.is_some_and(|v| v.owned) || b.is_some_and(|v| v.owned);
         owned && present(a).map(|v| v.id) != present(b).map(|v| v.id)
     })
+}
+
+/// A map as far as it can still be had. What others wrote to where it stands is in no restore point
+/// as it was before, unless the engine copies: such a relation is replaced in the map by the version
+/// that it has become, in production or, where a later release took its place, retained. `same` says
+/// whether two states are of one relation. Gives the ones that stay in production, too.
+pub fn attainable(
+    mut target: Map,
+    live: &Map,
+    points: &[PointMap],
+    same: impl Fn(&RelationState, &RelationState) -> bool,
+) -> (Map, BTreeSet<RelationName>) {
+    let mut stay = BTreeSet::new();
+    for (name, version) in &mut target {
+        let Some(then) = version.state.clone() else {
+            continue;
+        };
+        let became = |now: &&Version| now.state.as_ref().is_some_and(|now| same(&then, now));
+        let retained = || points.iter().filter_map(|point| point.map.get(name));
+        let mut there = live.get(name).into_iter().chain(retained());
+        if there.any(|now| now.id == version.id && now.state.is_some()) {
+            continue;
+        }
+        if let Some(now) = live.get(name).filter(became) {
+            stay.insert(name.clone());
+            *version = now.clone();
+        } else if let Some(now) = retained().find(became) {
+            *version = now.clone();
+        }
+    }
+    (target, stay)
 }
 
 impl Wish {
@@ -172,7 +206,8 @@ impl Wish {
                 continue;
             }
             impact.untouched += 1;
-            if version.id.drift > 0 && version.id.release == self.live {
+            let since = version.id.release == self.live || self.stay.contains(name);
+            if version.id.drift > 0 && since {
                 impact.kept.insert(name.clone(), written_since(version));
             }
         }

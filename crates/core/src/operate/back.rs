@@ -76,9 +76,11 @@ impl Session<'_> {
     pub fn newest_good_before(&self, live: ReleaseId) -> Result<ReleaseId, OperateError> {
         let env = self.ledger.env();
         let now = self.ledger.history(|h| h.map(live))?.unwrap_or_default();
-        let mut before = self.known(live)?.origin;
-        // The last time each was live: what others wrote then is known of that time only.
+        let origin = self.known(live)?.origin;
+        // The last time each was live, which may be after the live state was first made: what others
+        // wrote then is known of that time only.
         let mut last_live = BTreeMap::new();
+        let mut before = live;
         loop {
             let page = self
                 .ledger
@@ -89,13 +91,17 @@ impl Session<'_> {
             before = last.id;
             for release in page.iter().filter(|r| r.stage == Stage::Published) {
                 let latest = *last_live.entry(release.origin).or_insert(release.id);
-                if release.origin != release.id || release.verdict != Verdict::Good {
+                let first = release.origin == release.id && release.id < origin;
+                if !first || release.verdict != Verdict::Good {
                     continue;
                 }
                 let map = |id| self.ledger.history(|h| h.map(id));
                 let then = map(release.id)?.unwrap_or_default();
                 let later = map(latest)?.unwrap_or_default();
-                if restore::differ(&now, &later).next().is_some() {
+                // As for a plan: what others wrote to where it stands is no difference.
+                let same = |one: &_, other: &_| self.engine.same_relation(one, other);
+                let (attainable, _) = restore::attainable(later.clone(), &now, &[], same);
+                if restore::differ(&now, &attainable).next().is_some() {
                     let same = restore::differ(&then, &later).next().is_none();
                     return Ok(if same { release.id } else { latest });
                 }
@@ -151,6 +157,9 @@ impl Session<'_> {
     ) -> Result<Plan, OperateError> {
         let (live, live_map) = self.see_drift()?;
         let target_map = self.ledger.history(|h| h.map(target))?.unwrap_or_default();
+        let points = self.point_maps()?;
+        let same = |one: &_, other: &_| self.engine.same_relation(one, other);
+        let (target_map, stay) = restore::attainable(target_map, &live_map, &points, same);
         let env = self.ledger.env().to_owned();
         let wish = Wish {
             env: env.clone(),
@@ -159,8 +168,9 @@ impl Session<'_> {
             live,
             live_map,
             target_map,
+            stay,
             only,
-            points: self.point_maps()?,
+            points,
             pinned: self.ledger.history(|h| h.pins(&env))?.into_iter().collect(),
             proves_identity: self.engine.capabilities().proves_identity,
         };

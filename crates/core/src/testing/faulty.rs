@@ -16,6 +16,7 @@ use crate::ident::{RelationName, ReleaseId};
 use crate::ledger::{Entry, Seal, SqliteLedger, View};
 use crate::log::{Ledger, LogError};
 use crate::plan::Step;
+use crate::relation::RelationState;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -161,6 +162,10 @@ impl Engine for Faulty {
 
     fn touched(&mut self, mark: &str) -> Result<bool, EngineError> {
         self.fuse.pass("touched", || self.engine.touched(mark))
+    }
+
+    fn same_relation(&self, one: &RelationState, other: &RelationState) -> bool {
+        self.engine.same_relation(one, other)
     }
 
     fn freeze(&mut self) -> Result<(), EngineError> {

@@ -211,19 +211,20 @@ impl Model {
             Going::Rollback { to: Some(to), .. } => Ok(*to),
             Going::Rollback { to: None, .. } => {
                 let origin = self.release(live).unwrap().origin;
-                let below = || (0..origin.0).rev().map(ReleaseId);
+                let below = |id: ReleaseId| (0..id.0).rev().map(ReleaseId);
                 let state = |id: ReleaseId| self.release(id).unwrap().state.as_ref();
-                below()
+                below(origin)
                     .filter(|id| {
                         let r = self.release(*id).unwrap();
                         r.verdict == Verdict::Good && r.origin == *id && r.state.is_some()
                     })
                     .find_map(|id| {
-                        // An undo or redo may have made it live again.
+                        // An undo or redo may have made it live again, even after what is live
+                        // now was first made.
                         let again = |of: &ReleaseId| {
                             self.release(*of).unwrap().origin == id && state(*of).is_some()
                         };
-                        let last = below().find(again)?;
+                        let last = below(live).find(again)?;
                         let (then, later) = (state(id)?, state(last)?);
                         let same = !Self::differ(then, later);
                         Self::differ(&self.known, later).then_some(if same { id } else { last })

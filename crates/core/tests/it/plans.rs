@@ -86,6 +86,7 @@ fn planned(case: Case) -> String {
         live: ReleaseId(2),
         live_map: map(case.live),
         target_map: map(case.target),
+        stay: BTreeSet::new(),
         only: case.only,
         points: Vec::new(),
         pinned: Default::default(),

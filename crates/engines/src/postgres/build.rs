@@ -126,11 +126,16 @@ fn create(
     client.batch_execute(&sql).doing(&what)
 }
 
-/// The staging schema of one more production schema, for what is built anew.
+/// The staging schema of one more production schema, for what is built anew. What another release
+/// left in it is dropped, as when a build begins.
 pub fn another(client: &mut Client, release: ReleaseId, schema: &str) -> Result<(), EngineError> {
     let staging = layout::build(schema)?;
-    if namespaces(client)?.iter().any(|n| n.name == staging) {
-        return Ok(());
+    if let Some(there) = namespaces(client)?.iter().find(|n| n.name == staging) {
+        let mark = there.comment.as_deref().and_then(Mark::read);
+        if mark.is_some_and(|mark| mark.release == release) {
+            return Ok(());
+        }
+        remove::schema(client, &staging)?;
     }
     create(client, release, schema, &staging, None)
 }

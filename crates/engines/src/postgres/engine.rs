@@ -19,6 +19,7 @@ use unship_core::fault::boundary;
 use unship_core::ident::{RelationName, ReleaseId};
 use unship_core::ledger::Seal;
 use unship_core::plan::{Fact, Step};
+use unship_core::relation::RelationState;
 
 /// One PostgreSQL database.
 pub struct Postgres {
@@ -231,6 +232,15 @@ impl Engine for Postgres {
         observe::observe(self.client()?, &look, place, depth, on)
     }
 
+    /// A table's storage begins with its identity, which it keeps wherever it is moved.
+    fn same_relation(&self, one: &RelationState, other: &RelationState) -> bool {
+        let identity = |state: &RelationState| -> Option<String> {
+            let storage = state.storage.as_deref()?;
+            storage.split(' ').next().map(str::to_owned)
+        };
+        identity(one).is_some_and(|one| identity(other) == Some(one))
+    }
+
     fn begin_build(
         &mut self,
         release: ReleaseId,
@@ -321,7 +331,7 @@ impl Engine for Postgres {
     ) -> Result<(), EngineError> {
         let client = self.client()?;
         match PgAction::of(&step.action)? {
-            PgAction::Schemas { names } => {
+            PgAction::Schemas { names, staging } => {
                 client
                     .batch_execute(retained::TABLE)
                     .doing("make unship's own schema")?;
@@ -332,12 +342,14 @@ impl Engine for Postgres {
                         .doing(&format!("make the schema {name}"))?;
                     boundary("schema made");
                 }
+                if let Some(staging) = staging {
+                    for schema in &staging.schemas {
+                        build::another(client, staging.release, schema)?;
+                    }
+                }
                 Ok(())
             }
-            PgAction::Rebuild { release, views } => {
-                for one in &views {
-                    build::another(client, release, &one.view.schema)?;
-                }
+            PgAction::Rebuild { views } => {
                 swap::build_closure(client, &views)?;
                 boundary("views built anew");
                 Ok(())

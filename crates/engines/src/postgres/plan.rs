@@ -63,12 +63,13 @@ pub enum PgAction {
     Schemas {
         /// Their names.
         names: BTreeSet<String>,
+        /// Where views are built anew.
+        #[serde(default)]
+        staging: Option<Staging>,
     },
     /// Builds views anew beside production that read what is replaced and cannot be bound to
     /// anything else where they stand.
     Rebuild {
-        /// For which release.
-        release: ReleaseId,
         /// In order: each may read the ones before it.
         views: Vec<Rebuild>,
     },
@@ -89,6 +90,16 @@ pub enum PgAction {
         /// What is recorded with it.
         record: Vec<String>,
     },
+}
+
+/// Staging schemas of a release. Nothing that an earlier release left in them is there any more when
+/// they have been made: it must not pass for what this one builds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Staging {
+    /// The release that builds there.
+    pub release: ReleaseId,
+    /// The production schemas that they stand for.
+    pub schemas: BTreeSet<String>,
 }
 
 impl PgAction {
@@ -283,6 +294,10 @@ impl Moves {
         for schema in &self.schemas {
             known.schemas.entry(schema.clone()).or_insert(true);
         }
+        let anew: Vec<Rebuild> = views
+            .into_iter()
+            .filter(|one| one.statement.is_some())
+            .collect();
         let make = Step {
             id: 1,
             after: Vec::new(),
@@ -303,14 +318,14 @@ impl Moves {
             ),
             action: PgAction::Schemas {
                 names: self.schemas,
+                staging: (!anew.is_empty()).then(|| Staging {
+                    release,
+                    schemas: anew.iter().map(|one| one.view.schema.clone()).collect(),
+                }),
             }
             .action()?,
         };
         let mut steps = vec![make];
-        let anew: Vec<Rebuild> = views
-            .into_iter()
-            .filter(|one| one.statement.is_some())
-            .collect();
         let (statements, action, warnings);
         if anew.is_empty() {
             let plan = swap::plan(&known, &request)
@@ -339,7 +354,7 @@ impl Moves {
                 "built anew, with the rows of now: {}. What it takes to move is looked at again then",
                 names.join(", ")
             )];
-            steps.push(rebuild(release, anew)?);
+            steps.push(rebuild(anew)?);
             action = PgAction::SwapAfterRebuild {
                 request: Box::new(request),
                 leaving: self.leaving,
@@ -374,7 +389,7 @@ impl Moves {
 }
 
 /// The step that builds views anew beside production.
-fn rebuild(release: ReleaseId, views: Vec<Rebuild>) -> Result<Step, EngineError> {
+fn rebuild(views: Vec<Rebuild>) -> Result<Step, EngineError> {
     let statements = views.iter().filter_map(|one| one.statement.clone());
     Ok(Step {
         id: 2,
@@ -390,7 +405,7 @@ fn rebuild(release: ReleaseId, views: Vec<Rebuild>) -> Result<Step, EngineError>
             "build {} anew that read what is replaced",
             count(views.len(), "view")
         ),
-        action: PgAction::Rebuild { release, views }.action()?,
+        action: PgAction::Rebuild { views }.action()?,
     })
 }
 
@@ -456,10 +471,10 @@ pub fn restore(survey: &Survey, request: &RestoreRequest) -> Result<Steps, Engin
                 let text = format!("no schema holds {name} as it was in {}", wanted.id);
                 let live = request.live_map.get(name);
                 if live.is_some_and(|live| live.state.is_some() && live.id.drift > 0) {
-                    // A table that no release replaced is not retained: there is only the one.
+                    // What no release replaced is not retained: there was only the one.
                     return EngineError::new(
                         ErrorKind::Missing,
-                        format!("{text}: others wrote to it since, where it is"),
+                        format!("{text}: others put another in its place since"),
                     )
                     .hint("leave it as it is: `unship rollback --to R… --select …` without it");
                 }

@@ -37,7 +37,8 @@ pub const RELATIONS: &str = concat!(
            CASE WHEN c.relkind IN ('r', 'm') THEN concat_ws(' ', c.oid,
                pg_relation_filenode(c.oid), pg_relation_size(c.oid),
                pg_stat_get_tuples_inserted(c.oid), pg_stat_get_tuples_updated(c.oid),
-               pg_stat_get_tuples_deleted(c.oid)) END AS storage
+               pg_stat_get_tuples_deleted(c.oid)) WHEN c.relkind <> 'p' THEN c.oid::text END
+               AS storage
       FROM pg_class c
       LEFT JOIN pg_am am ON am.oid = c.relam
       LEFT JOIN pg_tablespace ts ON ts.oid = c.reltablespace

@@ -5,8 +5,9 @@ use tempfile::TempDir;
 use unship_core::ident::{RelationName, ReleaseId};
 use unship_core::ledger::{SqliteLedger, Store};
 use unship_core::log::Ledger;
-use unship_core::operate::Ask;
+use unship_core::operate::{Ask, OperateError};
 use unship_core::release::VersionId;
+use unship_core::testing::faulty::{Fault, Side};
 use unship_core::testing::world::{Script, World};
 use unship_core::testing::{Row, Table, Write};
 use unship_engines::postgres::address::Address;
@@ -248,6 +249,64 @@ fn a_materialised_view_of_others_follows_there_and_back() {
     assert!(sql.yes("NOT EXISTS (SELECT FROM pg_namespace WHERE nspname LIKE 'unship_build%')"));
 }
 
+/// Going back builds such a view anew where it is younger than what comes back. Wherever that is
+/// interrupted, what is half-way is neither in the way of the next attempt nor taken for its own.
+#[test]
+fn a_view_that_is_built_anew_on_the_way_back_survives_a_fault_at_every_boundary() {
+    for (side, fault) in [(Side::After, Fault::Crash), (Side::Before, Fault::Error)] {
+        let Some((mut world, sql)) = world(true) else {
+            return;
+        };
+        build(&mut world, &[vec![1, 1]]);
+        build(&mut world, &[vec![1, 20]]);
+        sql.run(
+            "CREATE SCHEMA bi;
+             CREATE MATERIALIZED VIEW bi.total AS SELECT sum(value)::bigint AS total FROM s.orders",
+        );
+        for n in 1.. {
+            // Of a release that never was: as a process leaves it that had no time to tidy up.
+            sql.run(
+                "CREATE SCHEMA unship_build_bi;
+                 CREATE MATERIALIZED VIEW unship_build_bi.total AS SELECT 99::bigint AS total",
+            );
+            let back = |world: &mut World| world.back_to(ReleaseId(1)).map(drop);
+            let (answer, blown) = world.broken(n, side, fault, back);
+            if let Err(error) = &answer {
+                assert!(blown.is_some(), "{n} {side:?} {fault:?}: {error}");
+            }
+            match world.resume(None) {
+                Ok(_) | Err(OperateError::NothingToResume) => {}
+                Err(error) => panic!("{n} {side:?} {fault:?}: {error}"),
+            }
+            let live = world.live().unwrap().release;
+            let value = if sql.yes("value = 1 FROM s.orders") {
+                1
+            } else {
+                20
+            };
+            assert!(
+                sql.yes(&format!("total = {value} FROM bi.total")),
+                "{n} {side:?} {fault:?}: {live}"
+            );
+            if blown.is_none() {
+                break;
+            }
+            if value == 1 {
+                world.back(&Ask::Undo, false).unwrap();
+                // As young as before.
+                sql.run(
+                    "DROP MATERIALIZED VIEW bi.total;
+                     CREATE MATERIALIZED VIEW bi.total AS
+                         SELECT sum(value)::bigint AS total FROM s.orders",
+                );
+            }
+            sql.run("DROP SCHEMA IF EXISTS unship_build_bi CASCADE");
+        }
+        assert!(sql.yes("value = 1 FROM s.orders"));
+        proved(&mut world);
+    }
+}
+
 /// PostgreSQL finds a relation by the newest catalog and its rows by the snapshot. Whoever looks with
 /// one that is older than the build has the old version by its name in the retained schema.
 #[test]
@@ -289,4 +348,57 @@ fn a_new_relation_has_what_is_granted_by_default() {
     )));
     proved(&mut world);
     sql.run(&format!("DROP OWNED BY {reader}; DROP ROLE {reader}"));
+}
+
+/// Others write to a released table where it stands, and no release replaced it since: there is one
+/// copy of it, which stays as it is whichever way releases go around it, and is said to.
+#[test]
+fn what_others_wrote_where_it_stands_stays_on_every_way() {
+    let Some((mut world, sql)) = world(true) else {
+        return;
+    };
+    let (orders, rates) = ("orders", "rates");
+    let script = Script::good([
+        table(&world, orders, &[vec![1, 1]]),
+        table(&world, rates, &[vec![1, 5]]),
+    ]);
+    assert!(world.run(&script).unwrap().published);
+    build(&mut world, &[vec![1, 20]]);
+    let name = world.harness.relation(0, rates);
+    let stands = |orders: i64, rates: i64| {
+        assert!(sql.yes(&format!("value = {orders} FROM s.orders")));
+        assert!(sql.yes(&format!("count(*) = {rates} FROM s.rates")));
+    };
+    sql.run("INSERT INTO s.rates VALUES (2, 6)");
+
+    let done = world.back_to(ReleaseId(1)).unwrap();
+    assert!(done.plan.impact.kept.contains_key(&name), "{done:?}");
+    assert!(!done.plan.result.contains_key(&name), "{done:?}");
+    stands(1, 2);
+    proved(&mut world);
+
+    sql.run("INSERT INTO s.rates VALUES (3, 7)");
+    world.back(&Ask::Undo, false).unwrap();
+    stands(20, 3);
+    world.back(&Ask::Redo, false).unwrap();
+    stands(1, 3);
+    world.back(&Ask::Undo, false).unwrap();
+
+    // A release replaces it: what gave way is what others made of it, and comes back as that.
+    let script = Script::good([table(&world, rates, &[vec![9, 9]])]);
+    assert!(world.run(&script).unwrap().published);
+    stands(20, 1);
+    world.back_to(ReleaseId(1)).unwrap();
+    stands(1, 3);
+    proved(&mut world);
+
+    // Whoever puts another table in its place leaves nothing to go back to.
+    build(&mut world, &[vec![1, 30]]);
+    sql.run("DROP TABLE s.rates; CREATE TABLE s.rates AS SELECT 1 AS id, 1 AS value");
+    let refused = world.back_to(ReleaseId(1)).unwrap_err().to_string();
+    assert!(
+        refused.contains("others put another in its place"),
+        "{refused}"
+    );
+    stands(30, 1);
 }
