@@ -143,6 +143,11 @@ impl fmt::Display for PlanId {
 }
 
 impl PlanId {
+    /// Of a plan's [canonical](Plan::canonical) JSON.
+    pub fn of(canonical: &[u8]) -> Self {
+        Self(blake3::hash(canonical).to_hex().to_string())
+    }
+
     /// Enough of it for a person: the first twelve digits.
     pub fn short(&self) -> &str {
         self.0.get(..12).unwrap_or(&self.0)
@@ -182,9 +187,7 @@ impl Plan {
 
     /// The plan's id.
     pub fn id(&self) -> Result<PlanId, PlanError> {
-        Ok(PlanId(
-            blake3::hash(&self.canonical()?).to_hex().to_string(),
-        ))
+        Ok(PlanId::of(&self.canonical()?))
     }
 
     /// Reads a plan.

@@ -39,7 +39,7 @@ impl Session<'_> {
         if let Some((id, blob, seq)) = &open.plan {
             let (plan, journal) = self.interrupted(id, blob, *seq)?;
             self.engine.freeze()?;
-            self.go_on(&plan, journal, assume, true)?;
+            self.go_on(&plan, id.clone(), journal, assume, true)?;
             // Others may have written between a step and its resumption. Should this look fail, the
             // next command looks again.
             let _ = self.see_drift();

@@ -9,7 +9,7 @@ use crate::fault::boundary;
 use crate::ident::{RelationName, ReleaseId};
 use crate::journal::Journal;
 use crate::ledger::BlobRef;
-use crate::plan::{FORMAT, Impact, Plan};
+use crate::plan::{FORMAT, Impact, Plan, PlanId};
 use crate::release::{Code, Job, JobEnd, Operation, Verdict, Version, VersionId};
 use crate::restore::{Map, written_since};
 use std::collections::{BTreeMap, BTreeSet};
@@ -369,16 +369,17 @@ impl Session<'_> {
 
     /// Journals a plan, carries it out and publishes its release.
     pub(super) fn carry_out(&mut self, plan: &Plan) -> Result<(), OperateError> {
-        let id = plan.id()?;
-        let blob = self.ledger.put_blob(&plan.canonical()?, "plan")?;
+        let canonical = plan.canonical()?;
+        let id = PlanId::of(&canonical);
+        let blob = self.ledger.put_blob(&canonical, "plan")?;
         // Durable with the first step's start, before which nothing is touched.
         self.ledger.append_soon(&[Event::PlanMade {
             release: plan.release,
             plan: id.clone(),
             blob: BlobRef(blob),
         }])?;
-        let journal = Journal::new(id);
-        self.go_on(plan, journal, None, false)
+        let journal = Journal::new(id.clone());
+        self.go_on(plan, id, journal, None, false)
     }
 
     /// Carries a plan out from where its journal says that it stopped. `resumed` says that nobody
@@ -386,13 +387,14 @@ impl Session<'_> {
     pub(super) fn go_on(
         &mut self,
         plan: &Plan,
+        id: PlanId,
         journal: Journal,
         assume: Option<crate::execute::Assume>,
         resumed: bool,
     ) -> Result<(), OperateError> {
         let attempt = Attempt {
             plan,
-            id: plan.id()?,
+            id,
             journal,
             assume,
             closing: &self.closing(plan, String::new())?,

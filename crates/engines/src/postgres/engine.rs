@@ -8,6 +8,7 @@ use super::plan::{self, ENGINE, Held, PgAction, Survey};
 use super::swap::{self, Event, Name, Scope, SwapPlan};
 use super::{build, catalog, diff, doctor, layout, quote, retained};
 use postgres::Client;
+use serde::Deserialize;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use unship_core::diff::RelationDiff;
@@ -419,7 +420,7 @@ impl Engine for Postgres {
 }
 
 fn read_survey(survey: &serde_json::Value) -> Result<Survey, EngineError> {
-    serde_json::from_value(survey.clone())
+    Survey::deserialize(survey)
         .map_err(|e| EngineError::new(ErrorKind::Io, "the survey cannot be read").because(e))
 }
 

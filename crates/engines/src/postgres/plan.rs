@@ -416,10 +416,11 @@ pub fn retain(
     leaving: &[Leaving],
 ) -> Result<Vec<String>, EngineError> {
     let mut out = Vec::new();
+    let children = writers::children(survey);
     for one in leaving {
         let left = plan.left_keys.iter();
         let keys: Vec<_> = left.filter(|k| k.relation == one.away).collect();
-        let writers = writers::of(survey, one.oid, &one.away);
+        let writers = writers::of(survey, &children, one.oid, &one.away);
         out.extend(writers.revoke);
         let (schema, name) = (&one.name.schema, &one.name.name);
         let record = retained::record(one.version, schema, name, one.oid, &keys, &writers.grant)?;

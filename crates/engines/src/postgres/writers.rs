@@ -17,8 +17,19 @@ pub struct Writers {
     pub grant: Vec<String>,
 }
 
+/// The partitions and heirs of each relation.
+pub fn children(survey: &Survey) -> BTreeMap<u32, Vec<u32>> {
+    let mut out: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    for relation in survey.relations.values() {
+        for parent in &relation.parents {
+            out.entry(*parent).or_default().push(relation.oid);
+        }
+    }
+    out
+}
+
 /// Those of a relation and of its partitions, which lie beside it.
-pub fn of(survey: &Survey, oid: u32, away: &Name) -> Writers {
+pub fn of(survey: &Survey, children: &BTreeMap<u32, Vec<u32>>, oid: u32, away: &Name) -> Writers {
     let mut out = Writers::default();
     let mut todo = vec![oid];
     let mut seen = BTreeSet::new();
@@ -26,8 +37,7 @@ pub fn of(survey: &Survey, oid: u32, away: &Name) -> Writers {
         let Some(relation) = survey.relations.get(&oid).filter(|_| seen.insert(oid)) else {
             continue;
         };
-        let all = survey.relations.values();
-        todo.extend(all.filter(|r| r.parents.contains(&oid)).map(|r| r.oid));
+        todo.extend(children.get(&oid).into_iter().flatten());
         one(relation, away, &mut out);
     }
     out
