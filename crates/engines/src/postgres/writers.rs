@@ -83,6 +83,7 @@ fn one(relation: &Relation, away: &Name, out: &mut Writers) {
     }
 }
 
-fn writes(grant: &Grant) -> bool {
+/// Whether it is a right to change rows.
+pub fn writes(grant: &Grant) -> bool {
     WRITES.contains(&grant.privilege.as_str())
 }

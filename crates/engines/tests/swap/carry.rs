@@ -268,13 +268,18 @@ fn a_grant_and_a_policy_given_meanwhile_are_kept_when_going_back() {
         "GRANT SELECT ON m.fct TO {late}; ALTER TABLE m.fct ENABLE ROW LEVEL SECURITY;
          CREATE POLICY few ON m.fct USING (id = 1)"
     ));
-    db.swap(restore(&fct, 1, 0));
+    let plan = db.swap(restore(&fct, 1, 0));
     assert_eq!(
         db.one(&format!(
             "SELECT has_table_privilege('{late}', 'm.fct', 'SELECT')"
         )),
         "true"
     );
+    let said = plan
+        .warnings
+        .iter()
+        .any(|w| w.contains(&format!("SELECT for {late}")));
+    assert!(said, "{:?}", plan.warnings);
     assert_eq!(
         db.one("SELECT relrowsecurity FROM pg_class WHERE oid = 'm.fct'::regclass"),
         "true"

@@ -121,7 +121,10 @@ fn print(rows: &[Row]) {
 }
 
 fn ratio(ratio: f64) -> String {
-    if ratio >= 10.0 {
+    if ratio < 1.0 {
+        // unship takes more.
+        format!("1/{:.1}", 1.0 / ratio)
+    } else if ratio >= 10.0 {
         format!("{ratio:.0}x")
     } else {
         format!("{ratio:.1}x")

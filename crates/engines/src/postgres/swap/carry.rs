@@ -6,9 +6,10 @@
 
 use super::access::{self, comment_on};
 use super::keys;
-use super::model::{Column, Kind, Name, Relation, Sequence};
+use super::model::{Column, Grant, Kind, Name, Relation, Sequence};
 use super::names::{is_ours, literal, quoted};
 use super::plan::Planner;
+use crate::postgres::writers;
 use std::collections::BTreeSet;
 
 /// Carries everything from `old` to `new`, which goes to `to`. What comes back from a retained
@@ -57,20 +58,17 @@ fn access_of(p: &mut Planner<'_>, old: &Relation, new: &Relation, to: &Name, ret
     let at = new.at().sql();
     let missing = access::lacking(old.grants.as_ref(), new.grants.as_ref(), &old.owner);
     // What was retained could not be written to, and gets that back.
-    if !returns && !missing.is_empty() && new.grants.as_ref().is_some_and(|g| !g.is_empty()) {
-        let who: BTreeSet<String> = missing
-            .iter()
-            .map(|g| {
-                format!(
-                    "{} for {}",
-                    g.privilege,
-                    g.to.as_deref().unwrap_or("everybody")
-                )
-            })
-            .collect();
+    let told = |g: &&Grant| !(returns && writers::writes(g));
+    let who: BTreeSet<String> = missing.iter().filter(told).map(for_whom).collect();
+    let who = who.into_iter().collect::<Vec<_>>().join(", ");
+    if returns && !who.is_empty() {
         p.warn(format!(
-            "{to}: its new version came with grants of its own; kept besides: {}.",
-            who.into_iter().collect::<Vec<_>>().join(", ")
+            "{to}: access that it did not have when it was retained stays: {who}. Revoke what only \
+             the version that gives way should have given."
+        ));
+    } else if !who.is_empty() && new.grants.as_ref().is_some_and(|g| !g.is_empty()) {
+        p.warn(format!(
+            "{to}: its new version came with grants of its own; kept besides: {who}."
         ));
     }
     p.prepare
@@ -101,6 +99,11 @@ fn access_of(p: &mut Planner<'_>, old: &Relation, new: &Relation, to: &Name, ret
             }
         }
     }
+}
+
+fn for_whom(grant: &Grant) -> String {
+    let role = grant.to.as_deref().unwrap_or("everybody");
+    format!("{} for {role}", grant.privilege)
 }
 
 /// Row security that production has must be there when the rows are.
