@@ -2,7 +2,7 @@
 
 use super::catalog::{namespaces, production, rows, server_version};
 use super::engine::Postgres;
-use super::{layout, quote};
+use super::{layout, quote, session};
 use postgres::Client;
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -41,7 +41,11 @@ pub fn examine(db: &mut Postgres) -> Vec<Diagnosis> {
     let mut report = Report(Vec::new());
     let subject = db.connector.address().to_string();
     let wanted = db.guarded.clone();
+    let connector = db.connector.clone();
     let found = db.client().and_then(|client| {
+        if let Err(error) = session::own(client, &connector) {
+            report.say(Level::Error, "connection", error.message, error.hint);
+        }
         server(client, &subject, &mut report)?;
         rights(client, &wanted, &mut report)?;
         in_the_way(client, &mut report)
@@ -60,24 +64,6 @@ fn server(client: &mut Client, subject: &str, report: &mut Report) -> Result<(),
         report.say(Level::Error, subject, text, Some(hint));
     } else {
         report.say(Level::Ok, subject, text, None);
-    }
-    // A proxy that pools transactions gives the second statement to another server process.
-    let ask = "SELECT pg_backend_pid()::text AS what";
-    let first: Vec<Words> = rows(client, ask, &[])?;
-    let second: Vec<Words> = rows(client, ask, &[])?;
-    let setting: Vec<Words> = rows(client, "SELECT current_setting('search_path') AS what", &[])?;
-    let same = first.first().map(|w| &w.what) == second.first().map(|w| &w.what);
-    if !same
-        || setting
-            .iter()
-            .any(|s| s.what != "\"\"" && !s.what.is_empty())
-    {
-        report.say(
-            Level::Error,
-            "connection",
-            "a proxy gives every transaction another session",
-            Some("connect to the server itself, or to the proxy's session pool".to_owned()),
-        );
     }
     #[derive(Deserialize)]
     struct Locks {

@@ -6,7 +6,7 @@ use super::ledger::seal_statements;
 use super::observe::{self, Look};
 use super::plan::{self, ENGINE, Held, PgAction, Survey};
 use super::swap::{self, Event, Name, Scope, SwapPlan};
-use super::{build, catalog, diff, doctor, layout, quote, retained};
+use super::{build, catalog, diff, doctor, layout, quote, retained, session};
 use postgres::Client;
 use serde::Deserialize;
 use std::cell::RefCell;
@@ -29,6 +29,8 @@ pub struct Postgres {
     pub(super) guarded: BTreeSet<String>,
     pub(super) wanted: build::Wanted,
     client: Option<Client>,
+    /// Whether it is known that nothing pools transactions on the way to the server.
+    own_session: bool,
     notes: Vec<String>,
 }
 
@@ -41,6 +43,7 @@ impl Postgres {
             guarded,
             wanted,
             client: None,
+            own_session: false,
             notes: Vec::new(),
         }
     }
@@ -212,8 +215,13 @@ impl Engine for Postgres {
     }
 
     /// Writers need not be kept out: what they write to what is not released stays, and what they
-    /// write to what is released is found before it is replaced.
+    /// write to what is released is found before it is replaced. What follows relies on a session.
     fn freeze(&mut self) -> Result<(), EngineError> {
+        if !self.own_session {
+            let connector = self.connector.clone();
+            session::own(self.client()?, &connector)?;
+            self.own_session = true;
+        }
         Ok(())
     }
 

@@ -19,6 +19,7 @@ pub mod plan;
 pub mod quote;
 mod remove;
 mod retained;
+mod session;
 pub mod swap;
 mod tls;
 mod writers;
