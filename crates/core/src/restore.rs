@@ -180,6 +180,7 @@ impl Wish {
             steps: steps.steps,
             impact,
             irreversible: steps.irreversible,
+            notes: steps.notes,
             needs: steps.needs,
             moved: BTreeMap::new(),
             result,

@@ -2,7 +2,7 @@
 
 use super::look::{Seen, changes, moved, progress, states};
 use super::{OperateError, Session};
-use crate::engine::{Build, Carry, Depth, Place, PublishRequest};
+use crate::engine::{Build, Carry, Depth, EngineError, ErrorKind, Place, PublishRequest};
 use crate::event::Event;
 use crate::execute::{Attempt, Notice, Outcome, execute};
 use crate::fault::boundary;
@@ -106,12 +106,15 @@ impl Session<'_> {
         boundary("build begun");
         if !request.aside {
             self.engine.prove_point(live)?;
-            let point = self.engine.points()?;
-            let point = point.into_iter().find(|point| point.release == live);
-            let location = point.map(|point| point.location).unwrap_or_default();
+            let points = self.engine.points()?;
+            let point = points.into_iter().find(|point| point.release == live);
+            let point = point.ok_or_else(|| {
+                let text = format!("the restore point of {live} was taken, and is not to be found");
+                EngineError::new(ErrorKind::Missing, text)
+            })?;
             self.ledger.append(&[Event::PointTaken {
                 release: live,
-                location,
+                location: point.location,
             }])?;
         }
         let result = match launch(&build, self.ledger) {
@@ -212,6 +215,7 @@ impl Session<'_> {
             steps: steps.steps,
             impact: Impact::default(),
             irreversible: steps.irreversible,
+            notes: steps.notes,
             needs: steps.needs,
             moved,
             result: changes,

@@ -6,7 +6,7 @@ use super::ledger::seal_statements;
 use super::observe::{self, Look};
 use super::plan::{self, ENGINE, Held, PgAction, Survey};
 use super::swap::{self, Event, Name, Scope, SwapPlan};
-use super::{build, catalog, diff, doctor, layout, quote, retained, session};
+use super::{build, catalog, diff, doctor, granted, layout, quote, retained, session};
 use postgres::Client;
 use serde::Deserialize;
 use std::cell::RefCell;
@@ -94,8 +94,11 @@ impl Postgres {
                 scope.schemas.insert(namespace.name.clone());
             }
         }
+        let swap = swap::survey(client, &scope)?;
+        let all: Vec<u32> = swap.relations.keys().copied().collect();
         Ok(Survey {
-            swap: swap::survey(client, &scope)?,
+            granted: granted::read(client, &all)?,
+            swap,
             retained,
         })
     }
@@ -138,7 +141,8 @@ impl Postgres {
             (done, _) => done?,
         }
         // Nobody is shown the plan of a publish before it is done.
-        self.notes.extend(plan.warnings.iter().cloned());
+        let said = plan.warnings.iter().chain(&plan.notes);
+        self.notes.extend(said.cloned());
         Ok(())
     }
 }
@@ -341,9 +345,11 @@ impl Engine for Postgres {
         let client = self.client()?;
         match PgAction::of(&step.action)? {
             PgAction::Schemas { names, staging } => {
-                client
-                    .batch_execute(retained::TABLE)
-                    .doing("make unship's own schema")?;
+                for table in [retained::TABLE, granted::TABLE] {
+                    client
+                        .batch_execute(table)
+                        .doing("make unship's own schema")?;
+                }
                 for name in names {
                     let sql = format!("CREATE SCHEMA IF NOT EXISTS {}", quote::name(&name));
                     client

@@ -41,7 +41,8 @@ const READS_BLOCKS: u32 = 140_000;
 /// What one connection reads at a time of a large relation.
 const PART: u64 = 64 << 20;
 
-/// Where it is another one, parts are of another size, and the last of them takes what is left.
+/// A page, as servers are built by default. Where pages are larger or smaller so are the parts, and
+/// the last takes what is left.
 const BLOCK: u64 = 8192;
 
 /// The parts that a relation is read in: `None` is all of it.

@@ -11,6 +11,7 @@ mod doctor;
 mod engine;
 mod error;
 mod fingerprint;
+mod granted;
 pub mod layout;
 pub mod ledger;
 mod observe;

@@ -1,8 +1,8 @@
 //! Planning for PostgreSQL. Pure: it sees the request and a survey, and nothing else.
 
 use super::retained::{self, Retained};
-use super::swap::{self, LeftKey, Move, Name, Rebuild, Request, SwapPlan};
-use super::{layout, quote, writers};
+use super::swap::{self, Access, LeftKey, Move, Name, Rebuild, Request, Rights, SwapPlan};
+use super::{granted, layout, quote, writers};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use unship_core::engine::{EngineError, ErrorKind, PublishRequest, RestoreRequest, Steps};
@@ -22,6 +22,9 @@ pub struct Survey {
     pub swap: swap::Survey,
     /// What is retained of them.
     pub retained: Vec<Held>,
+    /// Who had which rights on them when they last became production, or stopped being it.
+    #[serde(default)]
+    pub granted: BTreeMap<u32, Rights>,
 }
 
 /// A retained version of a relation.
@@ -222,12 +225,20 @@ impl Moves {
             from: at,
             to: away,
             carry_from: None,
+            access: None,
         });
         Ok(Some(oid))
     }
 
     /// A relation becomes production.
-    fn bring(&mut self, name: &RelationName, from: Name, oid: u32, carry: bool) {
+    fn bring(
+        &mut self,
+        name: &RelationName,
+        from: Name,
+        oid: u32,
+        carry: bool,
+        access: Option<Access>,
+    ) {
         let to = place(name);
         self.guard.push(facts::relation(&from, Some(oid)));
         self.expect.push(facts::relation(&to, Some(oid)));
@@ -235,6 +246,7 @@ impl Moves {
         self.list.push(Move {
             from,
             carry_from: carry.then(|| to.clone()),
+            access,
             to,
         });
     }
@@ -326,7 +338,7 @@ impl Moves {
             .action()?,
         };
         let mut steps = vec![make];
-        let (statements, action, warnings);
+        let (statements, action, warnings, notes);
         if anew.is_empty() {
             let plan = swap::plan(&known, &request)
                 .map_err(|refusal| EngineError::new(ErrorKind::Refused, refusal.to_string()))?;
@@ -342,6 +354,7 @@ impl Moves {
             ];
             statements = all.into_iter().flatten().cloned().collect();
             warnings = plan.warnings.clone();
+            notes = plan.notes.clone();
             let plan = Box::new(plan);
             action = PgAction::Swap { plan, record };
         } else {
@@ -350,7 +363,8 @@ impl Moves {
             statements = moves
                 .map(|one| format!("-- {} becomes {}", one.from, one.to))
                 .collect();
-            warnings = vec![format!(
+            warnings = Vec::new();
+            notes = vec![format!(
                 "built anew, with the rows of now: {}. What it takes to move is looked at again then",
                 names.join(", ")
             )];
@@ -382,6 +396,7 @@ impl Moves {
             steps,
             method,
             irreversible: warnings,
+            notes,
             needs: Vec::new(),
             bytes: 0,
         })
@@ -415,7 +430,18 @@ pub fn retain(
     plan: &SwapPlan,
     leaving: &[Leaving],
 ) -> Result<Vec<String>, EngineError> {
-    let mut out = Vec::new();
+    let arriving = plan.request.moves.iter();
+    let arriving = arriving.filter(|one| layout::parse_retained(&one.to.schema).is_none());
+    let places: BTreeSet<(&str, &str)> = arriving
+        .map(|one| (&*one.from.schema, &*one.from.name))
+        .collect();
+    let coming = survey.relations.values();
+    let coming = coming.filter(|r| places.contains(&(&*r.schema, &*r.name)));
+    let both = coming
+        .map(|r| r.oid)
+        .chain(leaving.iter().map(|one| one.oid));
+    // Before any right is taken from what leaves.
+    let mut out = vec![granted::record(&both.collect())];
     let children = writers::children(survey);
     for one in leaving {
         let left = plan.left_keys.iter();
@@ -447,7 +473,7 @@ pub fn publish(survey: &Survey, request: &PublishRequest) -> Result<Steps, Engin
                 format!("the job did not leave {name} at {at}"),
             )
         })?;
-        moves.bring(name, at, new, old.is_some());
+        moves.bring(name, at, new, old.is_some(), None);
     }
     bound_to_staging(survey, &moves.incoming)?;
     let n = request.changes.len();
@@ -487,8 +513,14 @@ pub fn restore(survey: &Survey, request: &RestoreRequest) -> Result<Steps, Engin
             layout::retained(wanted.id.release, &name.schema)?,
             &*name.name,
         );
-        // Who was given access meanwhile keeps it.
-        moves.bring(name, from, held.oid, old.is_some());
+        let recorded = |oid| survey.granted.get(&oid).cloned();
+        let access = old.and_then(|old| {
+            Some(Access {
+                own: recorded(held.oid)?,
+                given: recorded(old)?,
+            })
+        });
+        moves.bring(name, from, held.oid, old.is_some(), access);
         moves.keys.extend(held.keys.iter().cloned());
         if old.is_none() {
             moves.record.extend(held.writers.iter().cloned());

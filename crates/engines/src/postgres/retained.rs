@@ -3,7 +3,7 @@
 use super::catalog::rows;
 use super::error::Doing;
 use super::swap::LeftKey;
-use super::{layout, quote, remove};
+use super::{granted, layout, quote, remove};
 use postgres::{Client, GenericClient, Transaction};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -252,6 +252,9 @@ pub fn housekeep(
             Err(error) if error.kind == ErrorKind::Refused => in_the_way = Some(error),
             Err(error) => return Err(error),
         }
+    }
+    if !done.dropped.is_empty() {
+        granted::forget_gone(client)?;
     }
     done.dropped.sort_unstable();
     in_the_way.map_or(Ok(done), Err)

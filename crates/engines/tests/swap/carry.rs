@@ -276,10 +276,10 @@ fn a_grant_and_a_policy_given_meanwhile_are_kept_when_going_back() {
         "true"
     );
     let said = plan
-        .warnings
+        .notes
         .iter()
         .any(|w| w.contains(&format!("SELECT for {late}")));
-    assert!(said, "{:?}", plan.warnings);
+    assert!(said, "{:?}", plan.notes);
     assert_eq!(
         db.one("SELECT relrowsecurity FROM pg_class WHERE oid = 'm.fct'::regclass"),
         "true"

@@ -228,11 +228,13 @@ pub fn publish(names: &[Name], builder_of_live: u32) -> Request {
             from: name.clone(),
             to: retained(builder_of_live, name),
             carry_from: None,
+            access: None,
         });
         request.moves.push(Move {
             from: staging(name),
             to: name.clone(),
             carry_from: Some(name.clone()),
+            access: None,
         });
     }
     request

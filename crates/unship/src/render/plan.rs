@@ -45,6 +45,7 @@ pub fn print(plan: &Plan, id: &PlanId) {
     }
     for (title, lines) in [
         ("Cannot be brought back", &plan.irreversible),
+        ("Worth knowing", &plan.notes),
         ("Needs", &plan.needs),
     ] {
         if !lines.is_empty() {

@@ -35,6 +35,19 @@ pub(super) fn grants(wanted: &BTreeSet<Grant>, column: Option<&str>, on: &str) -
         .collect()
 }
 
+/// `REVOKE` statements: what these roles passed on goes too.
+pub(super) fn revokes(taken: &BTreeSet<Grant>, column: Option<&str>, on: &str) -> Vec<String> {
+    let statement = |grant: &Grant| {
+        let column = column.map_or_else(String::new, |c| format!(" ({})", quoted(c)));
+        let from = role(grant.to.as_ref());
+        format!(
+            "REVOKE {}{column} ON {on} FROM {from} CASCADE",
+            grant.privilege
+        )
+    };
+    taken.iter().map(statement).collect()
+}
+
 /// What the old grants give and the new ones do not. The owner needs no grant.
 pub(super) fn lacking(
     old: Option<&BTreeSet<Grant>>,

@@ -9,6 +9,7 @@ use super::keys;
 use super::model::{Column, Grant, Kind, Name, Relation, Sequence};
 use super::names::{is_ours, literal, quoted};
 use super::plan::Planner;
+use super::request::{Access, Rights, Withdrawn};
 use crate::postgres::writers;
 use std::collections::BTreeSet;
 
@@ -24,7 +25,10 @@ pub(super) fn carry(p: &mut Planner<'_>, old: &Relation, new: &Relation, to: &Na
     if shape(old) != shape(new) {
         p.reshaped.insert(to.clone());
     }
-    access_of(p, old, new, to, returns);
+    match p.access.get(&new.oid).copied() {
+        Some(known) => access_back(p, old, new, to, known),
+        None => access_of(p, old, new, to, returns),
+    }
     publications(p, old, new, to);
     if old.kind.is_table() && new.kind.is_table() {
         row_security(p, old, new, to, returns);
@@ -62,12 +66,12 @@ fn access_of(p: &mut Planner<'_>, old: &Relation, new: &Relation, to: &Name, ret
     let who: BTreeSet<String> = missing.iter().filter(told).map(for_whom).collect();
     let who = who.into_iter().collect::<Vec<_>>().join(", ");
     if returns && !who.is_empty() {
-        p.warn(format!(
+        p.note(format!(
             "{to}: access that it did not have when it was retained stays: {who}. Revoke what only \
              the version that gives way should have given."
         ));
     } else if !who.is_empty() && new.grants.as_ref().is_some_and(|g| !g.is_empty()) {
-        p.warn(format!(
+        p.note(format!(
             "{to}: its new version came with grants of its own; kept besides: {who}."
         ));
     }
@@ -98,6 +102,75 @@ fn access_of(p: &mut Planner<'_>, old: &Relation, new: &Relation, to: &Name, ret
                 ));
             }
         }
+    }
+}
+
+/// Access to what comes back: its own, with what people granted and revoked since the relation that
+/// gives way became production. What came with that relation goes with it.
+fn access_back(p: &mut Planner<'_>, old: &Relation, new: &Relation, to: &Name, known: &Access) {
+    let none = BTreeSet::new();
+    let on = format!("TABLE {}", new.at().sql());
+    let mut stays = BTreeSet::new();
+    let mut goes = BTreeSet::new();
+    let columns = old.columns.iter().filter(|c| new.column(&c.name).is_some());
+    for column in std::iter::once(None).chain(columns.map(|c| Some(&*c.name))) {
+        let of = |relation: &'_ Relation| -> BTreeSet<Grant> {
+            let grants = match column {
+                None => relation.grants.clone(),
+                Some(name) => relation.column(name).and_then(|c| c.grants.clone()),
+            };
+            grants.unwrap_or_default()
+        };
+        let recorded = |rights: &'_ Rights| -> BTreeSet<Grant> {
+            match column {
+                None => rights.all.clone(),
+                Some(name) => rights.columns.get(name).unwrap_or(&none).clone(),
+            }
+        };
+        let (was, is) = (of(old), of(new));
+        let (own, given) = (recorded(&known.own), recorded(&known.given));
+        let has = |all: &BTreeSet<Grant>, one: &Grant| {
+            all.iter()
+                .any(|g| g.to == one.to && g.privilege == one.privilege)
+        };
+        let since: BTreeSet<Grant> = was.difference(&given).cloned().collect();
+        let mut wanted: BTreeSet<Grant> = own.into_iter().filter(writers::writes).collect();
+        // A right that a person took away is not given back by going back.
+        wanted.retain(|grant| !has(&given, grant) || has(&was, grant));
+        wanted.extend(since.iter().cloned());
+        let missing = access::lacking(Some(&wanted), Some(&is), &old.owner);
+        p.prepare.extend(access::grants(&missing, column, &on));
+        let revoked: BTreeSet<Grant> = is
+            .iter()
+            .filter(|grant| has(&given, grant) && !has(&was, grant))
+            .cloned()
+            .collect();
+        p.prepare.extend(access::revokes(&revoked, column, &on));
+        stays.extend(missing.intersection(&since).map(for_whom));
+        for grant in &was {
+            let own_role = grant.to.as_deref() == Some(&*old.owner);
+            if own_role || has(&is, grant) || has(&wanted, grant) {
+                continue;
+            }
+            goes.insert(for_whom(grant));
+            if column.is_none() {
+                p.withdrawn.push(Withdrawn {
+                    relation: old.oid,
+                    to: grant.to.clone(),
+                    privilege: grant.privilege.clone(),
+                });
+            }
+        }
+    }
+    let list = |all: BTreeSet<String>| all.into_iter().collect::<Vec<_>>().join(", ");
+    if !stays.is_empty() {
+        p.note(format!("{to}: granted since, and stays: {}.", list(stays)));
+    }
+    if !goes.is_empty() {
+        p.note(format!(
+            "{to}: came with the version that gives way, and goes with it: {}.",
+            list(goes)
+        ));
     }
 }
 

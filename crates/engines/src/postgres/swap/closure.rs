@@ -44,11 +44,13 @@ impl Rebuild {
                 from: self.view.clone(),
                 to: self.away.clone(),
                 carry_from: None,
+                access: None,
             },
             Move {
                 from: self.at.clone(),
                 to: self.view.clone(),
                 carry_from: Some(self.view.clone()),
+                access: None,
             },
         ]
     }

@@ -21,6 +21,8 @@ mod survey;
 pub use closure::{Rebuild, build as build_closure, plan as plan_closure};
 pub use model::{Grant, Name, Relation, Survey};
 pub use plan::plan;
-pub use request::{LeftKey, Move, Obstacle, Refusal, Request, Scope, SwapPlan};
+pub use request::{
+    Access, LeftKey, Move, Obstacle, Refusal, Request, Rights, Scope, SwapPlan, Withdrawn,
+};
 pub use run::{Blocked, Event, committed, run};
 pub use survey::survey;

@@ -3,7 +3,7 @@
 use super::access::{self, comment_on};
 use super::model::{Name, Relation, Sequence, Survey};
 use super::names::{LONGEST, is_ours, quoted};
-use super::request::{LeftKey, Obstacle, Refusal, Request, SwapPlan};
+use super::request::{Access, LeftKey, Obstacle, Refusal, Request, SwapPlan, Withdrawn};
 use super::statements::{locks, steps};
 use super::{carry, dependents, keys};
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +25,7 @@ pub(super) struct Planner<'a> {
     replaced: BTreeMap<u32, u32>,
     obstacles: BTreeSet<Obstacle>,
     warnings: Vec<String>,
+    notes: Vec<String>,
     pub(super) prepare: Vec<String>,
     /// Foreign keys among what comes in: after all keys that they refer to.
     pub(super) keys: Vec<String>,
@@ -38,6 +39,10 @@ pub(super) struct Planner<'a> {
     pub(super) lock_too: BTreeSet<u32>,
     pub(super) lock_as: BTreeMap<Name, &'static str>,
     pub(super) left_keys: Vec<LeftKey>,
+    /// What is known of the access of what comes back.
+    pub(super) access: BTreeMap<u32, &'a Access>,
+    /// Rights that go with what leaves.
+    pub(super) withdrawn: Vec<Withdrawn>,
     /// What has other columns than before.
     pub(super) reshaped: BTreeSet<Name>,
     /// Extended statistics that `prepare` makes, and the schema that they go to.
@@ -85,6 +90,7 @@ impl<'a> Planner<'a> {
             replaced: BTreeMap::new(),
             obstacles: BTreeSet::new(),
             warnings: Vec::new(),
+            notes: Vec::new(),
             prepare: Vec::new(),
             keys: Vec::new(),
             drops: Vec::new(),
@@ -95,6 +101,8 @@ impl<'a> Planner<'a> {
             afterwards: Vec::new(),
             lock_as: BTreeMap::new(),
             left_keys: Vec::new(),
+            access: BTreeMap::new(),
+            withdrawn: Vec::new(),
             reshaped: BTreeSet::new(),
             lock_too: BTreeSet::new(),
             statistics_made: Vec::new(),
@@ -123,6 +131,12 @@ impl<'a> Planner<'a> {
     pub(super) fn warn(&mut self, warning: String) {
         if !self.warnings.contains(&warning) {
             self.warnings.push(warning);
+        }
+    }
+
+    pub(super) fn note(&mut self, note: String) {
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
         }
     }
 
@@ -226,6 +240,9 @@ impl<'a> Planner<'a> {
                 }
                 None => None,
             };
+            if let Some(access) = &one.access {
+                self.access.insert(relation.oid, access);
+            }
             self.going.insert(
                 relation.oid,
                 Going {
@@ -559,7 +576,9 @@ impl<'a> Planner<'a> {
             afterwards: self.afterwards,
             left_keys: self.left_keys,
             warnings: self.warnings,
+            notes: self.notes,
             access: pairs,
+            withdrawn: self.withdrawn,
             watch: self.survey.relations.keys().copied().collect(),
             mark: self.survey.mark.clone(),
         })

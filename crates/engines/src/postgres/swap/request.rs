@@ -1,8 +1,8 @@
 //! What is asked for, and the answers: a plan, or a refusal that names everything in the way.
 
-use super::model::Name;
+use super::model::{Grant, Name};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// A relation that goes from one place to another.
@@ -16,6 +16,40 @@ pub struct Move {
     /// has none of its own; it leaves in the same request.
     #[serde(default)]
     pub carry_from: Option<Name>,
+    /// What is known of its access, if it comes back. Without it, it takes over all access that the
+    /// relation in production has.
+    #[serde(default)]
+    pub access: Option<Access>,
+}
+
+/// Who may do what with a relation.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rights {
+    /// On all of it.
+    pub all: BTreeSet<Grant>,
+    /// On single columns.
+    pub columns: BTreeMap<String, BTreeSet<Grant>>,
+}
+
+/// What tells access that was given or taken since from access that came with a version.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Access {
+    /// What the relation that comes back had when it left production. Rights to write have been
+    /// taken from it since.
+    pub own: Rights,
+    /// What the relation in production had when it became that.
+    pub given: Rights,
+}
+
+/// A right that went with the version that came with it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Withdrawn {
+    /// The relation that leaves.
+    pub relation: u32,
+    /// Whose it was; `None` is everybody's.
+    pub to: Option<String>,
+    /// Which.
+    pub privilege: String,
 }
 
 /// A foreign key to a relation that stays in production while its own leaves. It is dropped, for it
@@ -96,8 +130,14 @@ pub struct SwapPlan {
     pub left_keys: Vec<LeftKey>,
     /// What a person should know: above all what cannot be carried.
     pub warnings: Vec<String>,
+    /// What a person should know besides, though nothing is lost.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// (outgoing, incoming): nobody may lose access from the first to the second.
     pub access: Vec<(u32, u32)>,
+    /// Rights of which that is not so: they came with the version that leaves.
+    #[serde(default)]
+    pub withdrawn: Vec<Withdrawn>,
     /// Relations whose catalog entries must not have changed since the survey.
     pub watch: BTreeSet<u32>,
     /// How those entries stood.

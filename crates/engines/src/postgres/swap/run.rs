@@ -181,8 +181,14 @@ fn prepare(client: &mut Client, plan: &SwapPlan, watch: &[u32]) -> Result<String
 /// Nobody may have less access to the new version than to the old one.
 fn lost_access(client: &mut Client, plan: &SwapPlan) -> Result<(), EngineError> {
     let (old, new): (Vec<u32>, Vec<u32>) = plan.access.iter().copied().unzip();
+    let gone: Vec<u32> = plan.withdrawn.iter().map(|one| one.relation).collect();
+    let roles: Vec<Option<&str>> = plan.withdrawn.iter().map(|one| one.to.as_deref()).collect();
+    let rights: Vec<&str> = plan.withdrawn.iter().map(|one| &*one.privilege).collect();
     let lost: Vec<String> = client
-        .query(include_str!("sql/lost.sql"), &[&old, &new])
+        .query(
+            include_str!("sql/lost.sql"),
+            &[&old, &new, &gone, &roles, &rights],
+        )
         .map_err(failed)?
         .iter()
         .map(|row| {

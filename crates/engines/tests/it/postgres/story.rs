@@ -402,3 +402,84 @@ fn what_others_wrote_where_it_stands_stays_on_every_way() {
     );
     stands(30, 1);
 }
+
+/// A bad release gives somebody access; people give and revoke some after it. Going back takes the
+/// first away and keeps the second, whether the rights are on the table or on a column.
+#[test]
+fn access_that_a_release_gave_goes_with_it_and_what_people_changed_stays() {
+    let Some((mut world, sql)) = world(true) else {
+        return;
+    };
+    let unique = sql.0.rsplit('_').take(2).collect::<Vec<_>>().join("_");
+    let role = |word: &str| format!("unship_{word}_{unique}");
+    let [job, bob, intern, late] = ["job", "bob", "intern", "late"].map(role);
+    sql.run(&format!(
+        "CREATE ROLE {job}; CREATE ROLE {bob}; CREATE ROLE {intern}; CREATE ROLE {late}"
+    ));
+    let rights = || -> Vec<String> {
+        let mut client = postgres::Client::connect(&sql.0, postgres::NoTls).unwrap();
+        let ask = "
+            SELECT split_part(x.grantee::regrole::text, '_', 2) || ' ' || x.privilege_type
+                   || coalesce(' ' || column_name, '')
+              FROM (SELECT (aclexplode(relacl)).*, NULL AS column_name, relowner FROM pg_class
+                     WHERE oid = 's.orders'::regclass
+                    UNION ALL
+                    SELECT (aclexplode(attacl)).*, attname, 0 FROM pg_attribute
+                     WHERE attrelid = 's.orders'::regclass) x
+             WHERE x.grantee <> x.relowner ORDER BY 1";
+        let rows = client.query(ask, &[]).unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
+    };
+    build(&mut world, &[vec![1, 1]]);
+    sql.run(&format!(
+        "GRANT SELECT, INSERT ON s.orders TO {job}; GRANT SELECT, UPDATE (value) ON s.orders TO {bob}"
+    ));
+    let first = ["bob SELECT", "bob UPDATE value", "job INSERT", "job SELECT"];
+    assert_eq!(rights(), first);
+
+    // The job's own grants, as dbt makes them.
+    sql.run(&format!(
+        "ALTER DEFAULT PRIVILEGES IN SCHEMA s GRANT SELECT, DELETE ON TABLES TO {intern}"
+    ));
+    build(&mut world, &[vec![1, 20]]);
+    sql.run(&format!(
+        "ALTER DEFAULT PRIVILEGES IN SCHEMA s REVOKE SELECT, DELETE ON TABLES FROM {intern}"
+    ));
+    let second = [&first[..], &["intern DELETE", "intern SELECT"]].concat();
+    let sorted = |mut all: Vec<&'static str>| {
+        all.sort_unstable();
+        all
+    };
+    assert_eq!(rights(), sorted(second.clone()));
+
+    let done = world.back_to(ReleaseId(1)).unwrap();
+    assert_eq!(rights(), first, "{:?}", done.plan.notes);
+    let said = done.plan.notes.join("\n");
+    assert!(
+        said.contains("goes with it") && said.contains(&format!("SELECT for {intern}")),
+        "{said}"
+    );
+    world.back(&Ask::Undo, false).unwrap();
+    assert_eq!(rights(), sorted(second.clone()));
+
+    // People change it while the bad release is live.
+    sql.run(&format!(
+        "GRANT SELECT, INSERT, UPDATE (id) ON s.orders TO {late};
+         REVOKE INSERT ON s.orders FROM {job}; REVOKE SELECT, UPDATE (value) ON s.orders FROM {bob}"
+    ));
+    world.back_to(ReleaseId(1)).unwrap();
+    let now = ["job SELECT", "late INSERT", "late SELECT", "late UPDATE id"];
+    assert_eq!(rights(), now);
+    world.back(&Ask::Undo, false).unwrap();
+    let forth = [&now[..], &["intern DELETE", "intern SELECT"]].concat();
+    assert_eq!(rights(), sorted(forth));
+    proved(&mut world);
+
+    // Nobody is there any more who had been given something.
+    sql.run(&format!("DROP OWNED BY {intern}; DROP ROLE {intern}"));
+    world.back(&Ask::Redo, false).unwrap();
+    assert_eq!(rights(), now);
+    sql.run(&format!(
+        "DROP OWNED BY {job}, {bob}, {late}; DROP ROLE {job}, {bob}, {late}"
+    ));
+}
