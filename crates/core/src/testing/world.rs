@@ -222,6 +222,7 @@ impl World {
             code: None,
             aside: !script.in_place,
             replays: None,
+            checks: None,
         };
         let (harness, fuse) = (&self.harness, &self.fuse);
         session.run(request, |build, _| {
@@ -248,6 +249,7 @@ impl World {
             Ok(JobResult {
                 end: end(fails),
                 built: script.built(),
+                findings: Vec::new(),
                 good: !fails,
             })
         })
