@@ -205,7 +205,7 @@ mod tests {
         testing::run(
             &mut worker,
             &[
-                "CREATE TABLE \"odd \"\" name\" (id INTEGER NOT NULL, amount DECIMAL(18, 2), at TIMESTAMP, \
+                "CREATE TABLE \"odd \"\" name\" (id INTEGER NOT NULL, amount DECIMAL(18, 2), \"at\" TIMESTAMP, \
                  zoned TIMESTAMP WITH TIME ZONE, note VARCHAR, parts INTEGER[], bad DOUBLE)",
                 "INSERT INTO \"odd \"\" name\" SELECT i, CASE WHEN i % 4 = 0 THEN NULL ELSE i * 1.5 END, \
                  TIMESTAMP '2026-01-01' + to_days(i::INTEGER), TIMESTAMPTZ '2026-01-01 12:00:00+02' , \
