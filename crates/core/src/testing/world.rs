@@ -96,6 +96,13 @@ impl Harness for Warehouse {
         Warehouse::lose_point(self, release);
     }
 
+    fn without(&self) -> &'static [(&'static str, &'static str)] {
+        &[(
+            "a query reads a place and writes nothing",
+            "a warehouse in memory knows no SQL",
+        )]
+    }
+
     fn read(&self, place: Place) -> Contents {
         self.contents(place)
     }

@@ -9,13 +9,21 @@ use unship_core::operate::count;
 /// How many are shown where the rest can be had with another command.
 const FEW: usize = 5;
 
-/// The worst findings that failed, in few words, and how to see the rest.
+/// The worst findings that failed, one of each place, in few words, and how to see the rest.
 pub fn brief(findings: &[Finding], more: &str) {
     let all = by_severity(findings);
-    for finding in all.iter().take(FEW) {
-        print(finding, false);
+    let mut shown: Vec<&Finding> = Vec::new();
+    for finding in &all {
+        let told = finding.relation.is_some()
+            && shown
+                .iter()
+                .any(|s| (&s.relation, &s.column) == (&finding.relation, &finding.column));
+        if shown.len() < FEW && !told {
+            print(finding, false);
+            shown.push(finding);
+        }
     }
-    if let Some(left) = all.len().checked_sub(FEW).filter(|n| *n > 0) {
+    if let Some(left) = all.len().checked_sub(shown.len()).filter(|n| *n > 0) {
         crate::say!("  and {}", count(left, "more finding"));
     }
     if !all.is_empty() {

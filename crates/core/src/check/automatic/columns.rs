@@ -39,8 +39,8 @@ const CHECKS: [(&str, Look); 5] = [
     ("nulls", nulls),
     ("distinct", distinct),
     ("range", range),
-    ("mean", mean),
     ("sum", sum),
+    ("mean", mean),
 ];
 
 struct Column<'a> {
