@@ -7,6 +7,7 @@
 //! inputs is explained. A join that doubles the revenue is not: nothing that it reads has doubled.
 
 mod columns;
+mod inputs;
 mod speed;
 mod structure;
 mod time;
@@ -56,6 +57,7 @@ pub struct Comparison<'a> {
 /// Everything that can be found without asking the warehouse again, what is upstream first.
 pub fn findings(comparison: &Comparison<'_>) -> Vec<Finding> {
     let mut all = structure::findings(comparison);
+    all.extend(inputs::findings(comparison));
     let none = Vec::new();
     for (name, now) in comparison.now {
         let past = comparison.past.get(name).unwrap_or(&none);

@@ -6,7 +6,7 @@ use super::{Measured, because, figure, times};
 
 /// A table that never lost rows, over so many good releases, does not lose this part of them.
 const NEVER_SHRANK: usize = 3;
-const LOST: f64 = 0.05;
+pub(super) const LOST: f64 = 0.05;
 
 pub(super) fn findings(one: &Measured<'_>) -> Option<Finding> {
     let now = one.now.rows;
