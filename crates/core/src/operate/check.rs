@@ -384,6 +384,9 @@ impl Session<'_> {
             .map(|input| (input.clone(), Detail::Rows))
             .collect();
         asked.extend(wanted.iter().map(|name| (name.clone(), Detail::Columns)));
+        if asked.is_empty() {
+            return Ok(BTreeMap::new());
+        }
         let on = progress(self.watch);
         let all = self.engine.profile(of.place, &asked, &on)?;
         let seconds = seconds(artefacts);

@@ -47,6 +47,7 @@ impl Play {
         };
         play.commit();
         play.warehouse.scratch.ok(&["init"]);
+        play.warehouse.scratch.only_tell();
         Some(play)
     }
 

@@ -3,7 +3,7 @@
 use super::super::bounds::{ENOUGH, Scale, departure, limits};
 use super::super::profile::{ColumnProfile, RelationProfile, Values};
 use super::super::{Finding, Outcome, Severity};
-use super::{Measured, because, figure, times};
+use super::{Measured, figure, times};
 
 /// A column that lost this part of its values lost data.
 const LOST_VALUES: f64 = 0.2;
@@ -29,6 +29,13 @@ pub(super) fn findings(one: &Measured<'_>) -> Vec<Finding> {
         }
         all.extend(failed);
     }
+    // A sum that is out of bounds says all that its mean could.
+    let sums: Vec<Option<String>> = all
+        .iter()
+        .filter(|f| f.check == "sum" && f.outcome == Outcome::Fail)
+        .map(|f| f.column.clone())
+        .collect();
+    all.retain(|f| f.check != "mean" || f.column.is_none() || !sums.contains(&f.column));
     all
 }
 
@@ -190,7 +197,7 @@ fn distinct(column: &Column<'_>) -> Option<Option<Finding>> {
             figure(before),
             column.of_last()
         ),
-        because(scale),
+        column.one.because(scale),
     )))
 }
 
@@ -279,13 +286,7 @@ fn drift(
     };
     let limits = limits(&column.one.earlier(value), column.one.slack());
     let far = departure(before.abs(), now.abs(), scale)?;
-    let severity = if far.abs() > limits.gross {
-        Severity::High
-    } else if far.abs() > limits.odd {
-        Severity::Medium
-    } else {
-        return None;
-    };
+    let severity = column.one.severity(far, limits)?;
     Some(column.fail(
         check,
         severity,
@@ -296,6 +297,6 @@ fn drift(
             figure(before),
             column.of_last()
         ),
-        because(scale),
+        column.one.because(scale),
     ))
 }

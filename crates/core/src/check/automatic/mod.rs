@@ -68,6 +68,7 @@ pub fn findings(comparison: &Comparison<'_>) -> Vec<Finding> {
             past,
             at: comparison.at,
             keys: &keys,
+            traced: comparison.lineage.is_some() && !now.inputs.is_empty(),
         };
         all.extend(volume::findings(&one));
         all.extend(columns::findings(&one));
@@ -121,7 +122,12 @@ struct Measured<'a> {
     past: &'a [Past],
     at: Timestamp,
     keys: &'a BTreeSet<String>,
+    /// Whether it is known what it is made from.
+    traced: bool,
 }
+
+/// How many good releases tell by themselves how a relation changes.
+const LONG: usize = 5;
 
 impl Measured<'_> {
     /// The newest good release.
@@ -147,6 +153,29 @@ impl Measured<'_> {
                 super::bounds::departure(before.abs(), now.abs(), scale).map(f64::abs)
             })
             .collect()
+    }
+
+    /// How bad a change is by its size. With a short history, and nothing known of what a relation
+    /// is made from, nothing tells a defect from a relation that always changes like that: no
+    /// release is held for it.
+    fn severity(&self, far: f64, limits: super::bounds::Limits) -> Option<Severity> {
+        let sure = self.traced || self.past.len() >= LONG;
+        if far.abs() > limits.gross && sure {
+            Some(Severity::High)
+        } else if far.abs() > limits.odd {
+            Some(Severity::Medium)
+        } else {
+            None
+        }
+    }
+
+    /// What explains a change, in words.
+    fn because(&self, scale: Scale) -> String {
+        match (self.traced, scale == Scale::NONE) {
+            (true, true) => "what it is made from did not change in size".to_owned(),
+            (false, true) => "about what it was before".to_owned(),
+            _ => because(scale),
+        }
     }
 
     /// How many of the good releases have something, from the newest on without a gap.
@@ -263,10 +292,8 @@ fn times(ratio: f64) -> String {
 
 /// What the inputs explain, in words.
 fn because(scale: Scale) -> String {
-    let percent = |ratio: f64| format!("{:+.0} %", (ratio - 1.0) * 100.0);
-    if scale == Scale::NONE {
-        "what it is made from did not change in size".to_owned()
-    } else if scale.low == 1.0 {
+    let percent = |ratio: f64| format!("{:+.1} %", (ratio - 1.0) * 100.0);
+    if scale.low == 1.0 {
         format!(
             "what it is made from grew by at most {}",
             percent(scale.high)

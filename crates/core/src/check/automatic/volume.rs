@@ -2,7 +2,7 @@
 
 use super::super::bounds::{ENOUGH, departure, limits};
 use super::super::{Finding, Outcome, Severity};
-use super::{Measured, because, figure, times};
+use super::{Measured, figure, times};
 
 /// A table that never lost rows, over so many good releases, does not lose this part of them.
 const NEVER_SHRANK: usize = 3;
@@ -37,14 +37,9 @@ pub(super) fn findings(one: &Measured<'_>) -> Option<Finding> {
     // Of a handful of rows a few more are a large part, and chance.
     let edge = before as f64 * if far > 0.0 { scale.high } else { scale.low };
     let by_chance = (now as f64 - edge).abs() <= 3.0 * edge.sqrt() + 5.0;
-    let severity = if far.abs() > limits.gross && !by_chance {
-        Some(Severity::High)
-    } else if (far.abs() > limits.odd && !by_chance) || (far < -LOST && never_shrank(one)) {
-        Some(Severity::Medium)
-    } else {
-        None
-    };
-    let Some(severity) = severity else {
+    let lost = (far < -LOST && never_shrank(one)).then_some(Severity::Medium);
+    let out = one.severity(far, limits).filter(|_| !by_chance);
+    let Some(severity) = out.or(lost) else {
         return Some(one.pass("rows", observed));
     };
     let ratio = now as f64 / before as f64;
@@ -58,7 +53,7 @@ pub(super) fn findings(one: &Measured<'_>) -> Option<Finding> {
             figure(before as f64),
             last.release
         ),
-        because(scale),
+        one.because(scale),
     ))
 }
 
