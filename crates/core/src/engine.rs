@@ -3,6 +3,7 @@
 //! Core decides *what* production shall become; an engine knows *how* to get there. Everything that
 //! crosses this boundary is a value, so that plans can be stored, shown, signed and replayed.
 
+use crate::check::{Answer, Detail, RelationProfile};
 use crate::diff::RelationDiff;
 use crate::ident::{RelationName, ReleaseId};
 use crate::ledger::Seal;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The largest thing an engine can change in one atomic act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -372,6 +374,31 @@ pub trait Engine {
         examples: u64,
         on: OnProgress<'_>,
     ) -> Result<RelationDiff, EngineError>;
+
+    /// Measures relations at a place, with one scan each. What has no rows to read, or is not there,
+    /// is left out of the answer.
+    fn profile(
+        &mut self,
+        place: Place,
+        relations: &BTreeMap<RelationName, Detail>,
+        on: OnProgress<'_>,
+    ) -> Result<BTreeMap<RelationName, RelationProfile>, EngineError>;
+
+    /// How a query at a place names a relation: quoted, and wherever it physically lies there.
+    fn address(&mut self, place: Place, relation: &RelationName) -> Result<String, EngineError>;
+
+    /// Runs one query that only reads, at a place, and gives at most `limit` rows. Names without a
+    /// schema mean the relations of that place.
+    ///
+    /// # Errors
+    /// The query's own, and [`ErrorKind::Interrupted`] where it took longer than `timeout`.
+    fn query(
+        &mut self,
+        place: Place,
+        sql: &str,
+        limit: u64,
+        timeout: Duration,
+    ) -> Result<Answer, EngineError>;
 
     /// Packs what has become old, drops what nobody keeps.
     fn housekeep(

@@ -1,11 +1,12 @@
 //! The ledger's vocabulary. Everything that unship remembers is one of these.
 
+use crate::check::Tally;
 use crate::ident::{RelationName, ReleaseId};
 use crate::ledger::BlobRef;
 use crate::plan::PlanId;
 use crate::release::{Code, Job, JobEnd, Operation, Verdict, Version};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One thing that happened, in one environment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +59,23 @@ pub enum Event {
         release: ReleaseId,
         /// How.
         end: JobEnd,
+    },
+    /// A release was looked at by checks.
+    Checked {
+        /// Which.
+        release: ReleaseId,
+        /// What they found: a JSON list of [findings](crate::check::Finding).
+        findings: BlobRef,
+        /// How many of each sort.
+        tally: Tally,
+        /// What was measured for it: a JSON map from relation to
+        /// [profile](crate::check::RelationProfile). `None` where nothing was measured that later
+        /// releases are to be compared with.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        profiles: Option<BlobRef>,
+        /// The relations in it: those that the release changed.
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        profiled: BTreeSet<RelationName>,
     },
     /// A plan was made, and its steps are about to be carried out.
     PlanMade {

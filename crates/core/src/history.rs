@@ -12,20 +12,21 @@ mod shelf;
 pub use fold::fold;
 pub use shelf::{Pair, Shelf, ShelfError, ShelfMut};
 
+use crate::check::Tally;
 use crate::ident::{RelationName, ReleaseId};
 use crate::ledger::BlobRef;
 use crate::plan::PlanId;
-use crate::release::{Release, Version};
+use crate::release::{Release, Stage, Verdict, Version};
 use jiff::Timestamp;
 use keys::{
-    BY_ENV, KEPT, LIVE, MAP, MOMENTS, NAMES, OPEN, PINS, RELEASE, STACK, key, number_at_end,
-    numbered, read, relation_key, release_key,
+    BY_ENV, CHECKED, KEPT, LIVE, MAP, MOMENTS, NAMES, OPEN, PINS, PROFILES, RELEASE, STACK, key,
+    number_at_end, numbered, read, relation_key, release_key,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 
 /// The version of what is kept on the shelf. When it changes, the views are folded again.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// What is live in an environment, and what is under way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +55,28 @@ pub struct Open {
     pub release: ReleaseId,
     /// Its plan, once there is one: its id, its blob, and the log's place where it stands.
     pub plan: Option<(PlanId, BlobRef, u64)>,
+}
+
+/// What checks found of a release when they last looked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checked {
+    /// When that was.
+    pub at: Timestamp,
+    /// The findings.
+    pub findings: BlobRef,
+    /// How many of each sort.
+    pub tally: Tally,
+}
+
+/// Where a relation's profile is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Profiled {
+    /// The release that changed the relation.
+    pub release: ReleaseId,
+    /// When it was measured.
+    pub at: Timestamp,
+    /// What was measured of all that this release changed.
+    pub profiles: BlobRef,
 }
 
 /// A release's moments in the log.
@@ -143,6 +166,45 @@ impl History<'_> {
     /// A state on the undo stack.
     pub fn stacked(&self, env: &str, place: u64) -> Result<Option<ReleaseId>, ShelfError> {
         self.load(&numbered(key(STACK, env), place), "the undo stack")
+    }
+
+    /// What checks found of a release when they last looked.
+    pub fn checked(&self, id: ReleaseId) -> Result<Option<Checked>, ShelfError> {
+        self.load(&release_key(CHECKED, id), "what checks found")
+    }
+
+    /// Where the profiles of a relation are as good releases before `before` left it, the newest
+    /// first, at most `limit`. A good release is one that was production and that nothing is known
+    /// against.
+    pub fn good_profiles(
+        &self,
+        env: &str,
+        name: &RelationName,
+        before: ReleaseId,
+        limit: usize,
+    ) -> Result<Vec<Profiled>, ShelfError> {
+        let prefix = relation_key(PROFILES, env, name);
+        let mut below = numbered(prefix.clone(), u64::MAX);
+        let mut good = Vec::new();
+        loop {
+            let page = self.0.scan_back(&prefix, &below, 2 * limit.max(1))?;
+            let Some((last, _)) = page.last() else {
+                return Ok(good);
+            };
+            below.clone_from(last);
+            for (_, value) in &page {
+                let profiled: Profiled = read(value, "where a profile is")?;
+                let release = self.release(profiled.release)?;
+                let is_good = release
+                    .is_some_and(|r| r.stage == Stage::Published && r.verdict == Verdict::Good);
+                if is_good && profiled.release < before {
+                    good.push(profiled);
+                }
+                if good.len() == limit {
+                    return Ok(good);
+                }
+            }
+        }
     }
 
     /// The versions that production has, or had when the release was last live, or that were built

@@ -196,6 +196,7 @@ fn recorded(events: &[Event]) -> &'static str {
         Some(Event::ReleaseSettled { .. }) => "release settled",
         Some(Event::PointTaken { .. }) => "point recorded",
         Some(Event::JobEnded { .. }) => "job recorded",
+        Some(Event::Checked { .. }) => "checks recorded",
         Some(Event::PlanMade { .. }) => "plan recorded",
         Some(Event::StepStarted(_)) => "step started",
         Some(Event::StepSucceeded(_)) => "step recorded",

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 #[command(
     after_help = "Releases are written R12; @ is the live one and @- the one before it.\n\
     Exit codes: 0 done, 2 wrong usage, 70 failed, 71 busy, 72 unfinished, 73 refused, 74 not proved, \
-    75 nothing to do. `unship run` and `unship replay` pass a failed job's own exit code on."
+    75 nothing to do, 76 checks failed. `unship run` and `unship replay` pass a failed job's own exit code on."
 )]
 pub struct Cli {
     /// Global options.
@@ -69,6 +69,8 @@ pub enum Command {
     Log(Log),
     /// One release in full
     Show(Show),
+    /// Look again at what a release holds, with every check
+    Check(Check),
     /// What differs between two releases, or in one relation of them, row by row
     Diff(Diff),
     /// The exact steps of a rollback, before anything is done
@@ -158,6 +160,17 @@ pub struct Show {
     /// Print what its job printed
     #[arg(long)]
     pub log: bool,
+}
+
+/// `unship check`
+#[derive(Debug, Args)]
+pub struct Check {
+    /// The release
+    #[arg(default_value = "@")]
+    pub release: String,
+    /// Only this part, in dbt's selector syntax
+    #[arg(long, short, value_name = "SELECTOR", num_args = 1..)]
+    pub select: Vec<String>,
 }
 
 /// `unship diff`

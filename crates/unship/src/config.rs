@@ -1,10 +1,11 @@
 //! `unship.toml`: what is guarded, and how long restore points are kept.
 
+use crate::declared::{Check, Checks, time};
 use crate::error::CliError;
 use crate::pipeline::dbt::connection::holds_password;
 use crate::pipeline::dbt::staging::{LONGEST_NAME, PREFIX, staging_schema};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// The file's name; it lies in the project's root.
@@ -14,7 +15,7 @@ pub const FILE: &str = "unship.toml";
 pub const FORMAT: u32 = 1;
 
 /// The whole file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// [`FORMAT`].
@@ -30,6 +31,12 @@ pub struct Config {
     /// Retention.
     #[serde(default)]
     pub keep: Keep,
+    /// How releases are checked.
+    #[serde(default, skip_serializing_if = "Checks::is_default")]
+    pub checks: Checks,
+    /// What is checked besides what is checked by itself.
+    #[serde(default, rename = "check", skip_serializing_if = "Vec::is_empty")]
+    pub declared: Vec<Check>,
 }
 
 /// Where the dbt project is.
@@ -199,25 +206,10 @@ impl Default for Keep {
 impl Keep {
     /// The same, as the retention wants it.
     pub fn parse(&self) -> Result<unship_core::operate::Keep, CliError> {
-        let hint = "write it like 30d, 12h or 2w";
-        let wrong = |why: String| {
-            CliError::usage(format!("keep.for = {:?} in {FILE} {why}", self.within)).hint(hint)
-        };
-        let span: jiff::SignedDuration = self.within.parse().or_else(|_| {
-            let span: jiff::Span = self
-                .within
-                .parse()
-                .map_err(|e| wrong(format!("is not a time: {e}")))?;
-            // A day of 24 hours: nobody means a retention to depend on daylight saving.
-            span.to_duration(jiff::SpanRelativeTo::days_are_24_hours())
-                .map_err(|_| wrong("has months or years, which differ in length".to_owned()))
-        })?;
-        if span.is_negative() {
-            return Err(wrong("is less than no time".to_owned()));
-        }
+        let within = time("keep.for", &self.within)?;
         Ok(unship_core::operate::Keep {
             last: self.last,
-            within: span,
+            within,
         })
     }
 }
@@ -252,6 +244,12 @@ impl Config {
         let wrong = config.envs.iter().find_map(|(name, env)| match env {
             Env::Postgres(postgres) => postgres.wrong(name),
             Env::DuckDb(_) => None,
+        });
+        let wrong = wrong.or_else(|| {
+            let mut names = BTreeSet::new();
+            let mut twice = config.declared.iter().map(Check::name);
+            let name = twice.find(|name| !names.insert(*name))?;
+            Some(format!("two checks have the name {name:?}"))
         });
         wrong.map_or(Ok(config), Err)
     }

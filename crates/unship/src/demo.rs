@@ -2,6 +2,7 @@
 //! directory of its own. Nothing is staged: every line under a `$` is what that command printed.
 
 use crate::cli::{Demo, Global};
+use crate::config;
 use crate::context::absolute;
 use crate::error::{CliError, CliResult, exit, io_error, system_error};
 use crate::render::text::{self, BOLD, DIM, GOOD, paint};
@@ -103,6 +104,7 @@ impl Stage {
         self.python(&["generate.py", DATABASE])?;
         self.commit("a shop's numbers")?;
         self.unship(&["init"], 0)?;
+        self.only_tell()?;
 
         self.scene("It goes live under guard: dbt builds in a clone, and a rename publishes it");
         times.push(("first guarded dbt build (R1)", self.guarded(0)?));
@@ -116,7 +118,8 @@ impl Stage {
         self.save_good()?;
 
         self.scene(
-            "Then a bad one: a wrong join. dbt and all its tests are happy, and it ships: R3",
+            "Then a bad one: a wrong join. dbt and all its tests are happy. unship's own checks tell, \
+             and hold nothing here: R3",
         );
         self.overlay("shop-releases/r3-bad")?;
         self.commit("revenue by payment method")?;
@@ -158,6 +161,15 @@ impl Stage {
         self.unship(&["log"], 0)?;
         self.unship(&["audit", "verify"], 0)?;
         Ok(times)
+    }
+
+    /// Lets checks hold nothing: the story is of a release that went live.
+    fn only_tell(&self) -> CliResult<()> {
+        let path = self.shop.join(config::FILE);
+        let text = std::fs::read_to_string(&path).map_err(io_error("read", &path))?;
+        let more = "\n# The demo shows the way back from a bad release that went live.\n\
+                    [checks]\nhold = \"never\"\n";
+        std::fs::write(&path, text + more).map_err(io_error("write", &path))
     }
 
     fn scene(&self, title: &str) {

@@ -29,6 +29,8 @@ pub mod exit {
     pub const NOT_PROVED: u8 = 74;
     /// There was nothing to do.
     pub const NOTHING: u8 = 75;
+    /// Checks failed: a release was held, or is bad.
+    pub const CHECKS: u8 = 76;
 }
 
 /// An error as a person reads it.
@@ -260,6 +262,8 @@ impl From<OperateError> for CliError {
             OperateError::NoSuchRelease(_) | OperateError::NeverLive(_) => {
                 Self::usage(text).hint("`unship log` lists the releases")
             }
+            OperateError::NotRetained(_) => Self::new(exit::NOTHING, text)
+                .hint("`unship log` says which releases are kept; `keep` in unship.toml, how many"),
             OperateError::NoTarget(_) => Self::new(exit::NOTHING, text)
                 .hint("name a release with `--to`; `unship log` lists them"),
             OperateError::OthersWrote(relations) => {

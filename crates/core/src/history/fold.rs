@@ -1,10 +1,10 @@
 //! The fold: what each entry of the log makes of the views.
 
 use super::keys::{
-    BY_ENV, KEPT, LIVE, MAP, MOMENTS, NAMES, OPEN, PINS, RELEASE, STACK, key, numbered, read,
-    relation_key, release_key, write,
+    BY_ENV, CHECKED, KEPT, LIVE, MAP, MOMENTS, NAMES, OPEN, PINS, PROFILES, RELEASE, STACK, key,
+    numbered, read, relation_key, release_key, write,
 };
-use super::{History, Kept, Live, Moments, Open, Shelf, ShelfError, ShelfMut};
+use super::{Checked, History, Kept, Live, Moments, Open, Profiled, Shelf, ShelfError, ShelfMut};
 use crate::event::Event;
 use crate::ident::{RelationName, ReleaseId};
 use crate::release::{Operation, Release, Stage, Verdict, Version};
@@ -108,6 +108,33 @@ impl Fold<'_> {
             Event::JobEnded { release, end } => self
                 .change(*release, |r| r.end = Some(end.clone()))
                 .map(drop),
+            Event::Checked {
+                release,
+                findings,
+                tally,
+                profiles,
+                profiled,
+            } => {
+                let checked = Checked {
+                    at: self.at,
+                    findings: *findings,
+                    tally: tally.clone(),
+                };
+                write(self.shelf, &release_key(CHECKED, *release), &checked)?;
+                let Some(profiles) = profiles else {
+                    return Ok(());
+                };
+                let entry = Profiled {
+                    release: *release,
+                    at: self.at,
+                    profiles: *profiles,
+                };
+                for name in profiled {
+                    let at = numbered(relation_key(PROFILES, self.env, name), self.seq);
+                    write(self.shelf, &at, &entry)?;
+                }
+                Ok(())
+            }
             Event::PlanMade {
                 release,
                 plan,

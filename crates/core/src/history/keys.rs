@@ -14,6 +14,8 @@ pub(super) const NAMES: u8 = b'n';
 pub(super) const MAP: u8 = b'm';
 pub(super) const KEPT: u8 = b'k';
 pub(super) const PINS: u8 = b'p';
+pub(super) const CHECKED: u8 = b'c';
+pub(super) const PROFILES: u8 = b'f';
 
 pub(super) fn key(table: u8, env: &str) -> Vec<u8> {
     let mut key = vec![table];

@@ -2,6 +2,7 @@
 //! observe, record, check, plan, execute, verify.
 
 mod back;
+mod check;
 mod keep;
 mod look;
 mod resume;
@@ -9,6 +10,8 @@ mod run;
 mod verify;
 
 pub use back::{Ask, Done};
+pub use check::Checks;
+pub(crate) use check::unknown;
 pub use keep::Keep;
 pub use resume::Resumed;
 pub use run::{JobResult, Ran, RunRequest};
@@ -70,6 +73,9 @@ pub enum OperateError {
     /// That release was never production.
     #[error("{0} never was production")]
     NeverLive(ReleaseId),
+    /// What that release held is not retained, so that it cannot be looked at.
+    #[error("what {0} held is not retained any more")]
+    NotRetained(ReleaseId),
     /// No good release is older than the live one.
     #[error("there is no good release before {0}")]
     NoTarget(ReleaseId),

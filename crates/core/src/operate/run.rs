@@ -1,7 +1,9 @@
 //! Guarding a job.
 
+use super::check::Subject;
 use super::look::{Seen, changes, moved, progress, states};
-use super::{OperateError, Session};
+use super::{Checks, OperateError, Session};
+use crate::check::{Finding, Ruling, gate};
 use crate::engine::{Build, Carry, Depth, EngineError, ErrorKind, Place, PublishRequest};
 use crate::event::Event;
 use crate::execute::{Attempt, Notice, Outcome, execute};
@@ -25,6 +27,8 @@ pub struct RunRequest {
     pub aside: bool,
     /// The release whose command this is, where it is run again.
     pub replays: Option<ReleaseId>,
+    /// What is checked before what was built becomes production; `None`, nothing is.
+    pub checks: Option<Checks>,
 }
 
 impl RunRequest {
@@ -45,6 +49,8 @@ pub struct JobResult {
     pub built: BTreeSet<RelationName>,
     /// Whether it may be published.
     pub good: bool,
+    /// What the caller found that no warehouse can be asked for.
+    pub findings: Vec<Finding>,
 }
 
 /// How a guarded run ended.
@@ -58,10 +64,34 @@ pub struct Ran {
     pub changes: BTreeMap<RelationName, Version>,
     /// The job.
     pub result: JobResult,
+    /// What checks found.
+    pub findings: Vec<Finding>,
+    /// Why the release is bad although its job came to a good end.
+    pub held: Option<String>,
 }
 
-/// What others wrote to that a job built too, and what it built.
-type Conflicts = (BTreeMap<RelationName, String>, Map);
+/// What came of planning a publish.
+enum Planned {
+    /// The plan, and what checks found.
+    Plan(Box<Plan>, Vec<Finding>),
+    /// What others wrote to that the job built too, and what it built.
+    Conflicts(BTreeMap<RelationName, String>, Map),
+    /// Why it must not be published, what was found, and what was built.
+    Held(String, Vec<Finding>, Map),
+}
+
+/// What others wrote meanwhile, and the engine's survey.
+type Prepared = (Carry, serde_json::Value);
+
+/// What a build is planned by.
+struct Publishing<'a> {
+    release: ReleaseId,
+    operation: Operation,
+    live: ReleaseId,
+    before: &'a Map,
+    result: &'a JobResult,
+    checks: Option<&'a Checks>,
+}
 
 impl Session<'_> {
     /// Guards a job. `launch` runs it, with the build to use; it is called once, after the restore
@@ -131,14 +161,14 @@ impl Session<'_> {
             release,
             end: result.end.clone(),
         }])?;
-        let ran = if !request.aside {
-            self.close_in_place(release, &before, result)?
+        let checks = request.checks.as_ref();
+        if !request.aside {
+            self.close_in_place(release, &before, result, checks)
         } else if result.good {
-            self.publish(release, operation, live, &before, result)?
+            self.publish(release, operation, live, &before, result, checks)
         } else {
-            self.keep_failed(release, &before, result)?
-        };
-        Ok(ran)
+            self.keep_failed(release, &before, result, checks)
+        }
     }
 
     fn publish(
@@ -148,14 +178,36 @@ impl Session<'_> {
         live: ReleaseId,
         before: &Map,
         result: JobResult,
+        checks: Option<&Checks>,
     ) -> Result<Ran, OperateError> {
-        let plan = match self.plan_publish(release, operation, live, before, &result.built) {
-            Ok(Ok(plan)) => plan,
-            Ok(Err((conflicts, kept))) => {
+        let publishing = Publishing {
+            release,
+            operation,
+            live,
+            before,
+            result: &result,
+            checks,
+        };
+        let (plan, findings) = match self.plan_publish(publishing) {
+            Ok(Planned::Plan(plan, findings)) => (plan, findings),
+            Ok(Planned::Conflicts(conflicts, kept)) => {
                 self.engine.keep_build(release)?;
                 let reason = "others wrote to what the job built while it ran".to_owned();
                 self.abandon(release, reason, kept)?;
                 return Err(OperateError::Conflict { release, conflicts });
+            }
+            Ok(Planned::Held(reason, findings, changes)) => {
+                self.engine.keep_build(release)?;
+                boundary("held build kept");
+                self.abandon(release, reason.clone(), changes.clone())?;
+                return Ok(Ran {
+                    release,
+                    published: false,
+                    changes,
+                    result,
+                    findings,
+                    held: Some(reason),
+                });
             }
             Err(error) => {
                 // Nothing has touched production, and a person need not be asked about it. What
@@ -174,43 +226,65 @@ impl Session<'_> {
             published: true,
             changes: plan.result,
             result,
+            findings,
+            held: None,
         })
     }
 
-    /// The plan to publish a build; or, where others wrote to the same, what, and what was built.
-    fn plan_publish(
-        &mut self,
-        release: ReleaseId,
-        operation: Operation,
-        live: ReleaseId,
-        before: &Map,
-        built: &BTreeSet<RelationName>,
-    ) -> Result<Result<Plan, Conflicts>, OperateError> {
+    /// The plan to publish a build, once it was checked.
+    fn plan_publish(&mut self, of: Publishing<'_>) -> Result<Planned, OperateError> {
+        let (release, before, built) = (of.release, of.before, &of.result.built);
         let Seen { changes, mut moved } =
             self.seen_in(Place::Build(release), release, before, built)?;
-        self.engine.freeze()?;
-        let carry = match self.written_meanwhile(before, &changes)? {
-            Ok(carry) => carry,
-            Err(conflicts) => return Ok(Err((conflicts, changes))),
+        // What is published must be what was checked. Where a relation proves its identity, the
+        // plan's guards hold it to what was seen just now, before the checks; where only the file
+        // does, the file is looked at before them, and a plan made from that look refuses another.
+        let proves = self.engine.capabilities().proves_identity;
+        let mut prepared = match proves {
+            true => None,
+            false => Some(self.prepare(release, before, &changes)?),
+        };
+        let mut findings = Vec::new();
+        if let (Some(checks), None | Some(Ok(_))) = (of.checks, &prepared) {
+            let subject = Subject {
+                release,
+                place: Place::Build(release),
+                changes: &changes,
+                before,
+                built,
+                end: Some(&of.result.end),
+                fresh: true,
+            };
+            let (found, ruling) = self.checked_over(&subject, checks, &of.result.findings)?;
+            if let Ruling::Hold { reason } = ruling {
+                return Ok(Planned::Held(reason, found, changes));
+            }
+            findings = found;
+        }
+        let prepared = match prepared.take() {
+            Some(prepared) => prepared,
+            None => self.prepare(release, before, &changes)?,
+        };
+        let (carry, survey) = match prepared {
+            Ok(prepared) => prepared,
+            Err(conflicts) => return Ok(Planned::Conflicts(conflicts, changes)),
         };
         moved.retain(|name, _| !carry.bring.contains(name) && !carry.remove.contains(name));
         moved.extend(carry.bring.iter().map(|name| (name.clone(), None)));
-        let relations = changes.keys().cloned().collect();
-        let survey = self.engine.survey(release, &relations)?;
         let request = PublishRequest {
             release,
-            live,
+            live: of.live,
             live_map: before.clone(),
             changes: changes.clone(),
             carry,
         };
         let steps = self.engine.plan_publish(&survey, &request)?;
-        Ok(Ok(Plan {
+        let plan = Plan {
             format: FORMAT,
             env: self.ledger.env().to_owned(),
             release,
-            operation,
-            from: live,
+            operation: of.operation,
+            from: of.live,
             method: steps.method,
             steps: steps.steps,
             impact: Impact::default(),
@@ -219,7 +293,38 @@ impl Session<'_> {
             needs: steps.needs,
             moved,
             result: changes,
-        }))
+        };
+        Ok(Planned::Plan(Box::new(plan), findings))
+    }
+
+    /// What a plan to publish is made from, or what others wrote to that the job built too.
+    fn prepare(
+        &mut self,
+        release: ReleaseId,
+        before: &Map,
+        changes: &Map,
+    ) -> Result<Result<Prepared, BTreeMap<RelationName, String>>, OperateError> {
+        self.engine.freeze()?;
+        let carry = match self.written_meanwhile(before, changes)? {
+            Ok(carry) => carry,
+            Err(conflicts) => return Ok(Err(conflicts)),
+        };
+        let relations = changes.keys().cloned().collect();
+        Ok(Ok((carry, self.engine.survey(release, &relations)?)))
+    }
+
+    /// Runs the checks, records what they found, and says what follows.
+    fn checked_over(
+        &mut self,
+        subject: &Subject<'_>,
+        checks: &Checks,
+        more: &[Finding],
+    ) -> Result<(Vec<Finding>, Ruling), OperateError> {
+        let (findings, event) = self.look_over(subject, checks, more)?;
+        self.ledger.append(&[event])?;
+        boundary("checked");
+        let ruling = gate::rule(&findings, checks.hold);
+        Ok((findings, ruling))
     }
 
     /// What others wrote since the build began, where writers were not kept out; or, as an error,
@@ -256,6 +361,7 @@ impl Session<'_> {
         release: ReleaseId,
         before: &Map,
         result: JobResult,
+        checks: Option<&Checks>,
     ) -> Result<Ran, OperateError> {
         // A job that failed may leave what nobody can look into; that it failed is to be told.
         let changes = match self.seen_in(Place::Build(release), release, before, &result.built) {
@@ -267,6 +373,7 @@ impl Session<'_> {
             }
             Err(error) => return Err(error),
         };
+        let findings = self.said_of_failure(release, &result, checks)?;
         self.engine.keep_build(release)?;
         boundary("failed build kept");
         self.abandon(release, failure(&result.end), changes.clone())?;
@@ -275,7 +382,24 @@ impl Session<'_> {
             published: false,
             changes,
             result,
+            findings,
+            held: None,
         })
+    }
+
+    /// Records what a failed job's own pipeline says of it.
+    fn said_of_failure(
+        &mut self,
+        release: ReleaseId,
+        result: &JobResult,
+        checks: Option<&Checks>,
+    ) -> Result<Vec<Finding>, OperateError> {
+        if checks.is_none() {
+            return Ok(Vec::new());
+        }
+        let (findings, event) = self.look_over_failed(release, &result.end, &result.findings)?;
+        self.ledger.append(event.as_slice())?;
+        Ok(findings)
     }
 
     fn close_in_place(
@@ -283,11 +407,13 @@ impl Session<'_> {
         release: ReleaseId,
         before: &Map,
         result: JobResult,
+        checks: Option<&Checks>,
     ) -> Result<Ran, OperateError> {
         self.engine.freeze()?;
         let Seen { changes, moved } = self.seen_in(Place::Live, release, before, &result.built)?;
         if !result.good && changes.is_empty() {
             // It failed before it changed anything: production is what it was, and as good.
+            let findings = self.said_of_failure(release, &result, checks)?;
             self.abandon(release, failure(&result.end), Map::new())?;
             self.see_drift()?;
             return Ok(Ran {
@@ -295,7 +421,31 @@ impl Session<'_> {
                 published: false,
                 changes,
                 result,
+                findings,
+                held: None,
             });
+        }
+        let mut findings = Vec::new();
+        let mut bad = (!result.good).then(|| failure(&result.end));
+        let mut held = None;
+        if !result.good {
+            findings = self.said_of_failure(release, &result, checks)?;
+        } else if let Some(checks) = checks {
+            let subject = Subject {
+                release,
+                place: Place::Live,
+                changes: &changes,
+                before,
+                built: &result.built,
+                end: Some(&result.end),
+                fresh: true,
+            };
+            let (found, ruling) = self.checked_over(&subject, checks, &result.findings)?;
+            if let Ruling::Hold { reason } = ruling {
+                held = Some(reason.clone());
+                bad = Some(reason);
+            }
+            findings = found;
         }
         let mark = self.engine.mark()?;
         let mut events = vec![Event::ReleasePublished {
@@ -304,20 +454,19 @@ impl Session<'_> {
             mark,
             moved,
         }];
-        if !result.good {
-            let reason = failure(&result.end);
-            events.push(Event::ReleaseMarked {
-                release,
-                verdict: Verdict::Bad,
-                reason,
-            });
-        }
+        events.extend(bad.map(|reason| Event::ReleaseMarked {
+            release,
+            verdict: Verdict::Bad,
+            reason,
+        }));
         self.ledger.append(&events)?;
         Ok(Ran {
             release,
             published: true,
             changes,
             result,
+            findings,
+            held,
         })
     }
 

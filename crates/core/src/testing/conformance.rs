@@ -6,6 +6,8 @@
     reason = "it is a test, and says which engine broke which promise"
 )]
 
+mod reading;
+
 use super::faulty::{Fault, Side};
 use super::world::{Harness, Script, World};
 use super::{Contents, Table, Write};
@@ -69,6 +71,8 @@ const CASES: &[Case] = &[
     ("what lies packed comes back", packed_points_come_back),
     ("a lost point is refused", lost_point),
     ("versions are compared row by row", versions_are_compared),
+    ("relations are measured where they lie", reading::measured),
+    ("a query reads a place and writes nothing", reading::queried),
 ];
 
 /// A test for each case, named as it is; one that none is left out; and a sample of
@@ -95,6 +99,8 @@ macro_rules! conformance_tests {
             what_lies_packed_comes_back
             a_lost_point_is_refused
             versions_are_compared_row_by_row
+            relations_are_measured_where_they_lie
+            a_query_reads_a_place_and_writes_nothing
         }
     };
     ($with:path: $($test:ident)*) => {

@@ -5,6 +5,7 @@
 //! that is asked of either has an effect any more, as if the process were gone. What a session
 //! still does on its way out cannot help it.
 
+use crate::check::{Answer, Detail, RelationProfile};
 use crate::diff::RelationDiff;
 use crate::engine::{
     Build, Capabilities, Depth, Diagnosis, Engine, EngineError, ErrorKind, Housekeeping,
@@ -17,9 +18,10 @@ use crate::ledger::{Entry, Seal, SqliteLedger, View};
 use crate::log::{Ledger, LogError};
 use crate::plan::Step;
 use crate::relation::RelationState;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// On which side of a call's effect something happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -271,6 +273,31 @@ impl Engine for Faulty {
         on: OnProgress<'_>,
     ) -> Result<RelationDiff, EngineError> {
         self.engine.diff(old, new, key, examples, on)
+    }
+
+    fn profile(
+        &mut self,
+        place: Place,
+        relations: &BTreeMap<RelationName, Detail>,
+        on: OnProgress<'_>,
+    ) -> Result<BTreeMap<RelationName, RelationProfile>, EngineError> {
+        self.fuse
+            .pass("profile", || self.engine.profile(place, relations, on))
+    }
+
+    fn address(&mut self, place: Place, relation: &RelationName) -> Result<String, EngineError> {
+        self.engine.address(place, relation)
+    }
+
+    fn query(
+        &mut self,
+        place: Place,
+        sql: &str,
+        limit: u64,
+        timeout: Duration,
+    ) -> Result<Answer, EngineError> {
+        self.fuse
+            .pass("query", || self.engine.query(place, sql, limit, timeout))
     }
 
     fn housekeep(

@@ -96,6 +96,13 @@ impl Harness for Warehouse {
         Warehouse::lose_point(self, release);
     }
 
+    fn without(&self) -> &'static [(&'static str, &'static str)] {
+        &[(
+            "a query reads a place and writes nothing",
+            "a warehouse in memory knows no SQL",
+        )]
+    }
+
     fn read(&self, place: Place) -> Contents {
         self.contents(place)
     }
@@ -222,6 +229,7 @@ impl World {
             code: None,
             aside: !script.in_place,
             replays: None,
+            checks: None,
         };
         let (harness, fuse) = (&self.harness, &self.fuse);
         session.run(request, |build, _| {
@@ -248,6 +256,7 @@ impl World {
             Ok(JobResult {
                 end: end(fails),
                 built: script.built(),
+                findings: Vec::new(),
                 good: !fails,
             })
         })

@@ -7,12 +7,15 @@ use super::plan::{self, DuckAction, ENGINE, FileSurvey, Survey};
 use super::retained::{clear, ignore_from_git, pack, packed, points_of, settle, unpack};
 use super::sessions::Sessions;
 use super::sql::diff::{self, DiffError};
+use super::sql::quote;
 use super::store::Store;
 use super::worker::Open;
-use super::{assemble, carry_out, doctor, facts, observe};
+use super::{assemble, carry_out, doctor, facts, observe, query};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+use unship_core::check::{Answer, Detail, RelationProfile};
 use unship_core::diff::RelationDiff;
 use unship_core::engine::{
     Atomicity, Build, Capabilities, Depth, Diagnosis, Engine, EngineError, ErrorKind, Housekeeping,
@@ -473,6 +476,29 @@ impl Engine for DuckDb {
         )?;
         worker.close()?;
         Ok(answer)
+    }
+
+    fn profile(
+        &mut self,
+        place: Place,
+        relations: &BTreeMap<RelationName, Detail>,
+        on: OnProgress<'_>,
+    ) -> Result<BTreeMap<RelationName, RelationProfile>, EngineError> {
+        query::profiles(self, place, relations, on)
+    }
+
+    fn address(&mut self, _place: Place, relation: &RelationName) -> Result<String, EngineError> {
+        Ok(quote::full(relation))
+    }
+
+    fn query(
+        &mut self,
+        place: Place,
+        sql: &str,
+        limit: u64,
+        timeout: Duration,
+    ) -> Result<Answer, EngineError> {
+        query::query(self, place, sql, limit, timeout)
     }
 
     fn housekeep(

@@ -15,6 +15,7 @@ pub mod layout;
 pub mod lock;
 mod observe;
 pub mod plan;
+mod query;
 mod retained;
 mod sessions;
 pub mod sql;

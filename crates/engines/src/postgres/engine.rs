@@ -6,11 +6,15 @@ use super::ledger::seal_statements;
 use super::observe::{self, Look};
 use super::plan::{self, ENGINE, Held, PgAction, Survey};
 use super::swap::{self, Event, Name, Scope, SwapPlan};
-use super::{build, catalog, diff, doctor, granted, layout, quote, retained, session};
+use super::{
+    build, catalog, diff, doctor, granted, layout, profile, query, quote, retained, session,
+};
 use postgres::Client;
 use serde::Deserialize;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use unship_core::check::{Answer, Detail, RelationProfile};
 use unship_core::diff::RelationDiff;
 use unship_core::engine::{
     Atomicity, Build, Capabilities, Depth, Diagnosis, Engine, EngineError, ErrorKind, Housekeeping,
@@ -418,6 +422,34 @@ impl Engine for Postgres {
         _on: OnProgress<'_>,
     ) -> Result<RelationDiff, EngineError> {
         diff::diff(self.client()?, old, new, key, examples)
+    }
+
+    fn profile(
+        &mut self,
+        place: Place,
+        relations: &BTreeMap<RelationName, Detail>,
+        on: OnProgress<'_>,
+    ) -> Result<BTreeMap<RelationName, RelationProfile>, EngineError> {
+        let connector = self.connector.clone();
+        profile::profiles(&connector, self.client()?, place, relations, on)
+    }
+
+    fn address(&mut self, place: Place, relation: &RelationName) -> Result<String, EngineError> {
+        let schema = profile::schema(self.client()?, place, relation)?.ok_or_else(|| {
+            EngineError::new(ErrorKind::Missing, format!("{relation} is not there"))
+        })?;
+        Ok(quote::relation(&schema, &relation.name))
+    }
+
+    fn query(
+        &mut self,
+        place: Place,
+        sql: &str,
+        limit: u64,
+        timeout: Duration,
+    ) -> Result<Answer, EngineError> {
+        let only = self.schemas();
+        query::query(self.client()?, place, only.as_deref(), sql, limit, timeout)
     }
 
     fn housekeep(

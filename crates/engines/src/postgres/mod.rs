@@ -17,6 +17,8 @@ pub mod ledger;
 mod observe;
 mod parallel;
 pub mod plan;
+mod profile;
+mod query;
 pub mod quote;
 mod remove;
 mod retained;

@@ -4,6 +4,7 @@ use crate::cli::{Global, Init};
 use crate::config::{self, Attach, Config, Dbt, DuckDb, Env, FORMAT, Keep, Postgres};
 use crate::context::{Context, absolute};
 use crate::dbt_job::DbtJob;
+use crate::declared::Checks;
 use crate::error::{CliError, CliResult, current_dir, exit};
 use crate::pipeline::dbt::invocation::Invocation;
 use crate::render::text::{self, GOOD, WARN, paint};
@@ -138,6 +139,8 @@ fn write(root: &Path, env: &str, environment: Env, dbt: Option<Dbt>, force: bool
             dbt,
             envs: BTreeMap::new(),
             keep: Keep::default(),
+            checks: Checks::default(),
+            declared: Vec::new(),
         }
     };
     config.envs.insert(env.to_owned(), environment);

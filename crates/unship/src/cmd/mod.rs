@@ -2,6 +2,7 @@
 
 mod audit;
 mod back;
+mod check;
 mod completions;
 mod diff;
 mod doctor;
@@ -33,6 +34,7 @@ pub fn dispatch(cli: Cli) -> CliResult {
         Command::Status => status::run(global),
         Command::Log(args) => log::run(global, &args),
         Command::Show(args) => show::run(global, &args),
+        Command::Check(args) => check::run(global, &args),
         Command::Diff(args) => diff::run(global, &args),
         Command::Plan(args) => plan::run(global, &args),
         Command::Rollback(args) => untouched(back::rollback(global, &args)),

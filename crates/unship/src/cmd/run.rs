@@ -5,10 +5,11 @@ use crate::config;
 use crate::context::{Context, Workbench};
 use crate::dbt_job::{DbtJob, Left};
 use crate::dbt_staged::Staged;
+use crate::declared;
 use crate::error::{CliError, CliResult, current_dir, exit};
 use crate::pipeline::dbt::invocation::Invocation;
-use crate::render::json;
 use crate::render::text::{self, BAD, BOLD, GOOD, paint};
+use crate::render::{findings, json};
 use crate::secrets::masked;
 use crate::turn::Turn;
 use crate::worktree::Worktree;
@@ -18,6 +19,7 @@ use serde::Serialize;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Instant, SystemTime};
+use unship_core::check::{Finding, gate};
 use unship_core::engine::Build;
 use unship_core::execute::{Notice, Watch};
 use unship_core::ident::{RelationName, ReleaseId};
@@ -35,6 +37,8 @@ struct Document {
     exit_code: Option<i32>,
     changed: Vec<String>,
     failures: Vec<String>,
+    held: Option<String>,
+    findings: Vec<Finding>,
     overhead_milliseconds: u64,
 }
 
@@ -101,6 +105,7 @@ pub(super) fn guard(
     started: Instant,
 ) -> CliResult {
     let keep = context.config.keep.parse()?;
+    let checks = declared::checks(&context.config.checks, &context.config.declared)?;
     let is_dbt = job.dbt.is_some();
     let retries = |dbt: &DbtJob| dbt.invocation.as_ref().is_some_and(Invocation::is_retry);
     if job.aside && job.dbt.as_ref().is_some_and(retries) {
@@ -144,6 +149,7 @@ pub(super) fn guard(
         code: git::code(job.dir),
         aside: job.aside,
         replays: job.replays,
+        checks: Some(checks),
     };
     let holder = match job.replays {
         Some(release) => format!("unship replay {release}"),
@@ -378,7 +384,12 @@ impl Launch<'_> {
             Some(dbt) => dbt.collect(since, ledger, redirect),
             None => Left::default(),
         };
-        Ok(result(ended, &log, left, ledger))
+        let (mut result, took) = result(ended, &log, left, ledger);
+        if result.good {
+            let declared = &self.context.config.declared;
+            result.findings = declared::commands(declared, &self.context.root, &build.env);
+        }
+        Ok((result, took))
     }
 }
 
@@ -409,6 +420,7 @@ fn result(
         end,
         built: left.built,
         good,
+        findings: Vec::new(),
     };
     (result, took)
 }
@@ -432,6 +444,8 @@ fn tell(
                 exit_code: end.exit_code,
                 changed: ran.changes.keys().map(ToString::to_string).collect(),
                 failures: end.failures.clone(),
+                held: ran.held.clone(),
+                findings: gate::failed(&ran.findings).cloned().collect(),
                 overhead_milliseconds: u64::try_from(overhead.as_millis()).unwrap_or(0),
             },
         );
@@ -439,12 +453,35 @@ fn tell(
     let release = paint(BOLD, ran.release);
     let changed = count(ran.changes.len(), "relation");
     let extra = text::span(overhead);
+    let more = format!("`unship show {}` shows all of it", ran.release);
     match (ran.published, ran.result.good) {
+        (true, true) if ran.held.is_some() => {
+            crate::say!(
+                "{} checks failed, and the job had worked on production itself; {release} is live \
+                 and marked bad: {changed} changed",
+                paint(BAD, "bad:")
+            );
+            findings::brief(&ran.findings, &more);
+            crate::say!("  `unship rollback` goes back to what was before");
+        }
+        (false, true) => {
+            let live = bench.session().live().map_err(CliError::from)?.release;
+            crate::say!(
+                "{} checks failed: {release} never became production, which still is {live}",
+                paint(BAD, "not published:")
+            );
+            findings::brief(&ran.findings, &more);
+            crate::say!(
+                "  what it built is kept: `unship diff {live} {0}`",
+                ran.release
+            );
+        }
         (true, true) => {
             crate::say!(
                 "{} {release} is production: {changed} changed (unship took {extra})",
                 paint(GOOD, "published:")
             );
+            findings::brief(&ran.findings, &more);
         }
         (true, false) => {
             crate::say!(
@@ -475,6 +512,9 @@ fn tell(
 }
 
 fn code(ran: &Ran) -> u8 {
+    if ran.held.is_some() {
+        return exit::CHECKS;
+    }
     let end = &ran.result.end;
     match (end.exit_code, end.signal) {
         (Some(code), _) => u8::try_from(code).unwrap_or(exit::FAILED),

@@ -5,9 +5,10 @@ use crate::context::Context;
 use crate::error::{CliError, CliResult, exit, system_error};
 use crate::refs;
 use crate::render::text::{self, BOLD, DIM, paint};
-use crate::render::{json, release as render};
+use crate::render::{findings, json, release as render};
 use serde::Serialize;
 use std::io::Write;
+use unship_core::check::Finding;
 use unship_core::engine::Point;
 use unship_core::release::{Release, VersionId};
 use unship_core::restore::Map;
@@ -17,6 +18,7 @@ struct Document<'a> {
     release: &'a Release,
     point: Option<&'a Point>,
     relations: &'a Map,
+    findings: Option<Vec<Finding>>,
 }
 
 /// Shows one release in full.
@@ -46,6 +48,7 @@ pub fn run(global: &Global, args: &Show) -> CliResult {
         .ledger
         .history(|h| h.live(&context.env))?
         .map(|l| l.release);
+    let found = bench.session().findings_of(release.id)?;
     if global.json {
         json(
             "unship.release/1",
@@ -53,6 +56,7 @@ pub fn run(global: &Global, args: &Show) -> CliResult {
                 release: &release,
                 point: point.as_ref(),
                 relations: &map,
+                findings: found,
             },
         )?;
         return Ok(exit::OK);
@@ -113,6 +117,10 @@ pub fn run(global: &Global, args: &Show) -> CliResult {
         ),
         None if live == Some(release.id) => line("point", "it is production"),
         None => line("point", "none: it cannot be restored as a whole any more"),
+    }
+    if let Some(found) = &found {
+        crate::say!("\n{}", paint(BOLD, "Checks"));
+        findings::full(found);
     }
     relations(&release, &map);
     Ok(exit::OK)

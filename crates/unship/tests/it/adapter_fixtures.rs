@@ -42,6 +42,7 @@ impl Play {
         let play = Self { warehouse, texts };
         play.commit();
         play.warehouse.scratch.ok(&["init"]);
+        play.warehouse.scratch.only_tell();
         Some(play)
     }
 

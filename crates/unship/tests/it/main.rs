@@ -11,6 +11,7 @@ mod rig;
 mod support;
 
 mod adapter_fixtures;
+mod checks;
 mod crash;
 mod disk_full;
 mod files;

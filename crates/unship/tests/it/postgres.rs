@@ -86,6 +86,7 @@ fn an_incremental_model_that_took_in_a_bad_day_comes_back() {
     };
     let scratch = &shop.scratch;
     scratch.ok(&["init"]);
+    scratch.only_tell();
     shop.build(&["build"]);
     shop.sql(
         "CREATE SCHEMA bi; CREATE VIEW bi.revenue AS SELECT sum(cents) AS cents FROM analytics_marts.daily;

@@ -40,6 +40,8 @@ pub struct NodeResult {
     pub rows_affected: Option<u64>,
     /// Rows that a test complains about.
     pub failures: Option<u64>,
+    /// The SQL that was run, where dbt wrote it down.
+    pub compiled: Option<String>,
 }
 
 /// dbt's verdict on one node.
@@ -238,6 +240,7 @@ struct RawResult {
     #[serde(default, deserialize_with = "or_default")]
     adapter_response: AdapterResponse,
     failures: Option<i64>,
+    compiled_code: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -255,6 +258,7 @@ impl From<RawResult> for NodeResult {
             execution_time: raw.execution_time,
             rows_affected: raw.adapter_response.rows_affected.and_then(|n| n.as_u64()),
             failures: raw.failures.and_then(|n| n.try_into().ok()),
+            compiled: raw.compiled_code,
         }
     }
 }

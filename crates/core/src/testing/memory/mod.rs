@@ -10,6 +10,7 @@ mod warehouse;
 pub use warehouse::{Restoring, Slot, Warehouse};
 
 use super::Table;
+use crate::check::{Answer, ColumnProfile, Detail, RelationProfile, Values};
 use crate::diff::RelationDiff;
 use crate::engine::{
     Atomicity, Build, Capabilities, Carry, Depth, Diagnosis, Engine, EngineError, ErrorKind,
@@ -22,6 +23,7 @@ use crate::plan::Step;
 use crate::relation::{Column, Fingerprint, RelationKind, RelationState};
 use plan::{FileSurvey, MemoryAction, Survey};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 use warehouse::Stored;
 
 /// The engine for a [`Warehouse`].
@@ -344,6 +346,38 @@ impl Engine for Memory {
         Ok(diff)
     }
 
+    fn profile(
+        &mut self,
+        place: Place,
+        relations: &BTreeMap<RelationName, Detail>,
+        _on: OnProgress<'_>,
+    ) -> Result<BTreeMap<RelationName, RelationProfile>, EngineError> {
+        let disk = self.warehouse.disk();
+        let mut out = BTreeMap::new();
+        for (name, detail) in relations {
+            let file = disk.files.get(&Slot::at(place, &name.database));
+            if let Some(stored) = file.and_then(|file| file.relations.get(name)) {
+                out.insert(name.clone(), profile(&stored.table, *detail));
+            }
+        }
+        Ok(out)
+    }
+
+    fn address(&mut self, _place: Place, relation: &RelationName) -> Result<String, EngineError> {
+        Ok(relation.to_string())
+    }
+
+    fn query(
+        &mut self,
+        _place: Place,
+        sql: &str,
+        _limit: u64,
+        _timeout: Duration,
+    ) -> Result<Answer, EngineError> {
+        let text = format!("a warehouse in memory knows no SQL: {sql}");
+        Err(EngineError::new(ErrorKind::Unsupported, text))
+    }
+
     fn housekeep(
         &mut self,
         keep: &Retention,
@@ -369,6 +403,40 @@ impl Engine for Memory {
 
     fn fsck(&mut self, _on: OnProgress<'_>) -> Result<Vec<Diagnosis>, EngineError> {
         Ok(Vec::new())
+    }
+}
+
+fn profile(table: &Table, detail: Detail) -> RelationProfile {
+    let column = |(i, name): (usize, &String)| {
+        let cells: Vec<f64> = table
+            .rows
+            .iter()
+            .filter_map(|row| row.get(i).map(|cell| *cell as f64))
+            .collect();
+        let sum: f64 = cells.iter().sum();
+        let different: BTreeSet<_> = table.rows.iter().filter_map(|row| row.get(i)).collect();
+        ColumnProfile {
+            name: name.clone(),
+            data_type: "BIGINT".to_owned(),
+            nullable: false,
+            nulls: 0,
+            distinct: Some(different.len() as u64),
+            values: (!cells.is_empty()).then(|| Values::Numbers {
+                min: cells.iter().copied().fold(f64::INFINITY, f64::min),
+                max: cells.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+                sum,
+                mean: sum / cells.len() as f64,
+                whole: true,
+            }),
+        }
+    };
+    RelationProfile {
+        rows: table.rows.len() as u64,
+        columns: match detail {
+            Detail::Rows => Vec::new(),
+            Detail::Columns => table.columns.iter().enumerate().map(column).collect(),
+        },
+        ..RelationProfile::default()
     }
 }
 

@@ -7,6 +7,7 @@ pub mod diff;
 pub mod fingerprint;
 mod lexer;
 mod observe;
+pub mod profile;
 pub mod quote;
 mod reads;
 pub mod restore;

@@ -14,6 +14,7 @@ const RUN: &str = "import duckdb, sys\n\
 pub fn empty(tools: &Tools) -> Scratch {
     let lab = Scratch::new(tools);
     lab.ok(&["init", "--database", "lab.duckdb"]);
+    lab.only_tell();
     lab
 }
 

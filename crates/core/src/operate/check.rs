@@ -1,0 +1,626 @@
+//! Looking at what a release holds: measuring it, comparing it with the last good releases, and
+//! what its pipeline and the project declare.
+
+use super::look::progress;
+use super::{OperateError, Session};
+use crate::check::automatic::{self, Comparison, Past};
+use crate::check::dbt::{self, Declared};
+use crate::check::declared::{self, Check, Known};
+use crate::check::{Detail, Examples, Finding, Outcome, RelationProfile, Severity, Tally, sql};
+use crate::engine::{EngineError, Place};
+use crate::event::Event;
+use crate::execute::{Notice, chain};
+use crate::ident::{RelationName, ReleaseId};
+use crate::ledger::{BlobRef, Hash};
+use crate::lineage::Lineage;
+use crate::pipeline::dbt::manifest::{Manifest, ResourceType};
+use crate::pipeline::dbt::run_results::RunResults;
+use crate::pipeline::dbt::sources::Freshness;
+use crate::relation::RelationKind;
+use crate::release::{JobEnd, Operation, Release, Stage, Verdict};
+use crate::restore::Map;
+use jiff::Timestamp;
+use petgraph::Direction;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// With how many good releases a release is compared at most: two weeks of nights, so that each
+/// weekday is there twice.
+const GOOD: usize = 14;
+
+/// The names under which a dbt job's artefacts are kept.
+const MANIFEST: &str = "manifest.json";
+const RUN_RESULTS: &str = "run_results.json";
+const SOURCES: &str = "sources.json";
+
+/// What is checked, and what follows from it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checks {
+    /// What the project asks for besides.
+    pub declared: Vec<Check>,
+    /// How many example rows a finding has at most.
+    pub examples: u64,
+    /// How long one query may take.
+    pub timeout: Duration,
+    /// The least severity of a failed finding that keeps a release from becoming production;
+    /// `None`, nothing does.
+    pub hold: Option<Severity>,
+}
+
+impl Default for Checks {
+    fn default() -> Self {
+        Self {
+            declared: Vec::new(),
+            examples: 5,
+            timeout: Duration::from_secs(300),
+            hold: Some(Severity::High),
+        }
+    }
+}
+
+/// What is looked at.
+pub(super) struct Subject<'a> {
+    pub release: ReleaseId,
+    /// Where it can be read.
+    pub place: Place,
+    /// What it changes.
+    pub changes: &'a Map,
+    /// What stood before it.
+    pub before: &'a Map,
+    /// What its job built.
+    pub built: &'a BTreeSet<RelationName>,
+    /// How its job ended.
+    pub end: Option<&'a JobEnd>,
+    /// Whether it was just built, so that later releases are compared with it.
+    pub fresh: bool,
+}
+
+/// A dbt job's artefacts.
+#[derive(Default)]
+struct Artefacts {
+    lineage: Option<Lineage>,
+    results: Option<RunResults>,
+    freshness: Option<Freshness>,
+}
+
+impl Session<'_> {
+    /// Everything that is found of a release, and the event that says so. What cannot be looked at
+    /// is a finding too: no failure here is one of the release.
+    pub(super) fn look_over(
+        &mut self,
+        of: &Subject<'_>,
+        checks: &Checks,
+        more: &[Finding],
+    ) -> Result<(Vec<Finding>, Event), OperateError> {
+        self.watch.notice(Notice::Phase("checking what was built"));
+        let artefacts = self.artefacts(of.end)?;
+        let mut findings = said(&artefacts);
+        let before = self.last_good(of.release)?;
+        let lineage_before = match &before {
+            Some(release) => self.artefacts(release.end.as_ref())?.lineage,
+            None => None,
+        };
+
+        let wanted = self.wanted(of, artefacts.lineage.as_ref());
+        let mut measured = match self.measure(of, &wanted, &artefacts) {
+            Ok(measured) => measured,
+            Err(error) => {
+                findings.push(unknown("profile", None, &error));
+                BTreeMap::new()
+            }
+        };
+        let changed: BTreeSet<RelationName> = measured.keys().cloned().collect();
+        let past = self.past(of, &mut measured, &artefacts)?;
+        let own = findings.len();
+        findings.extend(automatic::findings(&Comparison {
+            now: &measured,
+            past: &past,
+            at: Timestamp::now(),
+            changes: of.changes,
+            before: of.before,
+            built: of.built,
+            lineage: artefacts.lineage.as_ref(),
+            lineage_before: lineage_before.as_ref(),
+        }));
+        // What the warehouse shows comes first: a test that fails may only follow from it.
+        findings.rotate_left(own);
+        for name in &changed {
+            findings.extend(self.untested(of, checks, &artefacts, name));
+        }
+        let known = Known {
+            names: of.before.keys().chain(of.changes.keys()).cloned().collect(),
+            models: artefacts.lineage.as_ref().map(|lineage| {
+                let nodes = lineage.manifest().nodes.values();
+                nodes
+                    .filter(|n| n.resource_type == ResourceType::Model)
+                    .count()
+            }),
+        };
+        for check in &checks.declared {
+            findings.push(declared::run(self.engine, of.place, check, checks, &known));
+        }
+        findings.extend_from_slice(more);
+
+        let profiles = match of.fresh && !changed.is_empty() {
+            true => {
+                let kept: BTreeMap<_, _> = measured
+                    .iter()
+                    .filter(|(name, _)| changed.contains(*name))
+                    .collect();
+                Some(BlobRef(self.put_json(&kept, "profiles")?))
+            }
+            false => None,
+        };
+        let event = Event::Checked {
+            release: of.release,
+            findings: BlobRef(self.put_json(&findings, "findings")?),
+            tally: Tally::of(&findings),
+            profiled: match profiles {
+                Some(_) => changed,
+                None => BTreeSet::new(),
+            },
+            profiles,
+        };
+        Ok((findings, event))
+    }
+
+    /// What a job says that failed before anything could be measured.
+    pub(super) fn look_over_failed(
+        &mut self,
+        release: ReleaseId,
+        end: &JobEnd,
+        more: &[Finding],
+    ) -> Result<(Vec<Finding>, Option<Event>), OperateError> {
+        let artefacts = self.artefacts(Some(end))?;
+        let mut findings = said(&artefacts);
+        findings.extend_from_slice(more);
+        if findings.is_empty() {
+            return Ok((findings, None));
+        }
+        let event = Event::Checked {
+            release,
+            findings: BlobRef(self.put_json(&findings, "findings")?),
+            tally: Tally::of(&findings),
+            profiles: None,
+            profiled: BTreeSet::new(),
+        };
+        Ok((findings, Some(event)))
+    }
+
+    /// The findings that were recorded of a release, or `None` if nobody looked.
+    pub fn findings_of(&self, release: ReleaseId) -> Result<Option<Vec<Finding>>, OperateError> {
+        let Some(checked) = self.ledger.history(|h| h.checked(release))? else {
+            return Ok(None);
+        };
+        let bytes = self.ledger.get_blob(&checked.findings.0)?;
+        Ok(Some(serde_json::from_slice(&bytes).map_err(unreadable)?))
+    }
+
+    /// Looks again at a release that is live or retained, all of it or only some relations, and
+    /// records what is found.
+    ///
+    /// # Errors
+    /// When the release never was built, or what it held is no longer retained.
+    pub fn check(
+        &mut self,
+        release: ReleaseId,
+        only: Option<&BTreeSet<RelationName>>,
+        checks: &Checks,
+        more: &[Finding],
+    ) -> Result<Vec<Finding>, OperateError> {
+        let env = self.ledger.env().to_owned();
+        let head = self.ledger.history(|h| h.release(release))?;
+        let head = head.ok_or(OperateError::NoSuchRelease(release))?;
+        let map = self.ledger.history(|h| h.map(release))?;
+        let map = map.ok_or(OperateError::NeverLive(release))?;
+        let live = self.ledger.history(|h| h.live(&env))?;
+        let place = match live.is_some_and(|live| live.release == release) {
+            true => Place::Live,
+            false => {
+                let mut points: Vec<_> = self
+                    .engine
+                    .points()?
+                    .into_iter()
+                    .map(|p| p.release)
+                    .collect();
+                points.sort_unstable_by(|a, b| b.cmp(a));
+                let held = self.stand_in(release, &points)?;
+                Place::Point(held.ok_or(OperateError::NotRetained(release))?)
+            }
+        };
+        let before = match self.last_good(release)? {
+            Some(good) => self.ledger.history(|h| h.map(good.id))?.unwrap_or_default(),
+            None => Map::new(),
+        };
+        let chosen = |name: &RelationName| only.is_none_or(|only| only.contains(name));
+        let changes: Map = map
+            .into_iter()
+            .filter(|(name, version)| version.owned && chosen(name))
+            .collect();
+        let built = changes.keys().cloned().collect();
+        let subject = Subject {
+            release,
+            place,
+            changes: &changes,
+            before: &before,
+            built: &built,
+            end: head.end.as_ref(),
+            fresh: false,
+        };
+        let (mut findings, event) = self.look_over(&subject, checks, more)?;
+        match only {
+            None => drop(self.ledger.append(&[event])?),
+            // What was not looked at is not known to be good now: what is known stays.
+            Some(only) => {
+                findings.retain(|f| f.relation.as_ref().is_none_or(|name| only.contains(name)));
+            }
+        }
+        Ok(findings)
+    }
+
+    /// The newest good release that ran a job, before this one.
+    fn last_good(&self, before: ReleaseId) -> Result<Option<Release>, OperateError> {
+        let env = self.ledger.env();
+        let mut below = before;
+        loop {
+            let page = self.ledger.history(|h| h.releases(env, Some(below), 20))?;
+            let Some(last) = page.last() else {
+                return Ok(None);
+            };
+            below = last.id;
+            let good = page.into_iter().find(|r| {
+                r.stage == Stage::Published
+                    && r.verdict == Verdict::Good
+                    && matches!(r.operation, Operation::Run { .. })
+            });
+            if good.is_some() {
+                return Ok(good);
+            }
+        }
+    }
+
+    /// What a job left, as far as it can be read.
+    fn artefacts(&self, end: Option<&JobEnd>) -> Result<Artefacts, OperateError> {
+        let Some(end) = end else {
+            return Ok(Artefacts::default());
+        };
+        let read = |name: &str| -> Result<Option<Vec<u8>>, OperateError> {
+            let blob = end.artefacts.get(name);
+            Ok(blob.map(|blob| self.ledger.get_blob(&blob.0)).transpose()?)
+        };
+        let manifest = read(MANIFEST)?.and_then(|bytes| Manifest::parse(&bytes).ok());
+        Ok(Artefacts {
+            lineage: manifest.map(Lineage::new),
+            results: read(RUN_RESULTS)?.and_then(|bytes| RunResults::parse(&bytes).ok()),
+            freshness: read(SOURCES)?.and_then(|bytes| Freshness::parse(&bytes).ok()),
+        })
+    }
+
+    /// What is measured: what has rows and changed. A view has none of its own; it is measured
+    /// where no table of the project shows what is in it.
+    fn wanted(&self, of: &Subject<'_>, lineage: Option<&Lineage>) -> BTreeSet<RelationName> {
+        let is_test = |name: &RelationName| {
+            lineage.is_some_and(|lineage| {
+                let mut nodes = lineage.nodes_of(name).peekable();
+                nodes.peek().is_some() && nodes.all(|n| n.resource_type == ResourceType::Test)
+            })
+        };
+        let unread = |name: &RelationName| {
+            lineage.is_some_and(|lineage| {
+                lineage
+                    .dependents(name)
+                    .into_iter()
+                    .all(|reader| is_test(&reader))
+            })
+        };
+        let names: BTreeSet<&RelationName> = of.changes.keys().chain(of.built).collect();
+        names
+            .into_iter()
+            .filter(|name| {
+                let changed = of.changes.get(*name);
+                let version = changed.or_else(|| of.before.get(*name));
+                let kind = version.and_then(|v| v.state.as_ref()).map(|s| s.kind);
+                match kind {
+                    Some(RelationKind::Table | RelationKind::MaterializedView) => {
+                        changed.is_some() && !is_test(name)
+                    }
+                    Some(RelationKind::View) => unread(name) && !is_test(name),
+                    _ => false,
+                }
+            })
+            .cloned()
+            .collect()
+    }
+
+    /// What each relation is made from that no job of the project builds.
+    fn inputs(
+        &self,
+        of: &Subject<'_>,
+        lineage: Option<&Lineage>,
+        name: &RelationName,
+    ) -> BTreeSet<RelationName> {
+        let Some(lineage) = lineage else {
+            // Without lineage, whatever stands beside what jobs build.
+            let all = of.before.iter().chain(of.changes);
+            return all
+                .filter(|(_, v)| !v.owned)
+                .filter(|(_, v)| {
+                    v.state
+                        .as_ref()
+                        .is_some_and(|s| s.kind == RelationKind::Table)
+                })
+                .map(|(name, _)| name.clone())
+                .collect();
+        };
+        let ids: Vec<String> = lineage
+            .nodes_of(name)
+            .map(|n| n.unique_id.clone())
+            .collect();
+        let upstream = lineage.closure(ids.iter().map(String::as_str), Direction::Incoming);
+        let nodes = upstream
+            .iter()
+            .filter_map(|id| lineage.manifest().nodes.get(id));
+        nodes
+            .filter(|n| matches!(n.resource_type, ResourceType::Source | ResourceType::Seed))
+            .filter_map(|n| n.relation.clone())
+            .filter(|input| input != name)
+            .collect()
+    }
+
+    fn measure(
+        &mut self,
+        of: &Subject<'_>,
+        wanted: &BTreeSet<RelationName>,
+        artefacts: &Artefacts,
+    ) -> Result<BTreeMap<RelationName, RelationProfile>, EngineError> {
+        let lineage = artefacts.lineage.as_ref();
+        let inputs: BTreeMap<&RelationName, BTreeSet<RelationName>> = wanted
+            .iter()
+            .map(|name| (name, self.inputs(of, lineage, name)))
+            .collect();
+        let mut asked: BTreeMap<RelationName, Detail> = inputs
+            .values()
+            .flatten()
+            .map(|input| (input.clone(), Detail::Rows))
+            .collect();
+        asked.extend(wanted.iter().map(|name| (name.clone(), Detail::Columns)));
+        if asked.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let on = progress(self.watch);
+        let all = self.engine.profile(of.place, &asked, &on)?;
+        let seconds = seconds(artefacts);
+        let mut measured = BTreeMap::new();
+        for (name, from) in inputs {
+            let Some(profile) = all.get(name) else {
+                continue;
+            };
+            let counts = from
+                .into_iter()
+                .filter_map(|input| Some((input.clone(), all.get(&input)?.rows)));
+            let profile = RelationProfile {
+                inputs: counts.collect(),
+                seconds: seconds.get(name).copied(),
+                ..profile.clone()
+            };
+            measured.insert(name.clone(), profile);
+        }
+        Ok(measured)
+    }
+
+    /// How the measured relations were in good releases, the newest first. What was built again with
+    /// the very same rows is taken for measured: it is as it was, and may have had to go on.
+    fn past(
+        &mut self,
+        of: &Subject<'_>,
+        measured: &mut BTreeMap<RelationName, RelationProfile>,
+        artefacts: &Artefacts,
+    ) -> Result<BTreeMap<RelationName, Vec<Past>>, OperateError> {
+        type Blob = BTreeMap<RelationName, RelationProfile>;
+        let env = self.ledger.env().to_owned();
+        let mut blobs: BTreeMap<Hash, Blob> = BTreeMap::new();
+        let mut out = BTreeMap::new();
+        let names: BTreeSet<RelationName> = measured.keys().chain(of.built).cloned().collect();
+        let seconds = seconds(artefacts);
+        for name in names {
+            let good = self
+                .ledger
+                .history(|h| h.good_profiles(&env, &name, of.release, GOOD))?;
+            let mut past = Vec::new();
+            for one in good {
+                let hash = one.profiles.0;
+                if !blobs.contains_key(&hash) {
+                    let bytes = self.ledger.get_blob(&hash)?;
+                    blobs.insert(hash, serde_json::from_slice(&bytes).map_err(unreadable)?);
+                }
+                if let Some(profile) = blobs.get(&hash).and_then(|blob| blob.get(&name)) {
+                    past.push(Past {
+                        release: one.release,
+                        at: one.at,
+                        profile: profile.clone(),
+                    });
+                }
+            }
+            if let (Some(last), false) = (past.first(), measured.contains_key(&name))
+                && !of.changes.contains_key(&name)
+            {
+                let profile = RelationProfile {
+                    seconds: seconds.get(&name).copied(),
+                    ..last.profile.clone()
+                };
+                measured.insert(name.clone(), profile);
+            }
+            out.insert(name, past);
+        }
+        Ok(out)
+    }
+
+    /// Keys and references that the project declares and nobody tested.
+    fn untested(
+        &mut self,
+        of: &Subject<'_>,
+        checks: &Checks,
+        artefacts: &Artefacts,
+        name: &RelationName,
+    ) -> Vec<Finding> {
+        let Some(lineage) = &artefacts.lineage else {
+            return Vec::new();
+        };
+        let results = artefacts.results.as_ref().filter(|_| of.fresh);
+        let declared = dbt::untested(lineage.manifest(), results, name);
+        declared
+            .iter()
+            .map(|one| self.look_at(of.place, checks, one))
+            .collect()
+    }
+
+    fn look_at(&mut self, place: Place, checks: &Checks, what: &Declared) -> Finding {
+        let (check, relation, column, severity) = match what {
+            Declared::Key { relation, columns } => {
+                let column = match columns.as_slice() {
+                    [one] => Some(one.clone()),
+                    _ => None,
+                };
+                ("unique", relation, column, Severity::Critical)
+            }
+            Declared::Reference {
+                relation,
+                column,
+                warns,
+                ..
+            } => {
+                let severity = if *warns {
+                    Severity::Low
+                } else {
+                    Severity::High
+                };
+                ("orphans", relation, Some(column.clone()), severity)
+            }
+        };
+        let written = |at: &mut dyn FnMut(&RelationName) -> Result<String, EngineError>| {
+            Ok::<_, EngineError>(match what {
+                Declared::Key { relation, columns } => sql::duplicates(&at(relation)?, columns),
+                Declared::Reference {
+                    relation,
+                    column,
+                    parent,
+                    field,
+                    ..
+                } => sql::orphans(&at(relation)?, column, &at(parent)?, field),
+            })
+        };
+        let asked = written(&mut |name| self.engine.address(place, name)).and_then(|sql| {
+            self.engine
+                .query(place, &sql, checks.examples, checks.timeout)
+        });
+        let answer = match asked {
+            Ok(answer) => answer,
+            Err(error) => {
+                return Finding {
+                    column,
+                    ..unknown(check, Some(relation), &error)
+                };
+            }
+        };
+        let found = answer.rows.len();
+        let many = match (found, answer.truncated) {
+            (n, true) => format!("more than {n} values"),
+            (1, false) => "1 value".to_owned(),
+            (n, false) => format!("{n} values"),
+        };
+        let (observed, expected) = match what {
+            Declared::Key { columns, .. } => (
+                format!("{many} of ({}) stand more than once", columns.join(", ")),
+                "each identifies a row".to_owned(),
+            ),
+            Declared::Reference { parent, field, .. } => (
+                format!("{many} are not in {parent}.{field}"),
+                format!("every value is in {parent}.{field}"),
+            ),
+        };
+        let (outcome, severity) = match found {
+            0 => (Outcome::Pass, Severity::Low),
+            _ => (Outcome::Fail, severity),
+        };
+        Finding {
+            check: check.to_owned(),
+            relation: Some(relation.clone()),
+            column,
+            outcome,
+            severity,
+            observed,
+            expected,
+            examples: (found > 0).then_some(Examples {
+                columns: answer.columns,
+                rows: answer.rows,
+            }),
+            sql: match found {
+                0 => None,
+                _ => written(&mut |name| Ok(sql::relation(name))).ok(),
+            },
+        }
+    }
+
+    fn put_json(
+        &mut self,
+        value: &impl serde::Serialize,
+        kind: &str,
+    ) -> Result<Hash, OperateError> {
+        let bytes = serde_json_canonicalizer::to_vec(value)
+            .map_err(|source| crate::log::LogError::Unreadable { seq: 0, source })?;
+        Ok(self.ledger.put_blob(&bytes, kind)?)
+    }
+}
+
+fn unreadable(source: serde_json::Error) -> OperateError {
+    crate::log::LogError::Unreadable { seq: 0, source }.into()
+}
+
+/// What the pipeline says.
+fn said(artefacts: &Artefacts) -> Vec<Finding> {
+    let manifest = artefacts.lineage.as_ref().map(Lineage::manifest);
+    let mut all = Vec::new();
+    if let (Some(results), Some(manifest)) = (&artefacts.results, manifest) {
+        all.extend(dbt::results(results, manifest));
+    }
+    if let Some(freshness) = &artefacts.freshness {
+        all.extend(dbt::freshness(freshness, manifest));
+    }
+    all
+}
+
+/// How long each relation took to build.
+fn seconds(artefacts: &Artefacts) -> BTreeMap<RelationName, f64> {
+    let (Some(lineage), Some(results)) = (&artefacts.lineage, &artefacts.results) else {
+        return BTreeMap::new();
+    };
+    let nodes = &lineage.manifest().nodes;
+    let timed = results.results.iter().filter_map(|result| {
+        let node = nodes.get(&result.unique_id)?;
+        let built = node.resource_type != ResourceType::Test;
+        Some((
+            node.relation.clone().filter(|_| built)?,
+            result.execution_time,
+        ))
+    });
+    timed.collect()
+}
+
+/// A check that could not be carried out.
+pub(crate) fn unknown(
+    check: &str,
+    relation: Option<&RelationName>,
+    error: &EngineError,
+) -> Finding {
+    Finding {
+        check: check.to_owned(),
+        relation: relation.cloned(),
+        column: None,
+        outcome: Outcome::Unknown,
+        severity: Severity::Medium,
+        observed: format!("could not be looked at: {}", chain(error)),
+        expected: "an answer".to_owned(),
+        examples: None,
+        sql: None,
+    }
+}
