@@ -92,6 +92,10 @@ pub struct Impact {
     /// Rows or schema that others wrote since the live release, outside of what this plan changes;
     /// they stay.
     pub kept: BTreeMap<RelationName, String>,
+    /// Relations that should go back and cannot: others wrote to them where they stand, and no older
+    /// copy is kept. They stay as they are.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stay: BTreeMap<RelationName, String>,
     /// The same, inside of what this plan changes; they are set aside with the retained version.
     pub set_aside: BTreeMap<RelationName, String>,
     /// Relations that read a changed one and are not part of the plan.

@@ -76,7 +76,8 @@ pub fn attainable(
 ) -> (Map, BTreeSet<RelationName>) {
     let mut stay = BTreeSet::new();
     for (name, version) in &mut target {
-        let Some(then) = version.state.clone() else {
+        let owned = version.owned || live.get(name).is_some_and(|now| now.owned);
+        let Some(then) = version.state.clone().filter(|_| owned) else {
             continue;
         };
         let became = |now: &&Version| now.state.as_ref().is_some_and(|now| same(&then, now));
@@ -207,8 +208,10 @@ impl Wish {
                 continue;
             }
             impact.untouched += 1;
-            let since = version.id.release == self.live || self.stay.contains(name);
-            if version.id.drift > 0 && since {
+            let selected = self.only.as_ref().is_none_or(|only| only.contains(name));
+            if selected && self.stay.contains(name) {
+                impact.stay.insert(name.clone(), written_since(version));
+            } else if version.id.drift > 0 && version.id.release == self.live {
                 impact.kept.insert(name.clone(), written_since(version));
             }
         }

@@ -95,6 +95,9 @@ fn restore(
             plan.impact.untouched,
             plan.from
         );
+        for (name, what) in &plan.impact.stay {
+            crate::say!("  {name} stays: {what}, and no older copy is kept");
+        }
     }
     let proof = if args.no_verify {
         None

@@ -110,6 +110,10 @@ fn impact(plan: &Plan) {
     for (title, map) in [
         ("Written by others since; stays as it is", &plan.impact.kept),
         (
+            "Written by others since, and no older copy is kept; stays as it is",
+            &plan.impact.stay,
+        ),
+        (
             "Written by others since; only the retained version will have it",
             &plan.impact.set_aside,
         ),

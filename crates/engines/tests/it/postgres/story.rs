@@ -372,7 +372,7 @@ fn what_others_wrote_where_it_stands_stays_on_every_way() {
     sql.run("INSERT INTO s.rates VALUES (2, 6)");
 
     let done = world.back_to(ReleaseId(1)).unwrap();
-    assert!(done.plan.impact.kept.contains_key(&name), "{done:?}");
+    assert!(done.plan.impact.stay.contains_key(&name), "{done:?}");
     assert!(!done.plan.result.contains_key(&name), "{done:?}");
     stands(1, 2);
     proved(&mut world);
