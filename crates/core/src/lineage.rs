@@ -15,7 +15,7 @@ use petgraph::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-mod glob;
+pub(crate) mod glob;
 pub mod select;
 pub mod selector;
 
