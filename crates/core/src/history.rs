@@ -5,10 +5,12 @@
 //! at ten releases and at a hundred thousand. What is on the shelf can always be thrown away and
 //! folded again.
 
+mod decided;
 mod fold;
 mod keys;
 mod shelf;
 
+pub use decided::Decided;
 pub use fold::fold;
 pub use shelf::{Pair, Shelf, ShelfError, ShelfMut};
 
@@ -25,7 +27,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 
 /// The version of what is kept on the shelf. When it changes, the views are folded again.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// What is live in an environment, and what is under way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -20,6 +20,7 @@ pub mod log;
 pub mod operate;
 pub mod pipeline;
 pub mod plan;
+pub mod quarantine;
 pub mod relation;
 pub mod release;
 pub mod restore;

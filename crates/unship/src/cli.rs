@@ -91,6 +91,9 @@ pub enum Command {
     Unpin(Unpin),
     /// Pack older restore points and drop those that nothing keeps
     Gc,
+    /// What would be done about a release by the policy, and why; try the policy out
+    #[command(subcommand)]
+    Policy(Policy),
     /// The tamper-evident log
     #[command(subcommand)]
     Audit(Audit),
@@ -273,6 +276,31 @@ pub struct Pin {
 pub struct Unpin {
     /// The release
     pub release: String,
+}
+
+/// `unship policy`
+#[derive(Debug, Subcommand)]
+pub enum Policy {
+    /// What the policy says of a release, by what checks found: which rule fired, and why
+    Explain(Explain),
+    /// Run the cases in policy-tests/*.toml beside unship.toml
+    Test(PolicyTest),
+}
+
+/// `unship policy explain`
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// The release
+    #[arg(default_value = "@")]
+    pub release: String,
+}
+
+/// `unship policy test`
+#[derive(Debug, Args)]
+pub struct PolicyTest {
+    /// Files with cases [default: policy-tests/*.toml]
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
 }
 
 /// `unship audit`

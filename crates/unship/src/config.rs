@@ -4,8 +4,9 @@ use crate::error::CliError;
 use crate::pipeline::dbt::connection::holds_password;
 use crate::pipeline::dbt::staging::{LONGEST_NAME, PREFIX, staging_schema};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use unship_core::decide::{Period, Policy};
 
 /// The file's name; it lies in the project's root.
 pub const FILE: &str = "unship.toml";
@@ -30,6 +31,38 @@ pub struct Config {
     /// Retention.
     #[serde(default)]
     pub keep: Keep,
+    /// What is done about a bad release, and who is asked.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub policy: Policy,
+    /// Who has which role: a role's name, and people as `allowed_signers` names them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub roles: BTreeMap<String, BTreeSet<String>>,
+    /// How approvals are signed.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub signatures: Signatures,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// How approvals are signed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Signatures {
+    /// Whose keys are allowed, relative to this file, as `ssh-keygen` reads it.
+    pub allowed_signers: PathBuf,
+    /// How long an approval holds unless its signer says otherwise.
+    pub expire: Period,
+}
+
+impl Default for Signatures {
+    fn default() -> Self {
+        Self {
+            allowed_signers: PathBuf::from("allowed_signers"),
+            expire: Period::from_secs(24 * 3_600),
+        }
+    }
 }
 
 /// Where the dbt project is.
@@ -253,7 +286,21 @@ impl Config {
             Env::Postgres(postgres) => postgres.wrong(name),
             Env::DuckDb(_) => None,
         });
+        let wrong = wrong.or_else(|| config.wrong_policy());
         wrong.map_or(Ok(config), Err)
+    }
+
+    /// What is wrong with the policy, if anything.
+    fn wrong_policy(&self) -> Option<String> {
+        if let Err(error) = self.policy.check() {
+            return Some(format!("policy: {error}"));
+        }
+        let spans = self.policy.windows.iter().chain(&self.policy.freezes);
+        let mut named = (self.policy.protected.iter()).chain(spans.flat_map(|s| &s.environments));
+        let unknown = named.find(|env| !self.envs.contains_key(*env))?;
+        Some(format!(
+            "policy names `{unknown}`, and there is no [env.{unknown}]"
+        ))
     }
 
     /// The environment of a name, or the default one.

@@ -25,6 +25,7 @@ pub mod config;
 pub mod context;
 pub mod dbt_job;
 pub mod dbt_staged;
+pub mod deciding;
 pub mod demo;
 pub mod error;
 pub mod git;

@@ -167,7 +167,7 @@ pub struct Policy {
     pub approvals: Option<Need>,
     /// The rules; the first that fits a failed check is the one that counts for it. Written rules
     /// stand in the place of all the default ones.
-    #[serde(rename = "rule", skip_serializing_if = "Vec::is_empty")]
+    #[serde(rename = "rule", skip_serializing_if = "are_default")]
     pub rules: Vec<Rule>,
     /// Maintenance windows: where an environment has some, plans are carried out in them only.
     #[serde(rename = "window", skip_serializing_if = "Vec::is_empty")]
@@ -175,6 +175,11 @@ pub struct Policy {
     /// Freezes: nothing is carried out while one is on.
     #[serde(rename = "freeze", skip_serializing_if = "Vec::is_empty")]
     pub freezes: Vec<Span>,
+}
+
+/// Whoever did not write the default rules is not to find them written later.
+fn are_default(rules: &[Rule]) -> bool {
+    *rules == Policy::default().rules
 }
 
 /// A policy that says nothing sensible.

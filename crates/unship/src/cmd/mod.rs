@@ -11,6 +11,7 @@ pub(crate) mod init;
 mod log;
 mod pin;
 pub mod plan;
+mod policy;
 mod replay;
 mod resume;
 mod run;
@@ -44,6 +45,7 @@ pub fn dispatch(cli: Cli) -> CliResult {
         Command::Pin(args) => pin::pin(global, &args),
         Command::Unpin(args) => pin::unpin(global, &args),
         Command::Gc => untouched(gc::run(global)),
+        Command::Policy(args) => policy::run(global, &args),
         Command::Audit(args) => audit::run(global, &args),
         Command::Fsck => fsck::run(global),
         Command::Demo(args) => crate::demo::run(global, &args),
