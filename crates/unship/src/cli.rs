@@ -17,7 +17,7 @@ use std::path::PathBuf;
 #[command(
     after_help = "Releases are written R12; @ is the live one and @- the one before it.\n\
     Exit codes: 0 done, 2 wrong usage, 70 failed, 71 busy, 72 unfinished, 73 refused, 74 not proved, \
-    75 nothing to do. `unship run` and `unship replay` pass a failed job's own exit code on."
+    75 nothing to do, 76 in quarantine, 77 held by the policy. `unship run` and `unship replay` pass a failed job's own exit code on."
 )]
 pub struct Cli {
     /// Global options.
@@ -94,6 +94,9 @@ pub enum Command {
     /// What would be done about a release by the policy, and why; try the policy out
     #[command(subcommand)]
     Policy(Policy),
+    /// The commits that `run` refuses, because what they built was rolled back
+    #[command(subcommand)]
+    Quarantine(Quarantine),
     /// The tamper-evident log
     #[command(subcommand)]
     Audit(Audit),
@@ -301,6 +304,25 @@ pub struct PolicyTest {
     /// Files with cases [default: policy-tests/*.toml]
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
+}
+
+/// `unship quarantine`
+#[derive(Debug, Subcommand)]
+pub enum Quarantine {
+    /// List them
+    List,
+    /// Let a commit run again
+    Lift(Lift),
+}
+
+/// `unship quarantine lift`
+#[derive(Debug, Args)]
+pub struct Lift {
+    /// The commit, or its first digits
+    pub commit: String,
+    /// Why it may run again
+    #[arg(long, short = 'm', value_name = "TEXT")]
+    pub reason: String,
 }
 
 /// `unship audit`

@@ -29,6 +29,10 @@ pub mod exit {
     pub const NOT_PROVED: u8 = 74;
     /// There was nothing to do.
     pub const NOTHING: u8 = 75;
+    /// The code is in quarantine: it built a release that was rolled back.
+    pub const QUARANTINED: u8 = 76;
+    /// Held by the policy: an approval is missing, or the time is outside of its window.
+    pub const HELD: u8 = 77;
 }
 
 /// An error as a person reads it.

@@ -32,6 +32,7 @@ pub mod git;
 pub mod job;
 pub mod ledger_at;
 pub mod pipeline;
+pub mod quarantine;
 pub mod refs;
 pub mod render;
 pub mod scope;

@@ -12,6 +12,7 @@ mod log;
 mod pin;
 pub mod plan;
 mod policy;
+mod quarantine;
 mod replay;
 mod resume;
 mod run;
@@ -46,6 +47,7 @@ pub fn dispatch(cli: Cli) -> CliResult {
         Command::Unpin(args) => pin::unpin(global, &args),
         Command::Gc => untouched(gc::run(global)),
         Command::Policy(args) => policy::run(global, &args),
+        Command::Quarantine(args) => quarantine::run(global, &args),
         Command::Audit(args) => audit::run(global, &args),
         Command::Fsck => fsck::run(global),
         Command::Demo(args) => crate::demo::run(global, &args),

@@ -12,7 +12,7 @@ use crate::render::text::{self, BAD, BOLD, GOOD, paint};
 use crate::secrets::masked;
 use crate::turn::Turn;
 use crate::worktree::Worktree;
-use crate::{git, job};
+use crate::{git, job, quarantine};
 use jiff::SignedDuration;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -90,7 +90,11 @@ pub fn run(global: &Global, args: &Run) -> CliResult {
         replays: None,
         worktree: None,
     };
-    guard(global, job, &context, started).map_err(|e| context.told(e))
+    let go = || {
+        quarantine::check(&context, &dir)?;
+        guard(global, job, &context, started)
+    };
+    go().map_err(|e| context.told(e))
 }
 
 /// Runs a job under guard, publishes what it built and says so.

@@ -12,6 +12,7 @@ mod support;
 
 mod adapter_fixtures;
 mod crash;
+mod decisions;
 mod disk_full;
 mod files;
 mod hazards;
