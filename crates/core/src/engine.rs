@@ -182,6 +182,8 @@ pub struct Steps {
     pub method: String,
     /// What this cannot bring back, each a sentence.
     pub irreversible: Vec<String>,
+    /// What stays as it is now though it belongs to what goes back, and loses nothing by that.
+    pub left: Vec<String>,
     /// What must be there for it (free disk, a worker, a lock), each a sentence.
     pub needs: Vec<String>,
     /// Bytes that will be copied or written.

@@ -121,6 +121,9 @@ pub struct Plan {
     pub impact: Impact,
     /// What it cannot bring back.
     pub irreversible: Vec<String>,
+    /// What stays as it is now though it belongs to what goes back, and loses nothing by that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<String>,
     /// What must be there.
     pub needs: Vec<String>,
     /// Where a run found the rows of relations that it left as they were, if not where they had

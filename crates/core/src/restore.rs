@@ -146,6 +146,7 @@ impl Wish {
             steps: steps.steps,
             impact,
             irreversible: steps.irreversible,
+            left: steps.left,
             needs: steps.needs,
             moved: BTreeMap::new(),
             result,

@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
+use unship_core::decide::Period;
 
 /// Production rollbacks for data warehouses.
 ///
@@ -94,6 +95,12 @@ pub enum Command {
     /// What would be done about a release by the policy, and why; try the policy out
     #[command(subcommand)]
     Policy(Policy),
+    /// Sign a plan, so that it may be carried out
+    Approve(Approve),
+    /// Sign a path: plans that keep to it need no approval of their own
+    ApprovePath(ApprovePath),
+    /// The plans that wait for approvals, and the approvals of one
+    Approvals(Approvals),
     /// The commits that `run` refuses, because what they built was rolled back
     #[command(subcommand)]
     Quarantine(Quarantine),
@@ -216,6 +223,57 @@ pub struct Restore {
     /// Do not read every row afterwards to prove the result
     #[arg(long)]
     pub no_verify: bool,
+    /// Outside of a maintenance window or in a freeze: wait until it may be done
+    #[arg(long)]
+    pub wait: bool,
+    /// Go on without missing approvals and outside of windows; the reason is kept in the log
+    #[arg(long, value_name = "REASON", conflicts_with = "wait")]
+    pub break_glass: Option<String>,
+}
+
+/// How an approval is signed.
+#[derive(Debug, Clone, Args)]
+pub struct Signature {
+    /// The SSH key [default: the one that git signs with, one in ~/.ssh, or the agent's first]
+    #[arg(long, env = "UNSHIP_SIGNING_KEY", value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// Whose name it is signed by, as allowed_signers has it [default: git's user.email]
+    #[arg(long = "as", value_name = "NAME")]
+    pub signer: Option<String>,
+    /// How long it holds (`2h`, `7d`) [default: signatures.expire in unship.toml]
+    #[arg(long, value_name = "TIME")]
+    pub expires: Option<Period>,
+}
+
+/// `unship approve`
+#[derive(Debug, Args)]
+pub struct Approve {
+    /// The first digits of the plan's id, or a file that `unship plan --output` wrote
+    pub plan: PathBuf,
+    /// How it is signed.
+    #[command(flatten)]
+    pub signature: Signature,
+}
+
+/// `unship approve-path`
+#[derive(Debug, Args)]
+pub struct ApprovePath {
+    /// What a plan may change, in dbt's selector syntax
+    #[arg(long, short, value_name = "SELECTOR")]
+    pub select: String,
+    /// How many relations it may change or reach through lineage
+    #[arg(long, value_name = "N")]
+    pub max_relations: usize,
+    /// How it is signed.
+    #[command(flatten)]
+    pub signature: Signature,
+}
+
+/// `unship approvals`
+#[derive(Debug, Args)]
+pub struct Approvals {
+    /// The first digits of a plan's id, or a file that `unship plan --output` wrote
+    pub plan: Option<PathBuf>,
 }
 
 /// `unship rollback`
@@ -232,7 +290,8 @@ pub struct Rollback {
 /// `unship apply`
 #[derive(Debug, Args)]
 pub struct Apply {
-    /// A file that `unship plan --output` wrote, or `-`
+    /// A file that `unship plan --output` wrote, `-`, or the first digits of the id of a plan that
+    /// waited for approvals
     pub plan: PathBuf,
     /// How.
     #[command(flatten)]

@@ -54,6 +54,10 @@ pub struct Signatures {
     pub allowed_signers: PathBuf,
     /// How long an approval holds unless its signer says otherwise.
     pub expire: Period,
+    /// Accounts (`user@host`) that several people use: whoever works there is told apart by the
+    /// name that they sign by, and by nothing else.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub shared_accounts: BTreeSet<String>,
 }
 
 impl Default for Signatures {
@@ -61,6 +65,7 @@ impl Default for Signatures {
         Self {
             allowed_signers: PathBuf::from("allowed_signers"),
             expire: Period::from_secs(24 * 3_600),
+            shared_accounts: BTreeSet::new(),
         }
     }
 }

@@ -1,12 +1,14 @@
 //! The facts of a decision, gathered from the ledger, the lineage and the engine.
 
+use crate::cmd::policy::wrong_policy;
 use crate::context::{Context, Workbench};
 use crate::error::{CliError, CliResult};
 use crate::scope;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use unship_core::check::{Finding, Outcome};
-use unship_core::decide::{Back, Facts, Failed, Policy};
+use unship_core::decide::{Back, Decision, Facts, Failed, Policy, decide};
+use unship_core::event::Event;
 use unship_core::ident::{RelationName, ReleaseId};
 use unship_core::lineage::{BlastRadius, Lineage, Selector, select_relations};
 use unship_core::log::Ledger;
@@ -24,6 +26,22 @@ pub fn findings_of(ledger: &Ledger, release: ReleaseId) -> CliResult<Option<Vec<
             .hint("a newer unship may have written them")
     })?;
     Ok(Some(findings))
+}
+
+/// Decides about a release by what checks found, and puts the decision into the log.
+pub fn decide_on(
+    context: &Context,
+    bench: &mut Workbench,
+    release: &Release,
+    findings: &[Finding],
+) -> CliResult<Decision> {
+    let facts = facts(context, bench, release, findings)?;
+    let decision = decide(&context.config.policy, &facts).map_err(wrong_policy)?;
+    bench.ledger.append(&[Event::Decided {
+        release: release.id,
+        decision: Box::new(decision.clone()),
+    }])?;
+    Ok(decision)
 }
 
 /// The facts about a release, as they are now.

@@ -43,6 +43,13 @@ pub fn inside(dir: &Path) -> Option<String> {
     Some(prefix.trim_end_matches('/').to_owned())
 }
 
+/// A setting of git's, as it holds in a directory.
+pub fn setting(dir: &Path, name: &str) -> Option<String> {
+    let value = git(dir, &["config", "--get", name])?;
+    let value = value.trim_end();
+    (!value.is_empty()).then(|| value.to_owned())
+}
+
 /// Whether the repository around a directory has a commit.
 pub fn has(dir: &Path, commit: &str) -> bool {
     git(dir, &["cat-file", "-e", &format!("{commit}^{{commit}}")]).is_some()

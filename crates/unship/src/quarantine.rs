@@ -30,8 +30,9 @@ const SHARED: [&str; 6] = [
 ];
 
 /// Refuses code that built a release which was rolled back, and code that comes after it and does
-/// not change what it is blamed for.
-pub fn check(context: &Context, dir: &Path) -> CliResult<()> {
+/// not change what it is blamed for. Jobs of another kind than the one that built it go on: that a
+/// dbt build was taken back is no reason to stop the loaders that live in the same repository.
+pub fn check(context: &Context, dir: &Path, pipeline: Option<&str>) -> CliResult<()> {
     let ledger = match context.read() {
         // Nothing was released yet.
         Err(e) if e.code == exit::NOTHING => return Ok(()),
@@ -45,6 +46,14 @@ pub fn check(context: &Context, dir: &Path) -> CliResult<()> {
         return Ok(());
     };
     for one in &held {
+        let built = ledger.history(|h| h.release(one.release))?;
+        let kind = built
+            .as_ref()
+            .and_then(|r| r.job.as_ref())
+            .map(|j| j.pipeline.as_deref());
+        if kind.is_some_and(|kind| kind != pipeline) {
+            continue;
+        }
         match git::comes_after(dir, &one.commit) {
             Some(true) => {}
             Some(false) => continue,

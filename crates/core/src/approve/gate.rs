@@ -49,6 +49,12 @@ pub enum Refusal {
     /// Whoever asked for it gave it.
     #[error("{0} asked for this plan, and nobody approves their own")]
     OwnRequest(String),
+    /// It cannot be told whether whoever asked for it gave it.
+    #[error(
+        "the plan was asked for from the shared account {0}, by nobody known: nobody's approval can \
+         be told from their own"
+    )]
+    Nobody(String),
     /// The signature does not fit what is said to be signed.
     #[error("its signature is not of this text: it was altered after it was signed")]
     Altered,
@@ -95,6 +101,8 @@ pub struct Question<'a> {
     pub selected: &'a BTreeMap<String, BTreeSet<RelationName>>,
     /// The roles, and who has them.
     pub roles: &'a BTreeMap<String, BTreeSet<String>>,
+    /// Accounts (`user@host`) that several people use: they say nothing about who somebody is.
+    pub shared: &'a BTreeSet<String>,
     /// The moment.
     pub now: Timestamp,
 }
@@ -159,7 +167,11 @@ pub fn judge(
     if request.signer.as_ref() == Some(signer) {
         return Err(Refusal::OwnRequest(signer.clone()));
     }
-    if request.actor == approval.actor {
+    let shared = question.shared.contains(&request.actor);
+    if shared && request.signer.is_none() {
+        return Err(Refusal::Nobody(request.actor.clone()));
+    }
+    if !shared && request.actor == approval.actor {
         return Err(Refusal::OwnRequest(approval.actor.clone()));
     }
     if let Some(role) = role

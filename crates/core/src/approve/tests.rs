@@ -53,11 +53,16 @@ fn prove(approval: &Approval) -> Proof {
 }
 
 fn ask(need: &Need, approvals: &[Approval]) -> Gate {
+    ask_from("ana@laptop", Some("ana@example.org"), need, approvals)
+}
+
+/// The plan was asked for from this account, by somebody who signs so.
+fn ask_from(actor: &str, signer: Option<&str>, need: &Need, approvals: &[Approval]) -> Gate {
     let request = Request {
         plan: plan('a'),
         blob: BlobRef(Hash::of(b"")),
-        actor: "ana@laptop".to_owned(),
-        signer: Some("ana@example.org".to_owned()),
+        actor: actor.to_owned(),
+        signer: signer.map(str::to_owned),
         at: at("2026-03-10T02:00:00Z"),
         env: "prod".to_owned(),
     };
@@ -78,6 +83,7 @@ fn ask(need: &Need, approvals: &[Approval]) -> Gate {
         reaches: 3,
         selected: &selected,
         roles: &roles,
+        shared: &people(&["deploy@bastion"]),
         now: at("2026-03-10T04:00:00Z"),
     };
     gate(need, approvals, &question, &prove)
@@ -134,6 +140,24 @@ fn approvals_of_so_many_different_people_are_needed() {
         0
     );
     assert_eq!(ask(&lead(1), &[]).missing, 1);
+}
+
+#[test]
+fn a_shared_account_is_nobody() {
+    let from = |actor, signer, approval: &Approval| {
+        let gate = ask_from(actor, signer, &lead(1), std::slice::from_ref(approval));
+        gate.refused
+            .into_iter()
+            .next()
+            .map(|(_, why)| why.to_string())
+    };
+    let lea = approval("lea@example.org", "deploy@bastion");
+    let ana = Some("ana@example.org");
+    assert_eq!(from("deploy@bastion", ana, &lea), None);
+    let own = from("deploy@bastion", Some("lea@example.org"), &lea).unwrap();
+    assert!(own.contains("nobody approves their own"), "{own}");
+    let unknown = from("deploy@bastion", None, &lea).unwrap();
+    assert!(unknown.contains("by nobody known"), "{unknown}");
 }
 
 #[test]

@@ -239,7 +239,8 @@ fn recommend(facts: &Facts, strategies: &[Strategy]) -> (StrategyKind, String) {
     }
     let takes = |kind| {
         let found = strategies.iter().find(|s| s.kind == kind);
-        found.map_or("", |s| s.takes.as_str())
+        let milliseconds = found.and_then(|s| s.milliseconds);
+        milliseconds.map_or(String::new(), |ms| format!(" in about {}", span(ms)))
     };
     match &facts.back {
         Back::Planned {
@@ -258,7 +259,7 @@ fn recommend(facts: &Facts, strategies: &[Strategy]) -> (StrategyKind, String) {
             let takes = takes(StrategyKind::DataRollback);
             (
                 StrategyKind::DataRollback,
-                format!("it brings {to} back in {takes}, and {others}"),
+                format!("it brings {to} back{takes}, and {others}"),
             )
         }
         Back::Planned { .. } | Back::None { .. } if other_code(facts) => (

@@ -212,6 +212,7 @@ impl Session<'_> {
             steps: steps.steps,
             impact: Impact::default(),
             irreversible: steps.irreversible,
+            left: steps.left,
             needs: steps.needs,
             moved,
             result: changes,

@@ -190,6 +190,7 @@ fn planned() -> (Warehouse, Plan) {
         steps: steps.steps,
         impact: Impact::default(),
         irreversible: Vec::new(),
+        left: Vec::new(),
         needs: Vec::new(),
         result: Default::default(),
         moved: Default::default(),

@@ -367,6 +367,7 @@ impl Moves {
             steps,
             method,
             irreversible: warnings,
+            left: Vec::new(),
             needs: Vec::new(),
             bytes: 0,
         })

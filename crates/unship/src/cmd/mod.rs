@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod approve;
 mod audit;
 mod back;
 mod completions;
@@ -11,7 +12,7 @@ pub(crate) mod init;
 mod log;
 mod pin;
 pub mod plan;
-mod policy;
+pub mod policy;
 mod quarantine;
 mod replay;
 mod resume;
@@ -47,6 +48,9 @@ pub fn dispatch(cli: Cli) -> CliResult {
         Command::Unpin(args) => pin::unpin(global, &args),
         Command::Gc => untouched(gc::run(global)),
         Command::Policy(args) => policy::run(global, &args),
+        Command::Approve(args) => approve::plan(global, &args),
+        Command::ApprovePath(args) => approve::path(global, &args),
+        Command::Approvals(args) => approve::list(global, &args),
         Command::Quarantine(args) => quarantine::run(global, &args),
         Command::Audit(args) => audit::run(global, &args),
         Command::Fsck => fsck::run(global),

@@ -27,6 +27,9 @@ use unship_core::operate::{JobResult, OperateError, Ran, RunRequest, count};
 use unship_core::release::{Job, JobEnd};
 use unship_engines::postgres::build::Wanted;
 
+/// What the log calls a job that is dbt.
+const DBT: &str = "dbt";
+
 #[derive(Serialize)]
 struct Document {
     release: ReleaseId,
@@ -91,7 +94,8 @@ pub fn run(global: &Global, args: &Run) -> CliResult {
         worktree: None,
     };
     let go = || {
-        quarantine::check(&context, &dir)?;
+        let pipeline = job.dbt.is_some().then_some(DBT);
+        quarantine::check(&context, &dir, pipeline)?;
         guard(global, job, &context, started)
     };
     go().map_err(|e| context.told(e))
@@ -143,7 +147,7 @@ pub(super) fn guard(
             command: shown.clone(),
             program: program.as_ref().map(|program| job.lasting(program)),
             directory: job.lasting(job.dir),
-            pipeline: is_dbt.then(|| "dbt".to_owned()),
+            pipeline: is_dbt.then(|| DBT.to_owned()),
         },
         code: git::code(job.dir),
         aside: job.aside,

@@ -18,13 +18,15 @@ pub fn print(release: ReleaseId, facts: &Facts, decision: &Decision, then: Optio
         paint(BOLD, format!("{release}:")),
         paint(style, decision.action.words())
     );
-    let line = |label: &str, text: &str| crate::say!("  {label:<10}{text}");
+    let line = |label: &str, text: &str| crate::say!("  {label:<12}{text}");
     line("rule", decision.rule.as_deref().unwrap_or("none"));
     for why in &decision.because {
         line("because", why);
     }
+    // The time began to run when it was decided, and not when somebody looks.
+    let recorded = then.and_then(|then| then.decision.deadline);
     if let Some(deadline) = decision.deadline {
-        line("deadline", &text::moment(deadline));
+        line("deadline", &text::moment(recorded.unwrap_or(deadline)));
     }
     match &decision.approvals {
         Some(need) => line("approval", &format!("{need}, for a rollback by a person")),

@@ -45,6 +45,7 @@ pub fn print(plan: &Plan, id: &PlanId) {
     }
     for (title, lines) in [
         ("Cannot be brought back", &plan.irreversible),
+        ("Stays as it is now", &plan.left),
         ("Needs", &plan.needs),
     ] {
         if !lines.is_empty() {

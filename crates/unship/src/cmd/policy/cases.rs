@@ -205,8 +205,9 @@ impl Case {
 fn relation(text: &str) -> RelationName {
     let mut parts = text.rsplitn(3, '.');
     let name = parts.next().unwrap_or_default();
-    let schema = parts.next().unwrap_or_default();
-    RelationName::new(parts.next().unwrap_or_default(), schema, name)
+    // No rule looks at what a case leaves out.
+    let schema = parts.next().unwrap_or("schema");
+    RelationName::new(parts.next().unwrap_or("database"), schema, name)
 }
 
 fn name(action: Action) -> String {
