@@ -186,6 +186,8 @@ pub enum Event {
     },
     /// Somebody went on without what the policy asks for.
     BreakGlass {
+        /// The release that is made so.
+        release: ReleaseId,
         /// The plan that is carried out.
         plan: PlanId,
         /// Why.

@@ -10,7 +10,7 @@ mod fold;
 mod keys;
 mod shelf;
 
-pub use decided::Decided;
+pub use decided::{BrokenGlass, Decided};
 pub use fold::fold;
 pub use shelf::{Pair, Shelf, ShelfError, ShelfMut};
 

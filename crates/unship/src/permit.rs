@@ -102,6 +102,7 @@ pub fn permit(
     }
     if let (Some(reason), false) = (reason, passed.is_empty()) {
         bench.ledger.append(&[Event::BreakGlass {
+            release: plan.release,
             plan: id,
             reason: reason.to_owned(),
             passed: passed.clone(),

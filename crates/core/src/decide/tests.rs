@@ -353,7 +353,9 @@ fn a_window_in_the_hour_that_does_not_exist_or_comes_twice_is_open_once() {
             .count()
     };
     assert_eq!(minutes("2026-03-10T00:00:00Z"), 30);
-    assert!(minutes("2026-03-28T23:00:00Z") <= 30);
+    assert_eq!(minutes("2026-03-28T23:00:00Z"), 30);
+    let first_after = at("2026-03-29T01:00:00Z");
+    assert!(open(first_after) && !open(first_after - jiff::SignedDuration::from_secs(1)));
     assert_eq!(minutes("2026-10-24T22:00:00Z"), 30);
 }
 

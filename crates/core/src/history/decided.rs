@@ -1,8 +1,8 @@
 //! What was found, decided, approved and put in quarantine, as the views have it.
 
 use super::keys::{
-    APPROVALS, BREAKER, DECISION, FINDINGS, JOBS, PATHS, QUARANTINE, REQUEST, REQUESTS, ROLLBACKS,
-    key, keyed, numbered, read, release_key,
+    APPROVALS, BREAKER, DECISION, FINDINGS, GLASS, JOBS, PATHS, QUARANTINE, REQUEST, REQUESTS,
+    ROLLBACKS, key, keyed, numbered, read, release_key,
 };
 use super::{History, ShelfError};
 use crate::approve::{Approval, Request};
@@ -23,6 +23,19 @@ pub struct Decided {
     pub decision: Decision,
 }
 
+/// That a release was made without what the policy asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrokenGlass {
+    /// When.
+    pub at: Timestamp,
+    /// Who did it.
+    pub actor: String,
+    /// Why.
+    pub reason: String,
+    /// What was passed over, each a sentence.
+    pub passed: Vec<String>,
+}
+
 /// How many earlier measurements tell how long something takes: enough for a middle, and few
 /// enough to follow a warehouse that grows.
 const MEASUREMENTS: usize = 20;
@@ -36,6 +49,11 @@ impl History<'_> {
     /// The newest decision about a release.
     pub fn decided(&self, id: ReleaseId) -> Result<Option<Decided>, ShelfError> {
         self.load(&release_key(DECISION, id), "a decision")
+    }
+
+    /// What a release was made without, if somebody broke the glass for it.
+    pub fn broken_glass(&self, id: ReleaseId) -> Result<Option<BrokenGlass>, ShelfError> {
+        self.load(&release_key(GLASS, id), "a broken glass")
     }
 
     /// How many automatic rollbacks an environment had in the 24 hours before a moment.

@@ -1,11 +1,13 @@
 //! The fold: what each entry of the log makes of the views.
 
 use super::keys::{
-    APPROVALS, BREAKER, BY_ENV, DECISION, FINDINGS, JOBS, KEPT, LIVE, MAP, MOMENTS, NAMES, OPEN,
-    PATHS, PINS, QUARANTINE, RELEASE, REQUEST, REQUESTS, ROLLBACKS, STACK, key, keyed, numbered,
-    read, relation_key, release_key, write,
+    APPROVALS, BREAKER, BY_ENV, DECISION, FINDINGS, GLASS, JOBS, KEPT, LIVE, MAP, MOMENTS, NAMES,
+    OPEN, PATHS, PINS, QUARANTINE, RELEASE, REQUEST, REQUESTS, ROLLBACKS, STACK, key, keyed,
+    numbered, read, relation_key, release_key, write,
 };
-use super::{Decided, History, Kept, Live, Moments, Open, Shelf, ShelfError, ShelfMut};
+use super::{
+    BrokenGlass, Decided, History, Kept, Live, Moments, Open, Shelf, ShelfError, ShelfMut,
+};
 use crate::approve::{Approval, Request, Subject};
 use crate::event::Event;
 use crate::ident::{RelationName, ReleaseId};
@@ -230,8 +232,21 @@ impl Fold<'_> {
             Event::QuarantineLifted { commit, .. } => {
                 self.shelf.delete(&keyed(QUARANTINE, self.env, commit))
             }
+            Event::BreakGlass {
+                release,
+                reason,
+                passed,
+                ..
+            } => {
+                let glass = BrokenGlass {
+                    at: self.at,
+                    actor: actor.to_owned(),
+                    reason: reason.clone(),
+                    passed: passed.clone(),
+                };
+                write(self.shelf, &release_key(GLASS, *release), &glass)
+            }
             Event::PointTaken { .. }
-            | Event::BreakGlass { .. }
             | Event::StepStarted(_)
             | Event::StepSucceeded(_)
             | Event::StepFailed { .. }

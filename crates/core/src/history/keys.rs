@@ -24,6 +24,7 @@ pub(super) const PATHS: u8 = b'w';
 pub(super) const QUARANTINE: u8 = b'c';
 pub(super) const ROLLBACKS: u8 = b'u';
 pub(super) const JOBS: u8 = b'j';
+pub(super) const GLASS: u8 = b'g';
 
 pub(super) fn key(table: u8, env: &str) -> Vec<u8> {
     let mut key = vec![table];

@@ -287,6 +287,10 @@ fn a_path_a_broken_glass_and_a_window() {
         ],
     );
     text.push_str(&output.text());
+    shop.ok(&["show"]).says(
+        0,
+        &["BROKEN by", "the shop is down", "passed over: the freeze"],
+    );
     golden("broken_glass", &text);
 }
 
