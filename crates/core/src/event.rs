@@ -1,6 +1,8 @@
 //! The ledger's vocabulary. Everything that unship remembers is one of these.
 
+use crate::approve::Statement;
 use crate::check::Tally;
+use crate::decide::Decision;
 use crate::ident::{RelationName, ReleaseId};
 use crate::ledger::BlobRef;
 use crate::plan::PlanId;
@@ -161,6 +163,66 @@ pub enum Event {
         relations: usize,
         /// The ones that differ, with how.
         differences: BTreeMap<RelationName, String>,
+    },
+    /// It was decided what to do about a release.
+    Decided {
+        /// Which.
+        release: ReleaseId,
+        /// What, and why.
+        decision: Box<Decision>,
+    },
+    /// A rollback is about to begin that nobody asked for: a rule did.
+    RolledBackByPolicy {
+        /// The release that is left.
+        release: ReleaseId,
+        /// The rule.
+        rule: String,
+    },
+    /// Somebody wants to carry out a plan that needs approvals.
+    ApprovalAsked {
+        /// The plan's id.
+        plan: PlanId,
+        /// The plan itself.
+        blob: BlobRef,
+        /// By what name the asker would sign, as far as that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        signer: Option<String>,
+    },
+    /// Somebody signed a plan, or a path for plans.
+    Approved {
+        /// What was signed.
+        statement: Statement,
+        /// The signature, as OpenSSH writes it.
+        signature: String,
+    },
+    /// Somebody went on without what the policy asks for.
+    BreakGlass {
+        /// The release that is made so.
+        release: ReleaseId,
+        /// The plan that is carried out.
+        plan: PlanId,
+        /// Why.
+        reason: String,
+        /// What was passed over, each a sentence.
+        passed: Vec<String>,
+    },
+    /// The code of a release that was rolled back must not run again as it is.
+    Quarantined {
+        /// The commit.
+        commit: String,
+        /// The release that it built.
+        release: ReleaseId,
+        /// The release that took it back.
+        by: ReleaseId,
+        /// What it is blamed for.
+        blamed: BTreeSet<RelationName>,
+    },
+    /// A commit may run again.
+    QuarantineLifted {
+        /// The commit.
+        commit: String,
+        /// Why.
+        reason: String,
     },
     /// Points were packed or dropped.
     HousekeepingDone {

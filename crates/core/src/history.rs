@@ -5,10 +5,12 @@
 //! at ten releases and at a hundred thousand. What is on the shelf can always be thrown away and
 //! folded again.
 
+mod decided;
 mod fold;
 mod keys;
 mod shelf;
 
+pub use decided::{BrokenGlass, Decided};
 pub use fold::fold;
 pub use shelf::{Pair, Shelf, ShelfError, ShelfMut};
 

@@ -3,7 +3,9 @@
 //! A warehouse is a set of relations, and each relation has versions. A release is a map from
 //! relation to version. Production is a pointer to a release.
 
+pub mod approve;
 pub mod check;
+pub mod decide;
 pub mod diff;
 pub mod engine;
 pub mod event;
@@ -18,6 +20,7 @@ pub mod log;
 pub mod operate;
 pub mod pipeline;
 pub mod plan;
+pub mod quarantine;
 pub mod relation;
 pub mod release;
 pub mod restore;

@@ -9,16 +9,14 @@ use crate::{
     ident::RelationName,
     pipeline::dbt::manifest::{Manifest, Node, ResourceType},
 };
-use petgraph::{
-    Direction,
-    graph::{DiGraph, NodeIndex},
-};
+use petgraph::graph::{DiGraph, NodeIndex};
 use std::collections::{BTreeMap, BTreeSet};
 
-mod glob;
+pub(crate) mod glob;
 pub mod select;
 pub mod selector;
 
+pub use petgraph::Direction;
 pub use select::{Selected, Unmatched, select_relations};
 pub use selector::{Selector, SelectorError};
 

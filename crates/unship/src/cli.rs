@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
+use unship_core::decide::Period;
 
 /// Production rollbacks for data warehouses.
 ///
@@ -17,7 +18,7 @@ use std::path::PathBuf;
 #[command(
     after_help = "Releases are written R12; @ is the live one and @- the one before it.\n\
     Exit codes: 0 done, 2 wrong usage, 70 failed, 71 busy, 72 unfinished, 73 refused, 74 not proved, \
-    75 nothing to do, 76 checks failed. `unship run` and `unship replay` pass a failed job's own exit code on."
+    75 nothing to do, 76 checks failed, 77 in quarantine, 78 held by the policy. `unship run` and `unship replay` pass a failed job's own exit code on."
 )]
 pub struct Cli {
     /// Global options.
@@ -93,6 +94,18 @@ pub enum Command {
     Unpin(Unpin),
     /// Pack older restore points and drop those that nothing keeps
     Gc,
+    /// What would be done about a release by the policy, and why; try the policy out
+    #[command(subcommand)]
+    Policy(Policy),
+    /// Sign a plan, so that it may be carried out
+    Approve(Approve),
+    /// Sign a path: plans that keep to it need no approval of their own
+    ApprovePath(ApprovePath),
+    /// The plans that wait for approvals, and the approvals of one
+    Approvals(Approvals),
+    /// The commits that `run` refuses, because what they built was rolled back
+    #[command(subcommand)]
+    Quarantine(Quarantine),
     /// The tamper-evident log
     #[command(subcommand)]
     Audit(Audit),
@@ -223,6 +236,57 @@ pub struct Restore {
     /// Do not read every row afterwards to prove the result
     #[arg(long)]
     pub no_verify: bool,
+    /// Outside of a maintenance window or in a freeze: wait until it may be done
+    #[arg(long)]
+    pub wait: bool,
+    /// Go on without missing approvals and outside of windows; the reason is kept in the log
+    #[arg(long, value_name = "REASON", conflicts_with = "wait")]
+    pub break_glass: Option<String>,
+}
+
+/// How an approval is signed.
+#[derive(Debug, Clone, Args)]
+pub struct Signature {
+    /// The SSH key [default: the one that git signs with, one in ~/.ssh, or the agent's first]
+    #[arg(long, env = "UNSHIP_SIGNING_KEY", value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// Whose name it is signed by, as allowed_signers has it [default: git's user.email]
+    #[arg(long = "as", value_name = "NAME")]
+    pub signer: Option<String>,
+    /// How long it holds (`2h`, `7d`) [default: signatures.expire in unship.toml]
+    #[arg(long, value_name = "TIME")]
+    pub expires: Option<Period>,
+}
+
+/// `unship approve`
+#[derive(Debug, Args)]
+pub struct Approve {
+    /// The first digits of the plan's id, or a file that `unship plan --output` wrote
+    pub plan: PathBuf,
+    /// How it is signed.
+    #[command(flatten)]
+    pub signature: Signature,
+}
+
+/// `unship approve-path`
+#[derive(Debug, Args)]
+pub struct ApprovePath {
+    /// What a plan may change, in dbt's selector syntax
+    #[arg(long, short, value_name = "SELECTOR")]
+    pub select: String,
+    /// How many relations it may change or reach through lineage
+    #[arg(long, value_name = "N")]
+    pub max_relations: usize,
+    /// How it is signed.
+    #[command(flatten)]
+    pub signature: Signature,
+}
+
+/// `unship approvals`
+#[derive(Debug, Args)]
+pub struct Approvals {
+    /// The first digits of a plan's id, or a file that `unship plan --output` wrote
+    pub plan: Option<PathBuf>,
 }
 
 /// `unship rollback`
@@ -239,7 +303,8 @@ pub struct Rollback {
 /// `unship apply`
 #[derive(Debug, Args)]
 pub struct Apply {
-    /// A file that `unship plan --output` wrote, or `-`
+    /// A file that `unship plan --output` wrote, `-`, or the first digits of the id of a plan that
+    /// waited for approvals
     pub plan: PathBuf,
     /// How.
     #[command(flatten)]
@@ -286,6 +351,50 @@ pub struct Pin {
 pub struct Unpin {
     /// The release
     pub release: String,
+}
+
+/// `unship policy`
+#[derive(Debug, Subcommand)]
+pub enum Policy {
+    /// What the policy says of a release, by what checks found: which rule fired, and why
+    Explain(Explain),
+    /// Run the cases in policy-tests/*.toml beside unship.toml
+    Test(PolicyTest),
+}
+
+/// `unship policy explain`
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// The release
+    #[arg(default_value = "@")]
+    pub release: String,
+}
+
+/// `unship policy test`
+#[derive(Debug, Args)]
+pub struct PolicyTest {
+    /// Files with cases [default: policy-tests/*.toml]
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+}
+
+/// `unship quarantine`
+#[derive(Debug, Subcommand)]
+pub enum Quarantine {
+    /// List them
+    List,
+    /// Let a commit run again
+    Lift(Lift),
+}
+
+/// `unship quarantine lift`
+#[derive(Debug, Args)]
+pub struct Lift {
+    /// The commit, or its first digits
+    pub commit: String,
+    /// Why it may run again
+    #[arg(long, short = 'm', value_name = "TEXT")]
+    pub reason: String,
 }
 
 /// `unship audit`

@@ -7,6 +7,7 @@ use crate::pipeline::dbt::staging::{LONGEST_NAME, PREFIX, staging_schema};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use unship_core::decide::{Period, Policy};
 
 /// The file's name; it lies in the project's root.
 pub const FILE: &str = "unship.toml";
@@ -37,6 +38,43 @@ pub struct Config {
     /// What is checked besides what is checked by itself.
     #[serde(default, rename = "check", skip_serializing_if = "Vec::is_empty")]
     pub declared: Vec<Check>,
+    /// What is done about a bad release, and who is asked.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub policy: Policy,
+    /// Who has which role: a role's name, and people as `allowed_signers` names them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub roles: BTreeMap<String, BTreeSet<String>>,
+    /// How approvals are signed.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub signatures: Signatures,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// How approvals are signed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Signatures {
+    /// Whose keys are allowed, relative to this file, as `ssh-keygen` reads it.
+    pub allowed_signers: PathBuf,
+    /// How long an approval holds unless its signer says otherwise.
+    pub expire: Period,
+    /// Accounts (`user@host`) that several people use: whoever works there is told apart by the
+    /// name that they sign by, and by nothing else.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub shared_accounts: BTreeSet<String>,
+}
+
+impl Default for Signatures {
+    fn default() -> Self {
+        Self {
+            allowed_signers: PathBuf::from("allowed_signers"),
+            expire: Period::from_secs(24 * 3_600),
+            shared_accounts: BTreeSet::new(),
+        }
+    }
 }
 
 /// Where the dbt project is.
@@ -251,7 +289,21 @@ impl Config {
             let name = twice.find(|name| !names.insert(*name))?;
             Some(format!("two checks have the name {name:?}"))
         });
+        let wrong = wrong.or_else(|| config.wrong_policy());
         wrong.map_or(Ok(config), Err)
+    }
+
+    /// What is wrong with the policy, if anything.
+    fn wrong_policy(&self) -> Option<String> {
+        if let Err(error) = self.policy.check() {
+            return Some(format!("policy: {error}"));
+        }
+        let spans = self.policy.windows.iter().chain(&self.policy.freezes);
+        let mut named = (self.policy.protected.iter()).chain(spans.flat_map(|s| &s.environments));
+        let unknown = named.find(|env| !self.envs.contains_key(*env))?;
+        Some(format!(
+            "policy names `{unknown}`, and there is no [env.{unknown}]"
+        ))
     }
 
     /// The environment of a name, or the default one.

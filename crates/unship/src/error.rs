@@ -31,6 +31,10 @@ pub mod exit {
     pub const NOTHING: u8 = 75;
     /// Checks failed: a release was held, or is bad.
     pub const CHECKS: u8 = 76;
+    /// The code is in quarantine: it built a release that was rolled back.
+    pub const QUARANTINED: u8 = 77;
+    /// Held by the policy: an approval is missing, or the time is outside of its window.
+    pub const HELD: u8 = 78;
 }
 
 /// An error as a person reads it.

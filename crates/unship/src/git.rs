@@ -43,9 +43,35 @@ pub fn inside(dir: &Path) -> Option<String> {
     Some(prefix.trim_end_matches('/').to_owned())
 }
 
+/// A setting of git's, as it holds in a directory.
+pub fn setting(dir: &Path, name: &str) -> Option<String> {
+    let value = git(dir, &["config", "--get", name])?;
+    let value = value.trim_end();
+    (!value.is_empty()).then(|| value.to_owned())
+}
+
 /// Whether the repository around a directory has a commit.
 pub fn has(dir: &Path, commit: &str) -> bool {
     git(dir, &["cat-file", "-e", &format!("{commit}^{{commit}}")]).is_some()
+}
+
+/// Whether what is checked out around a directory is a commit, or comes after it. `None` where the
+/// repository does not reach back so far, as a shallow clone does not.
+pub fn comes_after(dir: &Path, commit: &str) -> Option<bool> {
+    if !has(dir, commit) {
+        let shallow = git(dir, &["rev-parse", "--is-shallow-repository"])?;
+        // A whole repository without it does not come after it.
+        return (shallow.trim() == "false").then_some(false);
+    }
+    Some(git(dir, &["merge-base", "--is-ancestor", commit, "HEAD"]).is_some())
+}
+
+/// Whether files are as they were in a commit, uncommitted changes counted. Paths are relative to
+/// the directory; one that is in neither does not matter.
+pub fn unchanged_since(dir: &Path, commit: &str, paths: &[String]) -> bool {
+    let mut args = vec!["diff", "--quiet", "--no-ext-diff", commit, "--"];
+    args.extend(paths.iter().map(String::as_str));
+    git(dir, &args).is_some()
 }
 
 /// What a checkout holds and no commit of it does, seen from its root: what git ignores, and the

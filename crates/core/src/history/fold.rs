@@ -1,12 +1,18 @@
 //! The fold: what each entry of the log makes of the views.
 
 use super::keys::{
-    BY_ENV, CHECKED, KEPT, LIVE, MAP, MOMENTS, NAMES, OPEN, PINS, PROFILES, RELEASE, STACK, key,
-    numbered, read, relation_key, release_key, write,
+    APPROVALS, BREAKER, BY_ENV, CHECKED, DECISION, GLASS, JOBS, KEPT, LIVE, MAP, MOMENTS, NAMES,
+    OPEN, PATHS, PINS, PROFILES, QUARANTINE, RELEASE, REQUEST, REQUESTS, ROLLBACKS, STACK, key,
+    keyed, numbered, read, relation_key, release_key, write,
 };
-use super::{Checked, History, Kept, Live, Moments, Open, Profiled, Shelf, ShelfError, ShelfMut};
+use super::{
+    BrokenGlass, Checked, Decided, History, Kept, Live, Moments, Open, Profiled, Shelf, ShelfError,
+    ShelfMut,
+};
+use crate::approve::{Approval, Request, Subject};
 use crate::event::Event;
 use crate::ident::{RelationName, ReleaseId};
+use crate::quarantine::Quarantine;
 use crate::release::{Operation, Release, Stage, Verdict, Version};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -105,9 +111,13 @@ impl Fold<'_> {
                 moments.published = Some(self.seq);
                 write(self.shelf, &release_key(MOMENTS, *release), &moments)
             }
-            Event::JobEnded { release, end } => self
-                .change(*release, |r| r.end = Some(end.clone()))
-                .map(drop),
+            Event::JobEnded { release, end } => {
+                if end.exit_code == Some(0) {
+                    self.took(JOBS, end.milliseconds)?;
+                }
+                self.change(*release, |r| r.end = Some(end.clone()))
+                    .map(drop)
+            }
             Event::Checked {
                 release,
                 findings,
@@ -196,6 +206,71 @@ impl Fold<'_> {
                 self.change(*release, |r| r.pinned = false)?;
                 self.shelf.delete(&numbered(key(PINS, self.env), release.0))
             }
+            Event::Decided { release, decision } => {
+                let decided = Decided {
+                    at: self.at,
+                    decision: (**decision).clone(),
+                };
+                write(self.shelf, &release_key(DECISION, *release), &decided)
+            }
+            Event::RolledBackByPolicy { .. } => {
+                let key = numbered(key(BREAKER, self.env), self.seq);
+                write(self.shelf, &key, &self.at)
+            }
+            Event::ApprovalAsked { plan, blob, signer } => self.asked(Request {
+                plan: plan.clone(),
+                blob: *blob,
+                actor: actor.to_owned(),
+                signer: signer.clone(),
+                at: self.at,
+                env: self.env.to_owned(),
+            }),
+            Event::Approved {
+                statement,
+                signature,
+            } => self.approved(Approval {
+                statement: statement.clone(),
+                signature: signature.clone(),
+                actor: actor.to_owned(),
+                at: self.at,
+                env: self.env.to_owned(),
+            }),
+            Event::Quarantined {
+                commit,
+                release,
+                by,
+                blamed,
+            } => {
+                let quarantine = Quarantine {
+                    commit: commit.clone(),
+                    release: *release,
+                    by: *by,
+                    blamed: blamed.clone(),
+                    since: self.at,
+                };
+                write(
+                    self.shelf,
+                    &keyed(QUARANTINE, self.env, commit),
+                    &quarantine,
+                )
+            }
+            Event::QuarantineLifted { commit, .. } => {
+                self.shelf.delete(&keyed(QUARANTINE, self.env, commit))
+            }
+            Event::BreakGlass {
+                release,
+                reason,
+                passed,
+                ..
+            } => {
+                let glass = BrokenGlass {
+                    at: self.at,
+                    actor: actor.to_owned(),
+                    reason: reason.clone(),
+                    passed: passed.clone(),
+                };
+                write(self.shelf, &release_key(GLASS, *release), &glass)
+            }
             Event::PointTaken { .. }
             | Event::StepStarted(_)
             | Event::StepSucceeded(_)
@@ -206,6 +281,34 @@ impl Fold<'_> {
             | Event::Verified { .. }
             | Event::HousekeepingDone { .. } => Ok(()),
         }
+    }
+
+    /// How long something took.
+    fn took(&mut self, table: u8, milliseconds: u64) -> Result<(), ShelfError> {
+        let key = numbered(key(table, self.env), self.seq);
+        write(self.shelf, &key, &milliseconds)
+    }
+
+    /// Only the first who asks for a plan counts as the one who asked: whoever approves it and then
+    /// carries it out asked for nothing.
+    fn asked(&mut self, request: Request) -> Result<(), ShelfError> {
+        let key = keyed(REQUEST, self.env, &request.plan.0);
+        if self.shelf.get(&key)?.is_some() {
+            return Ok(());
+        }
+        write(self.shelf, &key, &request)?;
+        let newest = numbered(super::keys::key(REQUESTS, self.env), self.seq);
+        write(self.shelf, &newest, &request.plan)
+    }
+
+    fn approved(&mut self, approval: Approval) -> Result<(), ShelfError> {
+        // By what was signed, and not by where it was written: an approval for another environment
+        // is found and refused with a reason.
+        let key = match &approval.statement.subject {
+            Subject::Plan { plan } => keyed(APPROVALS, "", &plan.0),
+            Subject::Path { .. } => key(PATHS, self.env),
+        };
+        write(self.shelf, &numbered(key, self.seq), &approval)
     }
 
     fn opened(
@@ -279,6 +382,10 @@ impl Fold<'_> {
             r.closed = Some(at);
             r.changed = changes.len();
         })?;
+        if release.operation.target().is_some() {
+            let took = at.duration_since(release.opened).as_millis();
+            self.took(ROLLBACKS, u64::try_from(took).unwrap_or(0))?;
+        }
         let before = self.history(|h| h.live(self.env))?;
         if let Some(before) = &before {
             let mut moments = self.history(|h| h.moments(before.release))?;

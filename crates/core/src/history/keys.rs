@@ -16,10 +16,28 @@ pub(super) const KEPT: u8 = b'k';
 pub(super) const PINS: u8 = b'p';
 pub(super) const CHECKED: u8 = b'c';
 pub(super) const PROFILES: u8 = b'f';
+pub(super) const DECISION: u8 = b'd';
+pub(super) const BREAKER: u8 = b'b';
+pub(super) const REQUEST: u8 = b'q';
+pub(super) const REQUESTS: u8 = b'Q';
+pub(super) const APPROVALS: u8 = b'a';
+pub(super) const PATHS: u8 = b'w';
+pub(super) const QUARANTINE: u8 = b'z';
+pub(super) const ROLLBACKS: u8 = b'u';
+pub(super) const JOBS: u8 = b'j';
+pub(super) const GLASS: u8 = b'g';
 
 pub(super) fn key(table: u8, env: &str) -> Vec<u8> {
     let mut key = vec![table];
     key.extend_from_slice(env.as_bytes());
+    key.push(0);
+    key
+}
+
+/// A key of two parts.
+pub(super) fn keyed(table: u8, env: &str, part: &str) -> Vec<u8> {
+    let mut key = key(table, env);
+    key.extend_from_slice(part.as_bytes());
     key.push(0);
     key
 }

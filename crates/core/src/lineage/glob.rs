@@ -3,7 +3,7 @@
 
 /// Python's `fnmatch` on a case-sensitive system: `*` and `?` match any character, dots and
 /// slashes included, and `[…]` one of a set.
-pub(super) fn matches(text: &str, pattern: &str) -> bool {
+pub(crate) fn matches(text: &str, pattern: &str) -> bool {
     let text: Vec<char> = text.chars().collect();
     let pattern: Vec<char> = pattern.chars().collect();
     let (mut t, mut p) = (0, 0);

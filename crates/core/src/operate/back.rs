@@ -6,6 +6,7 @@ use crate::event::Event;
 use crate::execute::Notice;
 use crate::ident::{RelationName, ReleaseId};
 use crate::plan::Plan;
+use crate::quarantine;
 use crate::release::{Operation, Release, Stage, Verdict};
 use crate::restore::{self, Wish};
 use std::collections::{BTreeMap, BTreeSet};
@@ -286,12 +287,14 @@ impl Session<'_> {
         let from = self.known(plan.from)?.origin;
         let to = self.known(target)?.origin;
         let word = plan.operation.word();
+        let code_then = self.known(to)?.code;
+        let blamed = plan.result.keys().cloned().collect();
+        let held = |bad: &Release| quarantine::of(bad, code_then.as_ref(), plan.release, &blamed);
         if partly {
-            return Ok(vec![mark(
-                from,
-                Verdict::Bad,
-                format!("partly rolled back by {}", plan.release),
-            )]);
+            let reason = format!("partly rolled back by {}", plan.release);
+            let mut out = vec![mark(from, Verdict::Bad, reason)];
+            out.extend(held(&self.known(from)?));
+            return Ok(out);
         }
         let env = self.ledger.env();
         let (older, newer) = (to.min(from), to.max(from));
@@ -319,10 +322,12 @@ impl Session<'_> {
                     Verdict::Good if !forward => {
                         let reason = format!("{TAKEN} {} ({word})", plan.release);
                         out.push(mark(release.id, Verdict::Bad, reason));
+                        out.extend(held(release));
                     }
                     Verdict::Bad if forward && (taken_away || release.id == to) => {
                         let reason = format!("brought back by {} ({word})", plan.release);
                         out.push(mark(release.id, Verdict::Good, reason));
+                        out.extend(quarantine::lifted(release, plan.release));
                     }
                     _ => {}
                 }

@@ -21,6 +21,7 @@ use crate::release::{JobEnd, Operation, Release, Stage, Verdict};
 use crate::restore::Map;
 use jiff::Timestamp;
 use petgraph::Direction;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -429,11 +430,14 @@ impl Session<'_> {
             let mut past = Vec::new();
             for one in good {
                 let hash = one.profiles.0;
-                if !blobs.contains_key(&hash) {
-                    let bytes = self.ledger.get_blob(&hash)?;
-                    blobs.insert(hash, serde_json::from_slice(&bytes).map_err(unreadable)?);
-                }
-                if let Some(profile) = blobs.get(&hash).and_then(|blob| blob.get(&name)) {
+                let blob = match blobs.entry(hash) {
+                    Entry::Occupied(read) => read.into_mut(),
+                    Entry::Vacant(unread) => {
+                        let bytes = self.ledger.get_blob(&hash)?;
+                        unread.insert(serde_json::from_slice(&bytes).map_err(unreadable)?)
+                    }
+                };
+                if let Some(profile) = blob.get(&name) {
                     past.push(Past {
                         release: one.release,
                         at: one.at,

@@ -5,10 +5,10 @@ use super::verify;
 use crate::cli::{Apply, Global, Restore, Rollback};
 use crate::context::{Context, Workbench};
 use crate::error::{CliError, CliResult, exit};
+use crate::permit;
 use crate::render::text::{self, BOLD, GOOD, paint};
 use crate::render::{json, plan as render};
 use jiff::SignedDuration;
-use std::io::Read;
 use std::time::Instant;
 use unship_core::operate::{Ask, Done, count};
 use unship_core::plan::Plan;
@@ -35,15 +35,8 @@ pub fn redo(global: &Global, args: &Restore) -> CliResult {
 /// Carries out a plan that was made before.
 pub fn apply(global: &Global, args: &Apply) -> CliResult {
     let context = Context::find(global)?;
-    let mut bytes = Vec::new();
-    let name = args.plan.display();
-    let read = if args.plan.as_os_str() == "-" {
-        std::io::stdin().read_to_end(&mut bytes).map(drop)
-    } else {
-        std::fs::read(&args.plan).map(|all| bytes = all)
-    };
-    read.map_err(|e| CliError::failed(format!("cannot read {name}: {e}")))?;
-    let plan = super::plan::read(&bytes)?;
+    let plan = super::plan::given(&context, &args.plan)?;
+    permit::wait(&context, &args.restore)?;
     let bench = context.take(None, "unship apply")?;
     restore(global, &context, plan, bench, &args.restore).map_err(|e| context.told(e))
 }
@@ -57,6 +50,7 @@ fn planned(
     args: &Restore,
 ) -> CliResult {
     let go = || {
+        permit::wait(context, args)?;
         let mut bench = context.take(None, command)?;
         let ask = ask(&mut bench)?;
         let mut session = bench.session();
@@ -76,6 +70,7 @@ fn restore(
 ) -> CliResult {
     let id = plan.id()?;
     let keep = context.config.keep.parse()?;
+    let passed = permit::permit(context, &mut bench, &plan, args)?;
     let started = Instant::now();
     let Done { release, plan } = bench.session().apply(plan, args.set_aside)?;
     let took = SignedDuration::try_from(started.elapsed()).unwrap_or_default();
@@ -120,6 +115,7 @@ fn restore(
             "changed": plan.impact.changes.len(),
             "untouched": plan.impact.untouched,
             "milliseconds": took.as_millis() as u64,
+            "glass_broken": passed,
             "proved": proof.as_ref().map(|p| p.differences.is_empty()),
         });
         json("unship.restore/1", &document)?;

@@ -1,7 +1,7 @@
 //! `unship init`: finds what is to be guarded and writes it down.
 
 use crate::cli::{Global, Init};
-use crate::config::{self, Attach, Config, Dbt, DuckDb, Env, FORMAT, Keep, Postgres};
+use crate::config::{self, Attach, Config, Dbt, DuckDb, Env, FORMAT, Keep, Postgres, Signatures};
 use crate::context::{Context, absolute};
 use crate::dbt_job::DbtJob;
 use crate::declared::Checks;
@@ -10,6 +10,7 @@ use crate::pipeline::dbt::invocation::Invocation;
 use crate::render::text::{self, GOOD, WARN, paint};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use unship_core::decide::Policy;
 use unship_core::operate::count;
 use unship_engines::duckdb::layout::DbFile;
 
@@ -141,6 +142,9 @@ fn write(root: &Path, env: &str, environment: Env, dbt: Option<Dbt>, force: bool
             keep: Keep::default(),
             checks: Checks::default(),
             declared: Vec::new(),
+            policy: Policy::default(),
+            roles: BTreeMap::new(),
+            signatures: Signatures::default(),
         }
     };
     config.envs.insert(env.to_owned(), environment);

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod approve;
 mod audit;
 mod back;
 mod check;
@@ -12,6 +13,8 @@ pub(crate) mod init;
 mod log;
 mod pin;
 pub mod plan;
+pub mod policy;
+mod quarantine;
 mod replay;
 mod resume;
 mod run;
@@ -46,6 +49,11 @@ pub fn dispatch(cli: Cli) -> CliResult {
         Command::Pin(args) => pin::pin(global, &args),
         Command::Unpin(args) => pin::unpin(global, &args),
         Command::Gc => untouched(gc::run(global)),
+        Command::Policy(args) => policy::run(global, &args),
+        Command::Approve(args) => approve::plan(global, &args),
+        Command::ApprovePath(args) => approve::path(global, &args),
+        Command::Approvals(args) => approve::list(global, &args),
+        Command::Quarantine(args) => quarantine::run(global, &args),
         Command::Audit(args) => audit::run(global, &args),
         Command::Fsck => fsck::run(global),
         Command::Demo(args) => crate::demo::run(global, &args),

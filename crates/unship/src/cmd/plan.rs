@@ -3,10 +3,13 @@
 use crate::cli::{Global, Plan, Target};
 use crate::context::{Context, Workbench};
 use crate::error::{CliError, CliResult, exit};
+use crate::permit;
 use crate::refs;
 use crate::render::{json, plan as render};
 use crate::scope;
 use serde::Deserialize;
+use std::io::Read;
+use std::path::Path;
 use unship_core::operate::Ask;
 use unship_core::plan::PlanId;
 
@@ -48,6 +51,44 @@ pub fn read(bytes: &[u8]) -> CliResult<unship_core::plan::Plan> {
     Ok(plan)
 }
 
+/// The fewest digits that name a plan.
+const DIGITS: usize = 6;
+
+/// The plan that somebody means: a file, standard input (`-`), or the first digits of the id of a
+/// plan that somebody asked approvals for.
+pub fn given(context: &Context, given: &Path) -> CliResult<unship_core::plan::Plan> {
+    let name = given.display();
+    if given.as_os_str() == "-" {
+        let mut bytes = Vec::new();
+        let all = std::io::stdin().read_to_end(&mut bytes);
+        all.map_err(|e| CliError::failed(format!("cannot read {name}: {e}")))?;
+        return read(&bytes);
+    }
+    let text = name.to_string();
+    let digits = text.len() >= DIGITS && text.bytes().all(|b| b.is_ascii_hexdigit());
+    if given.exists() || !digits {
+        let bytes = std::fs::read(given);
+        return read(&bytes.map_err(|e| CliError::failed(format!("cannot read {name}: {e}")))?);
+    }
+    let ledger = context.read()?;
+    let mut found = ledger.history(|h| h.requests_like(&context.env, &text))?;
+    match (found.pop(), found.is_empty()) {
+        (Some(request), true) => {
+            let bytes = ledger.get_blob(&request.blob.0)?;
+            Ok(unship_core::plan::Plan::parse(&bytes)?)
+        }
+        (Some(_), false) => Err(CliError::usage(format!(
+            "more than one plan begins with {text}"
+        ))),
+        (None, _) => Err(CliError::usage(format!(
+            "there is no file {text}, and nobody asked approvals for a plan whose id begins so in \
+             `{}`",
+            context.env
+        ))
+        .hint("`unship approvals` lists the plans that wait")),
+    }
+}
+
 /// Shows the exact steps of a rollback and changes nothing.
 pub fn run(global: &Global, args: &Plan) -> CliResult {
     let context = Context::find(global)?;
@@ -56,6 +97,14 @@ pub fn run(global: &Global, args: &Plan) -> CliResult {
     let plan = bench.session().plan(&ask)?;
     bench.terminal.finish();
     let id = plan.id()?;
+    // Whoever writes a plan down that needs approvals asks for them.
+    let need = match &args.output {
+        Some(_) => permit::needed(&context, &bench.ledger, &plan)?,
+        None => None,
+    };
+    if need.is_some() {
+        permit::requested(&context, &mut bench.ledger, &plan)?;
+    }
     let expected = u64::try_from(plan.expected().as_millis()).unwrap_or(u64::MAX);
     let document = serde_json::json!({
         "schema": SCHEMA, "id": id, "plan": plan, "expected_milliseconds": expected,
@@ -73,6 +122,10 @@ pub fn run(global: &Global, args: &Plan) -> CliResult {
                 "\nwritten to {0}; `unship apply {0}` carries it out",
                 path.display()
             );
+        }
+        if let Some(need) = &need {
+            let id = id.short();
+            crate::say!("it needs {need}: `unship approve {id}`, by somebody else");
         }
     }
     Ok(exit::OK)

@@ -13,7 +13,7 @@ use crate::render::{findings, json};
 use crate::secrets::masked;
 use crate::turn::Turn;
 use crate::worktree::Worktree;
-use crate::{git, job};
+use crate::{git, job, quarantine};
 use jiff::SignedDuration;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -28,6 +28,9 @@ use unship_core::log::Ledger;
 use unship_core::operate::{JobResult, OperateError, Ran, RunRequest, count};
 use unship_core::release::{Job, JobEnd};
 use unship_engines::postgres::build::Wanted;
+
+/// What the log calls a job that is dbt.
+const DBT: &str = "dbt";
 
 #[derive(Serialize)]
 struct Document {
@@ -94,7 +97,12 @@ pub fn run(global: &Global, args: &Run) -> CliResult {
         replays: None,
         worktree: None,
     };
-    guard(global, job, &context, started).map_err(|e| context.told(e))
+    let go = || {
+        let pipeline = job.dbt.is_some().then_some(DBT);
+        quarantine::check(&context, &dir, pipeline)?;
+        guard(global, job, &context, started)
+    };
+    go().map_err(|e| context.told(e))
 }
 
 /// Runs a job under guard, publishes what it built and says so.
@@ -144,7 +152,7 @@ pub(super) fn guard(
             command: shown.clone(),
             program: program.as_ref().map(|program| job.lasting(program)),
             directory: job.lasting(job.dir),
-            pipeline: is_dbt.then(|| "dbt".to_owned()),
+            pipeline: is_dbt.then(|| DBT.to_owned()),
         },
         code: git::code(job.dir),
         aside: job.aside,

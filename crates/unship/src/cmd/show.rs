@@ -4,12 +4,13 @@ use crate::cli::{Global, Show};
 use crate::context::Context;
 use crate::error::{CliError, CliResult, exit, system_error};
 use crate::refs;
-use crate::render::text::{self, BOLD, DIM, paint};
+use crate::render::text::{self, BAD, BOLD, DIM, paint};
 use crate::render::{findings, json, release as render};
 use serde::Serialize;
 use std::io::Write;
 use unship_core::check::Finding;
 use unship_core::engine::Point;
+use unship_core::history::{BrokenGlass, Decided};
 use unship_core::release::{Release, VersionId};
 use unship_core::restore::Map;
 
@@ -19,6 +20,10 @@ struct Document<'a> {
     point: Option<&'a Point>,
     relations: &'a Map,
     findings: Option<Vec<Finding>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decided: Option<&'a Decided>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    glass_broken: Option<&'a BrokenGlass>,
 }
 
 /// Shows one release in full.
@@ -49,6 +54,8 @@ pub fn run(global: &Global, args: &Show) -> CliResult {
         .history(|h| h.live(&context.env))?
         .map(|l| l.release);
     let found = bench.session().findings_of(release.id)?;
+    let glass = bench.ledger.history(|h| h.broken_glass(release.id))?;
+    let decided = bench.ledger.history(|h| h.decided(release.id))?;
     if global.json {
         json(
             "unship.release/1",
@@ -57,6 +64,8 @@ pub fn run(global: &Global, args: &Show) -> CliResult {
                 point: point.as_ref(),
                 relations: &map,
                 findings: found,
+                decided: decided.as_ref(),
+                glass_broken: glass.as_ref(),
             },
         )?;
         return Ok(exit::OK);
@@ -74,6 +83,26 @@ pub fn run(global: &Global, args: &Show) -> CliResult {
     }
     if let Some(reason) = &release.reason {
         line("why", reason);
+    }
+    if let Some(glass) = &glass {
+        let broken = paint(BAD, "BROKEN");
+        line(
+            "glass",
+            format!("{broken} by {}: {}", glass.actor, glass.reason),
+        );
+        for passed in &glass.passed {
+            line("", format!("passed over: {passed}"));
+        }
+    }
+    if let Some(decided) = &decided {
+        let at = text::moment(decided.at);
+        line(
+            "decided",
+            format!("{} ({at})", decided.decision.action.words()),
+        );
+        for because in &decided.decision.because {
+            line("", because);
+        }
     }
     if let Some(code) = &release.code {
         let branch = code.branch.as_deref().unwrap_or("detached");

@@ -1,5 +1,6 @@
 //! Output: tables and colours for people, JSON for machines, progress on standard error.
 
+pub mod decision;
 pub mod findings;
 pub mod plan;
 mod progress;

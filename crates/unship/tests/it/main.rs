@@ -13,6 +13,7 @@ mod support;
 mod adapter_fixtures;
 mod checks;
 mod crash;
+mod decisions;
 mod disk_full;
 mod files;
 mod hazards;

@@ -267,7 +267,7 @@ fn restore_relations(
     steps
         .needs
         .push("a Python with duckdb, or a build of unship with DuckDB in it".to_owned());
-    steps.irreversible.push(format!(
+    steps.notes.push(format!(
         "sequences of {} are not rewound: numbers that were given out are not given out again",
         at.catalog
     ));

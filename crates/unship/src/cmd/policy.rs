@@ -1,0 +1,138 @@
+//! `unship policy explain` and `unship policy test`
+
+mod cases;
+
+use crate::cli::{Explain, Global, Policy, PolicyTest};
+use crate::context::Context;
+use crate::deciding;
+use crate::error::{CliError, CliResult, exit, io_error};
+use crate::refs;
+use crate::render::text::{BAD, GOOD, paint};
+use crate::render::{decision as render, json};
+use cases::{Case, Checked};
+use std::path::{Path, PathBuf};
+use unship_core::decide::decide;
+use unship_core::operate::count;
+
+/// Where a project has its cases.
+const CASES: &str = "policy-tests";
+
+/// Explains a decision, or tries the policy out.
+pub fn run(global: &Global, args: &Policy) -> CliResult {
+    match args {
+        Policy::Explain(args) => explain(global, args),
+        Policy::Test(args) => test(global, args),
+    }
+}
+
+fn explain(global: &Global, args: &Explain) -> CliResult {
+    let context = Context::find(global)?;
+    let mut bench = context.look()?;
+    let release = refs::release(&bench.ledger, &args.release)?;
+    let id = release.id;
+    let Some(findings) = deciding::findings_of(&bench.ledger, id)? else {
+        return Err(
+            CliError::new(exit::NOTHING, format!("no check has looked at {id}"))
+                .hint("`unship check` does"),
+        );
+    };
+    let facts = deciding::facts(&context, &mut bench, &release, &findings)?;
+    let decision = decide(&context.config.policy, &facts).map_err(wrong_policy)?;
+    let then = bench.ledger.history(|h| h.decided(id))?;
+    bench.terminal.finish();
+    if global.json {
+        let document = serde_json::json!({
+            "release": id, "decision": decision, "facts": facts, "recorded": then,
+        });
+        json("unship.decision/1", &document)?;
+    } else {
+        render::print(id, &facts, &decision, then.as_ref());
+    }
+    Ok(exit::OK)
+}
+
+/// A policy that the configuration's reader let pass and that cannot be used.
+pub fn wrong_policy(error: impl std::error::Error) -> CliError {
+    CliError::usage(format!("policy: {error}"))
+}
+
+fn test(global: &Global, args: &PolicyTest) -> CliResult {
+    let context = Context::find(global)?;
+    let files = match args.files.is_empty() {
+        true => found(&context.root.join(CASES))?,
+        false => args.files.clone(),
+    };
+    let mut results = Vec::new();
+    for file in &files {
+        let text = std::fs::read_to_string(file).map_err(io_error("read", file))?;
+        let cases =
+            cases::parse(&text).map_err(|e| CliError::usage(format!("{}: {e}", file.display())))?;
+        for case in cases {
+            let checked = case.check(&context.config.policy);
+            results.push((file, case, checked.map_err(wrong_policy)?));
+        }
+    }
+    if results.is_empty() {
+        return Err(
+            CliError::new(exit::NOTHING, "there are no cases to run").hint(format!(
+                "write some into {CASES}/*.toml; the book shows how"
+            )),
+        );
+    }
+    let bad = results.iter().filter(|(.., c)| !c.wrong.is_empty()).count();
+    if global.json {
+        let cases: Vec<_> = results.iter().map(one).collect();
+        let document = serde_json::json!({ "cases": cases, "failed": bad });
+        json("unship.policy-test/1", &document)?;
+    } else {
+        for (_, case, checked) in &results {
+            tell(case, checked);
+        }
+        let all = count(results.len(), "case");
+        crate::say!("{all}, {bad} not as expected");
+    }
+    Ok(match bad {
+        0 => exit::OK,
+        _ => exit::FAILED,
+    })
+}
+
+fn one((file, case, checked): &(&PathBuf, Case, Checked)) -> serde_json::Value {
+    serde_json::json!({
+        "file": file.display().to_string(), "name": case.name,
+        "wrong": checked.wrong, "decision": checked.decision,
+    })
+}
+
+fn tell(case: &Case, checked: &Checked) {
+    let word = match checked.wrong.is_empty() {
+        true => paint(GOOD, "as expected:"),
+        false => paint(BAD, "not as expected:"),
+    };
+    crate::say!("{word} {}", case.name);
+    for line in &checked.wrong {
+        crate::say!("  {line}");
+    }
+    if !checked.wrong.is_empty() {
+        for line in &checked.decision.because {
+            crate::say!("  because {line}");
+        }
+    }
+}
+
+fn found(dir: &Path) -> CliResult<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(io_error("read", dir)(e)),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(io_error("read", dir))?.path();
+        if path.extension().is_some_and(|e| e == "toml") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
