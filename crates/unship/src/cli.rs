@@ -360,6 +360,21 @@ pub enum Policy {
     Explain(Explain),
     /// Run the cases in policy-tests/*.toml beside unship.toml
     Test(PolicyTest),
+    /// Do what is due: decide on what was checked, roll back where the time is up. For cron
+    Act,
+    /// Say that a release is good after all: no rule takes it back any more
+    Keep(KeepRelease),
+}
+
+/// `unship policy keep`
+#[derive(Debug, Args)]
+pub struct KeepRelease {
+    /// The release
+    #[arg(default_value = "@")]
+    pub release: String,
+    /// Why
+    #[arg(long, short = 'm', value_name = "TEXT")]
+    pub reason: String,
 }
 
 /// `unship policy explain`

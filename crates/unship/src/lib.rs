@@ -19,6 +19,7 @@ macro_rules! say_aside {
     }};
 }
 
+pub mod acting;
 pub mod cli;
 pub mod cmd;
 pub mod config;

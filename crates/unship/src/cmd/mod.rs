@@ -20,7 +20,7 @@ mod resume;
 mod run;
 mod show;
 mod status;
-mod verify;
+pub mod verify;
 
 use crate::cli::{Cli, Command};
 use crate::context::NOT_TOUCHED;

@@ -2,17 +2,19 @@
 
 mod cases;
 
-use crate::cli::{Explain, Global, Policy, PolicyTest};
+use crate::cli::{Explain, Global, KeepRelease, Policy, PolicyTest};
 use crate::context::Context;
-use crate::deciding;
 use crate::error::{CliError, CliResult, exit, io_error};
 use crate::refs;
 use crate::render::text::{BAD, GOOD, paint};
 use crate::render::{decision as render, json};
+use crate::{acting, deciding, declared};
 use cases::{Case, Checked};
 use std::path::{Path, PathBuf};
 use unship_core::decide::decide;
+use unship_core::event::Event;
 use unship_core::operate::count;
+use unship_core::release::Verdict;
 
 /// Where a project has its cases.
 const CASES: &str = "policy-tests";
@@ -22,7 +24,47 @@ pub fn run(global: &Global, args: &Policy) -> CliResult {
     match args {
         Policy::Explain(args) => explain(global, args),
         Policy::Test(args) => test(global, args),
+        Policy::Act => act(global),
+        Policy::Keep(args) => keep(global, args),
     }
+}
+
+fn act(global: &Global) -> CliResult {
+    let context = Context::find(global)?;
+    let checks = declared::checks(&context.config.checks, &context.config.declared)?;
+    let mut bench = context.take(None, "unship policy act")?;
+    let acted = acting::do_due(&context, &mut bench, &checks);
+    let acted = acted.map_err(|e| context.told(e))?;
+    bench.terminal.finish();
+    if global.json {
+        json("unship.act/1", &serde_json::json!({ "acted": acted }))?;
+    } else {
+        match &acted {
+            Some(acted) => acting::tell(acted),
+            None => crate::say!("nothing is due"),
+        }
+    }
+    bench.done()?;
+    Ok(exit::OK)
+}
+
+fn keep(global: &Global, args: &KeepRelease) -> CliResult {
+    let context = Context::find(global)?;
+    let mut bench = context.take(None, "unship policy keep")?;
+    let release = refs::release(&bench.ledger, &args.release)?.id;
+    bench.ledger.append(&[Event::ReleaseMarked {
+        release,
+        verdict: Verdict::Good,
+        reason: format!("kept: {}", args.reason),
+    }])?;
+    bench.terminal.finish();
+    if global.json {
+        json("unship.keep/1", &serde_json::json!({ "release": release }))?;
+    } else {
+        crate::say!("{release} is good again, and no rule takes it back");
+    }
+    bench.done()?;
+    Ok(exit::OK)
 }
 
 fn explain(global: &Global, args: &Explain) -> CliResult {

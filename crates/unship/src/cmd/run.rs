@@ -1,5 +1,6 @@
 //! `unship run`: guards a command.
 
+use crate::acting::{self, Acted};
 use crate::cli::{Global, Run};
 use crate::config;
 use crate::context::{Context, Workbench};
@@ -14,7 +15,7 @@ use crate::secrets::masked;
 use crate::turn::Turn;
 use crate::worktree::Worktree;
 use crate::{git, job, quarantine};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -42,6 +43,7 @@ struct Document {
     failures: Vec<String>,
     held: Option<String>,
     findings: Vec<Finding>,
+    acted: Option<Acted>,
     overhead_milliseconds: u64,
 }
 
@@ -99,10 +101,33 @@ pub fn run(global: &Global, args: &Run) -> CliResult {
     };
     let go = || {
         let pipeline = job.dbt.is_some().then_some(DBT);
+        carry_on(&context)?;
         quarantine::check(&context, &dir, pipeline)?;
         guard(global, job, &context, started)
     };
     go().map_err(|e| context.told(e))
+}
+
+/// Does what an earlier process left undone. A rollback that is due comes before another release is
+/// built on what it takes back, and before it is asked whether this code is in quarantine.
+fn carry_on(context: &Context) -> CliResult<()> {
+    let ledger = match context.read() {
+        // Nothing was released yet.
+        Err(e) if e.code == exit::NOTHING => return Ok(()),
+        ledger => ledger?,
+    };
+    let checks = declared::checks(&context.config.checks, &context.config.declared)?;
+    if acting::next(&ledger, checks.hold, Timestamp::now())?.is_none() {
+        return Ok(());
+    }
+    drop(ledger);
+    let mut bench = context.take(None, "unship run")?;
+    let acted = acting::do_due(context, &mut bench, &checks)?;
+    bench.terminal.finish();
+    if let (Some(acted), false) = (&acted, context.json()) {
+        acting::tell(acted);
+    }
+    bench.done()
 }
 
 /// Runs a job under guard, publishes what it built and says so.
@@ -194,7 +219,19 @@ pub(super) fn guard(
     })?;
     drop(turn);
     let took = SignedDuration::try_from(started.elapsed()).unwrap_or_default();
-    tell(global, &mut bench, &ran, job.replays, took - job_took)?;
+    // Of what never became production there is nothing to decide.
+    let acted = match ran.published {
+        true => acting::on(context, &mut bench, ran.release, &ran.findings)?,
+        false => None,
+    };
+    tell(
+        global,
+        &mut bench,
+        &ran,
+        acted,
+        job.replays,
+        took - job_took,
+    )?;
     bench.tidy_up(&keep);
     bench.done()?;
     Ok(code(&ran))
@@ -437,6 +474,7 @@ fn tell(
     global: &Global,
     bench: &mut Workbench,
     ran: &Ran,
+    acted: Option<Acted>,
     replays: Option<ReleaseId>,
     overhead: SignedDuration,
 ) -> CliResult<()> {
@@ -454,6 +492,7 @@ fn tell(
                 failures: end.failures.clone(),
                 held: ran.held.clone(),
                 findings: gate::failed(&ran.findings).cloned().collect(),
+                acted,
                 overhead_milliseconds: u64::try_from(overhead.as_millis()).unwrap_or(0),
             },
         );
@@ -470,7 +509,10 @@ fn tell(
                 paint(BAD, "bad:")
             );
             findings::brief(&ran.findings, &more);
-            crate::say!("  `unship rollback` goes back to what was before");
+            let returned = acted.as_ref().and_then(|acted| acted.returned.as_ref());
+            if returned.is_none() {
+                crate::say!("  `unship rollback` goes back to what was before");
+            }
         }
         (false, true) => {
             let live = bench.session().live().map_err(CliError::from)?.release;
@@ -515,6 +557,9 @@ fn tell(
                 );
             }
         }
+    }
+    if let Some(acted) = &acted {
+        acting::tell(acted);
     }
     Ok(())
 }

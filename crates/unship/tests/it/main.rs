@@ -10,6 +10,7 @@
 mod rig;
 mod support;
 
+mod acting;
 mod adapter_fixtures;
 mod checks;
 mod crash;
