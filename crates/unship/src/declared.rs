@@ -246,7 +246,7 @@ pub fn commands(declared: &[Check], root: &Path, env: &BTreeMap<String, String>)
 }
 
 fn command(check: &CommandCheck, root: &Path, env: &BTreeMap<String, String>) -> Finding {
-    let shown = shell_words::join(&crate::secrets::masked(&check.command));
+    let shown = shell_words::join(crate::secrets::masked(&check.command));
     let ended = match check.command.split_first() {
         Some((program, args)) => Command::new(program)
             .args(args)

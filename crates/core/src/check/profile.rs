@@ -23,8 +23,8 @@ pub struct RelationProfile {
     /// Its columns, in the relation's order; none where only rows were counted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub columns: Vec<ColumnProfile>,
-    /// How many rows each relation had that it is made from, directly or not, and that no job of
-    /// the project builds: a change of these explains a change of this one.
+    /// How many rows each source had that it is made from, directly or not: a change of these
+    /// explains a change of this one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub inputs: BTreeMap<RelationName, u64>,
     /// How long it took to build, in seconds, by the pipeline's account.

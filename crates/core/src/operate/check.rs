@@ -21,6 +21,7 @@ use crate::release::{JobEnd, Operation, Release, Stage, Verdict};
 use crate::restore::Map;
 use jiff::Timestamp;
 use petgraph::Direction;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -361,7 +362,8 @@ impl Session<'_> {
             .iter()
             .filter_map(|id| lineage.manifest().nodes.get(id));
         nodes
-            .filter(|n| matches!(n.resource_type, ResourceType::Source | ResourceType::Seed))
+            // A seed is a reference table: that it has a line less explains nothing.
+            .filter(|n| n.resource_type == ResourceType::Source)
             .filter_map(|n| n.relation.clone())
             .filter(|input| input != name)
             .collect()
@@ -429,11 +431,14 @@ impl Session<'_> {
             let mut past = Vec::new();
             for one in good {
                 let hash = one.profiles.0;
-                if !blobs.contains_key(&hash) {
-                    let bytes = self.ledger.get_blob(&hash)?;
-                    blobs.insert(hash, serde_json::from_slice(&bytes).map_err(unreadable)?);
-                }
-                if let Some(profile) = blobs.get(&hash).and_then(|blob| blob.get(&name)) {
+                let blob = match blobs.entry(hash) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(new) => {
+                        let bytes = self.ledger.get_blob(&hash)?;
+                        new.insert(serde_json::from_slice(&bytes).map_err(unreadable)?)
+                    }
+                };
+                if let Some(profile) = blob.get(&name) {
                     past.push(Past {
                         release: one.release,
                         at: one.at,
