@@ -51,7 +51,7 @@ pub struct ColumnProfile {
     /// How many cells are `NULL`.
     pub nulls: u64,
     /// About how many different values it has, by the engine's own estimate; `None` where the
-    /// engine has none for it.
+    /// engine has none, or it would cost more than it says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distinct: Option<u64>,
     /// What its type and values allow to be measured; `None` for other types, and where every cell
