@@ -23,8 +23,8 @@ pub struct RelationProfile {
     /// Its columns, in the relation's order; none where only rows were counted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub columns: Vec<ColumnProfile>,
-    /// How many rows each relation had that it is made from, directly or not, and that no job of
-    /// the project builds: a change of these explains a change of this one.
+    /// How many rows each source had that it is made from, directly or not: a change of these
+    /// explains a change of this one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub inputs: BTreeMap<RelationName, u64>,
     /// How long it took to build, in seconds, by the pipeline's account.
@@ -51,7 +51,7 @@ pub struct ColumnProfile {
     /// How many cells are `NULL`.
     pub nulls: u64,
     /// About how many different values it has, by the engine's own estimate; `None` where the
-    /// engine has none for it.
+    /// engine has none, or it would cost more than it says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distinct: Option<u64>,
     /// What its type and values allow to be measured; `None` for other types, and where every cell

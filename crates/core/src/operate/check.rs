@@ -362,7 +362,8 @@ impl Session<'_> {
             .iter()
             .filter_map(|id| lineage.manifest().nodes.get(id));
         nodes
-            .filter(|n| matches!(n.resource_type, ResourceType::Source | ResourceType::Seed))
+            // A seed is a reference table: that it has a line less explains nothing.
+            .filter(|n| n.resource_type == ResourceType::Source)
             .filter_map(|n| n.relation.clone())
             .filter(|input| input != name)
             .collect()

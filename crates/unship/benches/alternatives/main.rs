@@ -3,6 +3,7 @@
 //! compares. `BENCH_GIGABYTES` is the size of the large file, 8 unless it says otherwise; 0 leaves
 //! it out.
 
+mod checks;
 mod command;
 mod files;
 mod ledger;
@@ -68,6 +69,9 @@ fn main() -> Outcome {
             Err(_) => RELEASE,
         };
         postgres::measure(&world, gigabytes, &tell)?;
+    }
+    if wanted("checks") {
+        tell("Measuring for checks", checks::measure(&world)?)?;
     }
     if wanted("files") {
         let small = files::measure(&world, SMALL)?;

@@ -138,3 +138,51 @@ fn an_incremental_model_that_took_in_a_bad_day_comes_back() {
         "t"
     );
 }
+
+/// An unmeant change of unit, with nothing written to find it: what was built aside is held, and
+/// production is what it was.
+#[test]
+fn another_unit_is_held_before_it_is_production() {
+    let Some(tools) = tools() else { return };
+    let Some(shop) = Shop::new(&tools) else {
+        return;
+    };
+    let scratch = &shop.scratch;
+    scratch.ok(&["init"]);
+    shop.build(&["build"]);
+    shop.load(4);
+    shop.build(&["build"]);
+    let good = shop.state();
+    let text = scratch.read("unship.toml");
+    let check = "\n[[check]]\nname = \"cents\"\nkind = \"reconcile\"\n\
+                 left = \"select sum(cents) from {analytics_marts.daily}\"\n\
+                 right = \"select sum(amount) * 100 from stg_orders\"\n";
+    scratch.write("unship.toml", text + check);
+    let daily = "models/daily.sql";
+    scratch.write(
+        daily,
+        scratch
+            .read(daily)
+            .replace("sum(cents)", "sum(cents) * 100"),
+    );
+    shop.load(5);
+    let held = shop.try_build(&["build"]);
+    held.says(
+        76,
+        &[
+            "not published",
+            "analytics_marts.daily.cents",
+            "101",
+            "times",
+        ],
+    );
+    same(&shop.state(), &good);
+    let shown = scratch.json("unship.release/1", &["show", "R3", "--json"]);
+    let found = shown["findings"].as_array().unwrap();
+    let of = |name: &str| found.iter().find(|f| f["check"] == name).unwrap();
+    assert_eq!(of("sum")["severity"], "high");
+    // What was built is read, and not production: there the two would be the same.
+    assert_eq!(of("cents")["outcome"], "fail", "{}", of("cents"));
+    let again = scratch.unship(&["check", "--json"]);
+    assert_eq!(again.code, 0, "production is good: {again:?}");
+}

@@ -184,9 +184,10 @@ impl Measured<'_> {
         self.past.iter().take_while(has).count()
     }
 
-    /// What chance does to a figure over so few rows.
+    /// What chance does to a figure over so few rows. A long history shows most of it by itself.
     fn slack(&self) -> f64 {
-        1.0 / (self.now.rows.max(1) as f64).sqrt()
+        let part = if self.past.len() >= LONG { 0.3 } else { 1.0 };
+        part / (self.now.rows.max(1) as f64).sqrt()
     }
 
     fn is_key(&self, column: &str) -> bool {
@@ -248,7 +249,8 @@ impl Measured<'_> {
 /// What the inputs of two moments explain.
 ///
 /// An input that is new explains more rows only where the rows are of more things: the rows of a
-/// join that fans out grow, and the different values of what had identified a row do not.
+/// join that fans out grow, and the different values of what had identified a row do not (but for a
+/// key that the model itself makes up for each row).
 fn explained(before: &RelationProfile, now: &RelationProfile) -> Scale {
     let mut scale = Scale::NONE;
     for (name, rows) in &now.inputs {
@@ -269,14 +271,17 @@ fn explained(before: &RelationProfile, now: &RelationProfile) -> Scale {
 
 fn rows_are_of_more_things(before: &RelationProfile, now: &RelationProfile) -> bool {
     let growth = now.rows as f64 / before.rows.max(1) as f64;
-    let mut identifying = before.columns.iter().filter_map(|column| {
-        let then = column
-            .distinct
-            .filter(|d| *d as f64 > 0.7 * before.rows as f64)?;
-        let here = now.column(&column.name)?.distinct?;
-        Some(here as f64 / then as f64)
-    });
-    identifying.any(|more| more > 0.75 * growth)
+    let identifying: Vec<f64> = before
+        .columns
+        .iter()
+        .filter_map(|column| {
+            let most = 0.7 * before.rows as f64;
+            let then = column.distinct.filter(|d| *d as f64 > most)?;
+            let here = now.column(&column.name)?.distinct?;
+            Some(here as f64 / then as f64)
+        })
+        .collect();
+    !identifying.is_empty() && identifying.iter().all(|more| *more > 0.75 * growth)
 }
 
 /// A ratio in words.

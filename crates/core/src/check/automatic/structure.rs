@@ -186,7 +186,13 @@ fn columns(
         let Some((check, observed, severity)) = found else {
             continue;
         };
-        let severity = if read { severity } else { Severity::Low };
+        // A number that became a text is another thing to whoever reads it, by whatever way.
+        let other_thing = check == "column_retyped" && severity > Severity::Low;
+        let severity = if read || other_thing {
+            severity
+        } else {
+            Severity::Low
+        };
         all.push(Finding {
             column: Some(column.name.clone()),
             ..finding(check, name, severity, observed, format!("as before: {why}"))

@@ -165,6 +165,36 @@ fn a_load_that_was_cut_off_explains_the_rest_and_is_found_itself() {
     );
 }
 
+/// A night in which somebody joins another table, so that nearly every row stands twice, each with a
+/// key of its own; and one in which a second shop's orders come in.
+#[test]
+fn a_new_input_does_not_explain_that_the_same_things_are_there_twice() {
+    let keyed = |rows: u64, ids: u64, joined: bool| {
+        let inputs = if joined { 2300 } else { rows };
+        let mut profile = orders(rows, rows as f64 * 20.0, inputs);
+        profile.columns[0].distinct = Some(ids);
+        let made_up = ColumnProfile {
+            name: "made_up".to_owned(),
+            distinct: Some(rows),
+            ..profile.columns[0].clone()
+        };
+        profile.columns.push(made_up);
+        if joined {
+            let other = RelationName::new("shop", "raw", "payments");
+            profile.inputs.insert(other, 9000);
+        }
+        profile
+    };
+    let history = || [2100, 2200].map(|n| keyed(n, n, false)).into();
+    let twice = found(history(), keyed(4600, 2300, true));
+    assert!(
+        failed(&twice).contains(&("rows", Severity::High)),
+        "{twice:?}"
+    );
+    let more = found(history(), keyed(4600, 4600, true));
+    assert!(!failed(&more).iter().any(|f| f.0 == "rows"), "{more:?}");
+}
+
 #[test]
 fn before_there_is_enough_history_nothing_passes() {
     for history in [nightly(0), nightly(1)] {

@@ -74,8 +74,8 @@ fn newest(one: &Measured<'_>, column: &str) -> Option<Finding> {
     None
 }
 
-/// Whether about as much time has passed as between earlier releases. A job that is run again an
-/// hour later finds nothing new.
+/// Whether about as much time has passed as between earlier releases. A nightly job that is run
+/// again at noon finds nothing new.
 fn is_due(one: &Measured<'_>) -> bool {
     let between = |newer: jiff::Timestamp, older| newer.duration_since(older).as_secs_f64();
     let gaps: Vec<f64> = one
@@ -84,7 +84,7 @@ fn is_due(one: &Measured<'_>) -> bool {
         .filter_map(|pair| Some(between(pair.first()?.at, pair.get(1)?.at)))
         .collect();
     match (median(&gaps), one.last()) {
-        (Some(usual), Some(last)) => between(one.at, last.at) >= 0.5 * usual,
+        (Some(usual), Some(last)) => between(one.at, last.at) >= 0.75 * usual,
         _ => false,
     }
 }

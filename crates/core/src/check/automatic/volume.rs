@@ -37,7 +37,8 @@ pub(super) fn findings(one: &Measured<'_>) -> Option<Finding> {
     // Of a handful of rows a few more are a large part, and chance.
     let edge = before as f64 * if far > 0.0 { scale.high } else { scale.low };
     let by_chance = (now as f64 - edge).abs() <= 3.0 * edge.sqrt() + 5.0;
-    let lost = (far < -LOST && never_shrank(one)).then_some(Severity::Medium);
+    let several = before.saturating_sub(now) > 1;
+    let lost = (far < -LOST && several && never_shrank(one)).then_some(Severity::Medium);
     let out = one.severity(far, limits).filter(|_| !by_chance);
     let Some(severity) = out.or(lost) else {
         return Some(one.pass("rows", observed));
