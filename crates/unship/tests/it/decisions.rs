@@ -231,12 +231,23 @@ fn a_plan_is_carried_out_when_somebody_else_has_signed_it() {
     );
     text.push_str(&shop.ok(&["approvals", &id[..12]]).text());
 
+    // A key that only the agent has.
+    let unship = env!("CARGO_BIN_EXE_unship");
+    let add = "ssh-add -q ../liu && rm ../liu";
+    let approve = format!("{unship} approve {id} --as liu@example.org");
+    let script = format!("{add} && env -u UNSHIP_SIGNING_KEY {approve}");
+    shop.sh("ssh-agent", &["sh", "-c", &script]);
+    let listed = shop.json("unship.approvals/1", &["--json", "approvals", id]);
+    assert_eq!(listed["approvals"][1]["counts"], true, "{listed:#}");
+
     let output = shop.ok(&["apply", &id[..12]]);
     output.says(0, &["R4 is production"]);
     text.push_str(&output.text());
     // The world has moved: the approval of then is of no use.
-    let output = approves(&shop, "liu", &["plan.json"]);
+    let output = approves(&shop, "lea", &["plan.json"]);
     output.says(73, &["the world moved since plan"]);
+    shop.unship(&["apply", "plan.json"])
+        .says(73, &["this plan was made to make R4 from R3"]);
     golden("approvals", &text);
     shop.ok(&["audit", "verify"]);
 }
