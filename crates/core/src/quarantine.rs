@@ -54,3 +54,57 @@ pub fn lifted(good_again: &Release, by: ReleaseId) -> Option<Event> {
         reason: format!("{} was brought back by {by}", good_again.id),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::release::{Operation, Stage, Verdict};
+
+    fn code(commit: &str, dirty: bool) -> Code {
+        Code {
+            commit: commit.to_owned(),
+            branch: None,
+            author: "Ana".to_owned(),
+            subject: "x".to_owned(),
+            dirty,
+            diff: None,
+            directory: None,
+        }
+    }
+
+    fn release(code: Option<Code>) -> Release {
+        Release {
+            id: ReleaseId(3),
+            env: "prod".to_owned(),
+            operation: Operation::Adopt,
+            parent: None,
+            origin: ReleaseId(3),
+            opened: Timestamp::UNIX_EPOCH,
+            closed: None,
+            actor: "ana@laptop".to_owned(),
+            stage: Stage::Published,
+            verdict: Verdict::Bad,
+            reason: None,
+            job: None,
+            end: None,
+            code,
+            changed: 1,
+            pinned: false,
+        }
+    }
+
+    #[test]
+    fn only_code_that_is_known_and_is_not_that_of_the_good_release_is_held() {
+        let held = |bad: Option<Code>, good: Option<Code>| {
+            let none = BTreeSet::new();
+            of(&release(bad), good.as_ref(), ReleaseId(4), &none).is_some()
+        };
+        let (a, b) = (code("a", false), code("b", false));
+        assert!(held(Some(a.clone()), Some(b)));
+        assert!(held(Some(a.clone()), None));
+        assert!(held(Some(a.clone()), Some(code("a", true))), "not what ran");
+        assert!(!held(Some(a.clone()), Some(a)), "the data was bad");
+        assert!(!held(Some(code("a", true)), None));
+        assert!(!held(None, None));
+    }
+}

@@ -80,6 +80,10 @@ pub fn permit(
 ) -> CliResult<Vec<String>> {
     let id = plan.id()?;
     let mut passed = Vec::new();
+    if !stands(&bench.ledger, plan)? {
+        // Nobody need approve it: it will be refused, with what moved.
+        return Ok(passed);
+    }
     let reason = args.break_glass.as_deref();
     if let Some(closed) = closed(context)? {
         if reason.is_none() {
@@ -115,6 +119,13 @@ pub fn permit(
         bench.terminal.notice(Notice::Note(&text));
     }
     Ok(passed)
+}
+
+/// Whether a plan still is about what is live, and makes the next release.
+pub fn stands(ledger: &Ledger, plan: &Plan) -> CliResult<bool> {
+    let live = ledger.history(|h| h.live(&plan.env))?;
+    let next = ledger.history(|h| h.next_id())?;
+    Ok(live.map(|live| live.release) == Some(plan.from) && plan.release == next)
 }
 
 fn missing(id: &PlanId, need: &Need, gate: &Gate) -> CliError {

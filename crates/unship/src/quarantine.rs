@@ -1,10 +1,9 @@
 //! Whether the code that a job is about to run is in quarantine.
 
 use crate::config;
-use crate::context::Context;
+use crate::context::{Context, Workbench};
 use crate::deciding::findings_of;
 use crate::error::{CliError, CliResult, exit};
-use crate::render::Terminal;
 use crate::render::text;
 use crate::{git, scope};
 use jiff::Timestamp;
@@ -32,12 +31,13 @@ const SHARED: [&str; 6] = [
 /// Refuses code that built a release which was rolled back, and code that comes after it and does
 /// not change what it is blamed for. Jobs of another kind than the one that built it go on: that a
 /// dbt build was taken back is no reason to stop the loaders that live in the same repository.
-pub fn check(context: &Context, dir: &Path, pipeline: Option<&str>) -> CliResult<()> {
-    let ledger = match context.read() {
-        // Nothing was released yet.
-        Err(e) if e.code == exit::NOTHING => return Ok(()),
-        ledger => ledger?,
-    };
+pub fn check(
+    context: &Context,
+    bench: &Workbench,
+    dir: &Path,
+    pipeline: Option<&str>,
+) -> CliResult<()> {
+    let ledger = &bench.ledger;
     let held = ledger.history(|h| h.quarantine(&context.env))?;
     if held.is_empty() {
         return Ok(());
@@ -64,11 +64,11 @@ pub fn check(context: &Context, dir: &Path, pipeline: Option<&str>) -> CliResult
                     short(&one.commit),
                     short(&code.commit)
                 );
-                Terminal::new(context.json()).notice(Notice::Note(&text));
+                bench.terminal.notice(Notice::Note(&text));
                 continue;
             }
         }
-        let (at, files) = files(context, &ledger, dir, one)?;
+        let (at, files) = files(context, ledger, dir, one)?;
         if git::unchanged_since(&at, &one.commit, &files) {
             return Err(refused(&code.commit, one));
         }

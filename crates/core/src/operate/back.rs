@@ -289,6 +289,11 @@ impl Session<'_> {
         let word = plan.operation.word();
         let code_then = self.known(to)?.code;
         let blamed = plan.result.keys().cloned().collect();
+        let env = self.ledger.env();
+        let mut quarantined: BTreeSet<String> = (self.ledger.history(|h| h.quarantine(env))?)
+            .into_iter()
+            .map(|one| one.commit)
+            .collect();
         let held = |bad: &Release| quarantine::of(bad, code_then.as_ref(), plan.release, &blamed);
         if partly {
             let reason = format!("partly rolled back by {}", plan.release);
@@ -296,10 +301,17 @@ impl Session<'_> {
             out.extend(held(&self.known(from)?));
             return Ok(out);
         }
-        let env = self.ledger.env();
+        let mut out = Vec::new();
+        // Going back to a release says that its code is good, whatever was thought before.
+        let mut lift = |good: &Release, out: &mut Vec<Event>| {
+            let commit = good.code.as_ref().map_or("", |code| &code.commit);
+            if quarantined.remove(commit) {
+                out.extend(quarantine::lifted(good, plan.release));
+            }
+        };
+        lift(&self.known(to)?, &mut out);
         let (older, newer) = (to.min(from), to.max(from));
         let forward = to > from;
-        let mut out = Vec::new();
         let mut before = ReleaseId(newer.0 + 1);
         'pages: loop {
             let page = self
@@ -327,7 +339,7 @@ impl Session<'_> {
                     Verdict::Bad if forward && (taken_away || release.id == to) => {
                         let reason = format!("brought back by {} ({word})", plan.release);
                         out.push(mark(release.id, Verdict::Good, reason));
-                        out.extend(quarantine::lifted(release, plan.release));
+                        lift(release, &mut out);
                     }
                     _ => {}
                 }

@@ -4,7 +4,7 @@ use crate::cli::{Approvals, Approve, ApprovePath, Global, Signature};
 use crate::context::{Context, actor};
 use crate::deciding::picks;
 use crate::error::{CliError, CliResult, exit};
-use crate::permit::{self, project, requested};
+use crate::permit::{self, project};
 use crate::render::{json, text};
 use crate::signing::{Key, Signing, signer};
 use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
@@ -37,9 +37,7 @@ fn approve(context: &Context, plan: &Plan, args: &Approve) -> CliResult {
     let signing = Signing::of(context)?;
     let mut ledger = context.read()?;
     let env = &context.env;
-    let live = ledger.history(|h| h.live(env))?.map(|live| live.release);
-    let next = ledger.history(|h| h.next_id())?;
-    if live != Some(plan.from) || plan.release != next {
+    if !permit::stands(&ledger, plan)? {
         return Err(refused(format!(
             "the world moved since plan {} was made: it would make {} from {}",
             id.short(),
@@ -94,8 +92,8 @@ fn approve_path(context: &Context, args: &ApprovePath) -> CliResult {
         relations: args.max_relations,
     };
     // Only to say now if it is no selection.
-    let live = context.read()?.history(|h| h.live(&context.env))?;
     let mut ledger = context.read()?;
+    let live = ledger.history(|h| h.live(&context.env))?;
     let lineage = match live {
         Some(live) => crate::scope::manifest(&ledger, live.release)?,
         None => None,
@@ -207,12 +205,12 @@ fn of_plan(global: &Global, mut context: Context, given: &std::path::Path) -> Cl
         context.switch(&plan.env)?;
     }
     let id = plan.id()?;
-    let mut ledger = context.read()?;
+    let ledger = context.read()?;
     let need = permit::needed(&context, &ledger, &plan)?;
     let approvals = permit::approvals(&ledger, &plan)?;
     let request = match ledger.history(|h| h.request(&plan.env, &id))? {
         Some(request) => request,
-        None if need.is_some() => requested(&context, &mut ledger, &plan)?,
+        // Looking asks for nothing.
         None => nobody(&plan)?,
     };
     let asked = need.clone().unwrap_or(Need {

@@ -100,9 +100,7 @@ pub fn run(global: &Global, args: &Run) -> CliResult {
         worktree: None,
     };
     let go = || {
-        let pipeline = job.dbt.is_some().then_some(DBT);
         carry_on(&context)?;
-        quarantine::check(&context, &dir, pipeline)?;
         guard(global, job, &context, started)
     };
     go().map_err(|e| context.told(e))
@@ -189,6 +187,11 @@ pub(super) fn guard(
         None => format!("unship run -- {}", shell_words::join(&shown)),
     };
     let mut bench = context.take(program.as_deref(), &holder)?;
+    // Whoever names a release to be run again has said so.
+    if job.replays.is_none() {
+        let pipeline = is_dbt.then_some(DBT);
+        quarantine::check(context, &bench, job.dir, pipeline)?;
+    }
     let turn = Turn::take(&context.turn())?;
     let staged = match context.is_postgres()? && job.aside {
         true => stage(context, &mut bench, &job)?,

@@ -72,39 +72,41 @@ fn a_fix_of_what_is_blamed_may_run() {
     shop.ok(&SMALL);
 }
 
-/// People with keys, a policy that wants a lead's approval, and R3 live.
-fn guarded(tools: &crate::support::Tools) -> Scratch {
-    let mut shop = shop::at(tools, Moment::R3);
-    let who = shop.json("unship.log/1", &["--json", "log"])["releases"][0]["actor"].clone();
+/// People with keys, and a policy that wants a lead's approval for what is done in an environment.
+/// All of them work from one account, so they are told apart by name.
+pub fn wants_approval(scratch: &Scratch, env: &str) {
+    let log = scratch.json("unship.log/1", &["--json", "log"]);
+    let account = &log["releases"][0]["actor"];
     let mut signers = String::new();
     for name in ["ana", "lea", "liu"] {
         let file = format!("../{name}");
-        shop.sh(
-            "ssh-keygen",
-            &["-q", "-t", "ed25519", "-N", "", "-C", name, "-f", &file],
-        );
-        let public = shop.read(&format!("../{name}.pub"));
+        let make = ["-q", "-t", "ed25519", "-N", "", "-C", name, "-f", &file];
+        scratch.sh("ssh-keygen", &make);
+        let public = scratch.read(&format!("../{name}.pub"));
         signers.push_str(&format!(
             "{name}@example.org namespaces=\"unship-approval\" {public}"
         ));
     }
-    shop.write("allowed_signers", signers);
-    adds(
-        &shop,
-        "unship.toml",
-        &format!(
-            "\n[policy]\nprotected = [\"prod\"]\napprovals = {{ count = 1, role = \"lead\" }}\n\
+    scratch.write("allowed_signers", signers);
+    let policy = format!(
+        "\n[policy]\nprotected = [\"{env}\"]\napprovals = {{ count = 1, role = \"lead\" }}\n\
          [roles]\nlead = [\"lea@example.org\", \"liu@example.org\", \"ana@example.org\"]\n\
-         [signatures]\nshared_accounts = [{who}]"
-        ),
+         [signatures]\nshared_accounts = [{account}]"
     );
-    shop.sh("git", &["config", "user.email", "ana@example.org"]);
+    adds(scratch, "unship.toml", &policy);
+    scratch.sh("git", &["config", "user.email", "ana@example.org"]);
+}
+
+/// The same, with R3 live.
+fn guarded(tools: &crate::support::Tools) -> Scratch {
+    let mut shop = shop::at(tools, Moment::R3);
+    wants_approval(&shop, "prod");
     shop.set("UNSHIP_SIGNING_KEY", shop.path("../ana"));
     shop
 }
 
 /// Approves as somebody else.
-fn approves(shop: &Scratch, name: &str, more: &[&str]) -> crate::support::Output {
+pub fn approves(shop: &Scratch, name: &str, more: &[&str]) -> crate::support::Output {
     let key = shop.path(&format!("../{name}")).display().to_string();
     let signer = format!("{name}@example.org");
     let mut args = vec!["approve", "--key", &key, "--as", &signer];
@@ -112,7 +114,8 @@ fn approves(shop: &Scratch, name: &str, more: &[&str]) -> crate::support::Output
     shop.unship(&args)
 }
 
-fn has_ssh_keygen() -> bool {
+/// Whether approvals can be tried here; says so if not.
+pub fn has_ssh_keygen() -> bool {
     let there = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
         .any(|dir| dir.join("ssh-keygen").is_file());
     if !there {
@@ -228,12 +231,23 @@ fn a_plan_is_carried_out_when_somebody_else_has_signed_it() {
     );
     text.push_str(&shop.ok(&["approvals", &id[..12]]).text());
 
+    // A key that only the agent has.
+    let unship = env!("CARGO_BIN_EXE_unship");
+    let add = "ssh-add -q ../liu && rm ../liu";
+    let approve = format!("{unship} approve {id} --as liu@example.org");
+    let script = format!("{add} && env -u UNSHIP_SIGNING_KEY {approve}");
+    shop.sh("ssh-agent", &["sh", "-c", &script]);
+    let listed = shop.json("unship.approvals/1", &["--json", "approvals", id]);
+    assert_eq!(listed["approvals"][1]["counts"], true, "{listed:#}");
+
     let output = shop.ok(&["apply", &id[..12]]);
     output.says(0, &["R4 is production"]);
     text.push_str(&output.text());
     // The world has moved: the approval of then is of no use.
-    let output = approves(&shop, "liu", &["plan.json"]);
+    let output = approves(&shop, "lea", &["plan.json"]);
     output.says(73, &["the world moved since plan"]);
+    shop.unship(&["apply", "plan.json"])
+        .says(73, &["this plan was made to make R4 from R3"]);
     golden("approvals", &text);
     shop.ok(&["audit", "verify"]);
 }

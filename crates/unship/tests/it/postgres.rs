@@ -1,6 +1,7 @@
 //! A dbt project on PostgreSQL, whole: the job's own dbt, the real binary, a real server. What is
 //! checked is asked of the server by `psql` and `pg_dump`, which know nothing of unship.
 
+use crate::decisions::{approves, has_ssh_keygen, wants_approval};
 use crate::support::warehouse::{Warehouse, same};
 use crate::support::{Tools, tools};
 use std::collections::BTreeSet;
@@ -109,7 +110,26 @@ fn an_incremental_model_that_took_in_a_bad_day_comes_back() {
     let bad = shop.state();
     shop.load(6);
 
-    scratch.ok(&["rollback"]);
+    // The ledger is in the database here; the plan that is planned again is the one that was
+    // approved.
+    if has_ssh_keygen() {
+        let before = scratch.read("unship.toml");
+        wants_approval(scratch, "prod");
+        scratch
+            .unship(&["rollback"])
+            .says(77, &["needs 1 approval by the role `lead`"]);
+        let waiting = scratch.json("unship.approval-list/1", &["--json", "approvals"]);
+        let id = waiting["asked"][0]["plan"].as_str().unwrap();
+        approves(scratch, "lea", &[id]).says(0, &["lea@example.org approves plan"]);
+        scratch.ok(&["rollback"]);
+        scratch.write("unship.toml", before);
+    } else {
+        scratch.ok(&["rollback"]);
+    }
+    let small = ["run", "--", "dbt", "--quiet", "run", "-s", "latest"];
+    scratch
+        .unship(&small)
+        .says(76, &["it built R3, which R4 took back"]);
     same(&shop.state(), &good);
     assert_eq!(shop.ask("SELECT cents FROM bi.revenue"), revenue);
     assert_eq!(shop.ask("SELECT count(*) FROM raw.orders"), "600");

@@ -286,6 +286,7 @@ const FILTERS: &[(&str, &str)] = &[
     (r"\b\d+(\.\d+)? ([KMG]i)?B\b", "[size]"),
     (r"\b\d+ MB\b", "[size]"),
     (r"at line \d+ column \d+", "at line [n] column [n]"),
+    (r"EOF while parsing an? \w+", "EOF while parsing [what]"),
     (r"expected \S+:\S+, found", "expected [identity], found"),
     (r"\bprocess \d+ \([^)]*\)", "process [pid] ([program])"),
     (r"  who     \S+", "  who     [actor]"),
