@@ -8,6 +8,7 @@
 mod fold;
 mod keys;
 mod shelf;
+mod told;
 
 pub use fold::fold;
 pub use shelf::{Pair, Shelf, ShelfError, ShelfMut};
@@ -25,7 +26,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 
 /// The version of what is kept on the shelf. When it changes, the views are folded again.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// What is live in an environment, and what is under way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
