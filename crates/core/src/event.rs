@@ -147,9 +147,9 @@ pub enum Event {
         differences: BTreeMap<RelationName, String>,
     },
     /// Something went wrong, and somebody must see to it.
+    /// Its number is the next one, and a second one of the same release is none: two people may
+    /// come to the same thought at once.
     IncidentOpened {
-        /// Its number.
-        incident: IncidentId,
         /// The release that it is about.
         release: ReleaseId,
         /// What is known.

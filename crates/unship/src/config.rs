@@ -1,6 +1,7 @@
 //! `unship.toml`: what is guarded, and how long restore points are kept.
 
 use crate::error::CliError;
+use crate::notify::config::{self as notify, Escalation, Route};
 use crate::pipeline::dbt::connection::holds_password;
 use crate::pipeline::dbt::staging::{LONGEST_NAME, PREFIX, staging_schema};
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,12 @@ pub struct Config {
     /// Retention.
     #[serde(default)]
     pub keep: Keep,
+    /// Who is told, and how.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notify: Vec<Route>,
+    /// Who is told until somebody acknowledges.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub escalation: Option<Escalation>,
 }
 
 /// Where the dbt project is.
@@ -54,6 +61,16 @@ pub enum Env {
     /// A PostgreSQL database.
     #[serde(rename = "postgres")]
     Postgres(Postgres),
+}
+
+impl Env {
+    /// Whether its ledger is a file of the project.
+    pub fn has_ledger_file(&self) -> bool {
+        match self {
+            Self::DuckDb(_) => true,
+            Self::Postgres(postgres) => postgres.ledger == LedgerPlace::File,
+        }
+    }
 }
 
 /// A DuckDB environment.
@@ -253,7 +270,9 @@ impl Config {
             Env::Postgres(postgres) => postgres.wrong(name),
             Env::DuckDb(_) => None,
         });
-        wrong.map_or(Ok(config), Err)
+        wrong
+            .or_else(|| notify::wrong(&config.notify, config.escalation.as_ref()))
+            .map_or(Ok(config), Err)
     }
 
     /// The environment of a name, or the default one.

@@ -19,8 +19,10 @@ macro_rules! say_aside {
     }};
 }
 
+pub mod aftermath;
 pub mod cli;
 pub mod cmd;
+pub mod compare;
 pub mod config;
 pub mod context;
 pub mod dbt_job;
@@ -30,9 +32,11 @@ pub mod error;
 pub mod git;
 pub mod job;
 pub mod ledger_at;
+pub mod notify;
 pub mod pipeline;
 pub mod refs;
 pub mod render;
+pub mod report;
 pub mod scope;
 pub mod secrets;
 pub mod turn;

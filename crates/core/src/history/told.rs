@@ -35,8 +35,7 @@ impl History<'_> {
         id.map_or(Ok(None), |id| self.incident(id))
     }
 
-    /// The number that the next incident will have. The first is `I1`.
-    pub fn next_incident(&self) -> Result<IncidentId, ShelfError> {
+    fn next_incident(&self) -> Result<IncidentId, ShelfError> {
         let last = self.0.last_below(&[INCIDENT], &[INCIDENT + 1])?;
         let last = last.and_then(|(key, _)| number_at_end(&key)).unwrap_or(0);
         Ok(IncidentId(last + 1))
@@ -135,15 +134,11 @@ impl Fold<'_> {
     /// the entry made of them.
     pub(super) fn told(&mut self, actor: &str, event: &Event) -> Result<(), ShelfError> {
         match event {
-            Event::IncidentOpened {
-                incident,
-                release,
-                opening,
-            } => {
-                let next = self.history(|h| h.next_incident())?;
-                if *incident != next {
-                    return self.story(format!("{incident} was opened, and {next} was to be next"));
+            Event::IncidentOpened { release, opening } => {
+                if self.history(|h| h.incident_of(*release))?.is_some() {
+                    return Ok(());
                 }
+                let incident = self.history(|h| h.next_incident())?;
                 let back = match opening.rollback {
                     Some(id) => self.history(|h| h.release(id))?,
                     None => None,
@@ -154,7 +149,7 @@ impl Fold<'_> {
                     (None, true) => None,
                 };
                 let new = Incident {
-                    id: *incident,
+                    id: incident,
                     env: self.env.to_owned(),
                     release: *release,
                     opened: self.stamp(actor),
@@ -166,12 +161,12 @@ impl Fold<'_> {
                     closed: None,
                     closing: None,
                 };
-                write(self.shelf, &id_key(INCIDENT_OF, release.0), incident)?;
+                write(self.shelf, &id_key(INCIDENT_OF, release.0), &incident)?;
                 let listed = numbered(key(INCIDENTS, self.env), incident.0);
                 self.shelf.put(&listed, b"")?;
                 let open = numbered(key(INCIDENTS_OPEN, self.env), incident.0);
                 self.shelf.put(&open, b"")?;
-                self.remember(*incident)?;
+                self.remember(incident)?;
                 write(self.shelf, &id_key(INCIDENT, incident.0), &new)
             }
             Event::IncidentNoted { incident, .. } => self.incident(*incident, |_, _| {}),

@@ -270,16 +270,17 @@ pub struct Trigger<'a> {
 /// The entry that opens an incident, if there is reason for one: a release that was thought bad or
 /// failed, or one that somebody went back from. `known` is the incident that the release has
 /// already; there is never a second one.
-pub fn opened_by(
-    next: IncidentId,
-    known: Option<&Incident>,
-    trigger: Trigger<'_>,
-) -> Option<Event> {
+pub fn opened_by(known: Option<&Incident>, trigger: Trigger<'_>) -> Option<Event> {
     let release = trigger.release;
     let back = trigger.rollback.filter(|r| {
         matches!(r.operation, Operation::Rollback { .. }) && r.stage == Stage::Published
     });
-    let bad = release.verdict == Verdict::Bad && release.stage != Stage::Open;
+    // A rollback marks all that it takes away, and is about the one that it was asked of.
+    let only_taken = release
+        .reason
+        .as_deref()
+        .is_some_and(|why| why.starts_with(TAKEN));
+    let bad = release.verdict == Verdict::Bad && release.stage != Stage::Open && !only_taken;
     // What only moves production between states that were there before has no defect of its own.
     let made_something = matches!(release.operation, Operation::Run { .. });
     if known.is_some() || !(made_something && bad || back.is_some()) {
@@ -306,7 +307,6 @@ pub fn opened_by(
         (None, false) => Cause::Person,
     };
     Some(Event::IncidentOpened {
-        incident: next,
         release: release.id,
         opening: Box::new(Opening {
             severity,
@@ -319,6 +319,9 @@ pub fn opened_by(
     })
 }
 
+/// How the reason begins of a release that is bad only because it was rolled back.
+const TAKEN: &str = "rolled back by";
+
 fn summary(release: &Release, back: Option<&Release>) -> String {
     let id = release.id;
     let reason = release.reason.as_deref();
@@ -329,7 +332,7 @@ fn summary(release: &Release, back: Option<&Release>) -> String {
                 .target()
                 .map_or_else(String::new, |to| format!(" to {to}"));
             // The reason that a rollback itself leaves says no more than that it happened.
-            match reason.filter(|why| !why.starts_with("rolled back")) {
+            match reason.filter(|why| !why.starts_with(TAKEN)) {
                 Some(why) => format!("{id} was rolled back{to}: {why}"),
                 None => format!("{id} was rolled back{to}"),
             }

@@ -143,10 +143,8 @@ fn known(event: &Event, plans: &BTreeMap<PlanId, Plan>) -> Option<String> {
             "compared with {release} row by row: {} not equal",
             count(differences.len(), "relation")
         ),
-        Event::IncidentOpened {
-            incident, opening, ..
-        } => format!(
-            "{incident} was opened ({}): {}",
+        Event::IncidentOpened { opening, .. } => format!(
+            "an incident was opened ({}): {}",
             opening.severity, opening.summary
         ),
         Event::IncidentNoted { note, .. } => format!("noted: {note}"),

@@ -211,7 +211,7 @@ fn rows(
 }
 
 /// Where a relation's version can be read: production, or any retained state that holds it.
-fn place(
+pub fn place(
     context: &Context,
     bench: &mut Workbench,
     release: ReleaseId,
@@ -248,7 +248,7 @@ fn place(
 }
 
 /// The columns that name a row, as dbt declares them.
-fn key_of(
+pub fn key_of(
     bench: &Workbench,
     release: ReleaseId,
     name: &RelationName,

@@ -138,6 +138,8 @@ fn write(root: &Path, env: &str, environment: Env, dbt: Option<Dbt>, force: bool
             dbt,
             envs: BTreeMap::new(),
             keep: Keep::default(),
+            notify: Vec::new(),
+            escalation: None,
         }
     };
     config.envs.insert(env.to_owned(), environment);
