@@ -300,20 +300,22 @@ impl Fold<'_> {
         write(self.shelf, &notice_key(NOTICE, self.env, name), &outgoing)
     }
 
-    /// Going back to before a release that has an incident ends the harm; bringing it back begins it
-    /// again.
+    /// Leaving the state of a release that has an incident, or going back to before it, ends the harm;
+    /// bringing it back begins it again.
     fn moved_production(&mut self, release: &Release) -> Result<(), ShelfError> {
         let Some(to) = release.operation.target() else {
             return Ok(());
         };
-        let back = matches!(
-            release.operation,
-            Operation::Rollback { .. } | Operation::Undo { .. }
-        );
+        let before = match release.parent {
+            Some(parent) => self.history(|h| h.release(parent))?.map(|r| r.origin),
+            None => None,
+        };
+        let forward = matches!(release.operation, Operation::Redo { .. });
         for mut incident in self.history(|h| h.open_incidents(self.env))? {
             let bad = incident.release;
-            let leaves = back && to < bad && Some(bad) <= release.parent;
             let returns = release.origin == bad;
+            let below = !forward && to < bad && Some(bad) <= release.parent;
+            let leaves = !returns && (before == Some(bad) || below);
             if !(leaves || returns) || !incident.opening.reached_production {
                 continue;
             }

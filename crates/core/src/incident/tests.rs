@@ -137,6 +137,11 @@ fn a_bad_release_has_an_incident_until_it_is_left_and_again_when_it_returns() {
         .append(&[open(4, redo, Some(3)), publish(4)])
         .unwrap();
     assert!(!restored(&ledger), "it is production again");
+    let undo = Operation::Undo { to: ReleaseId(3) };
+    ledger
+        .append(&[open(5, undo, Some(4)), publish(5)])
+        .unwrap();
+    assert!(restored(&ledger), "and is not any more");
 }
 
 #[test]

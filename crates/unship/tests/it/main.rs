@@ -27,3 +27,4 @@ mod replay;
 mod restore;
 mod settings;
 mod story;
+mod tell;
