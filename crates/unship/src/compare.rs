@@ -80,6 +80,8 @@ pub struct RowChange {
     pub bad: Option<u64>,
     /// Columns that appeared (+), vanished (-) or changed type (~).
     pub columns: Vec<String>,
+    /// Columns that both have and whose values differ, where both were fingerprinted.
+    pub values: Vec<String>,
 }
 
 /// Where it probably began.
@@ -325,6 +327,10 @@ fn row_change(name: &RelationName, old: &Map, new: &Map) -> RowChange {
             (Some(a), Some(b)) => column_changes(&a.columns, &b.columns),
             _ => Vec::new(),
         },
+        values: match (&a, &b) {
+            (Some(a), Some(b)) => diff::value_changes(a, b),
+            _ => Vec::new(),
+        },
     }
 }
 
@@ -353,9 +359,11 @@ fn first(
         let because = "its code differs, and nothing before it has other code".to_owned();
         return Some(found(name, because));
     }
-    let differs = |(_, c): &(&&RelationName, &RowChange)| c.good != c.bad || !c.columns.is_empty();
+    let differs = |(_, c): &(&&RelationName, &RowChange)| {
+        c.good != c.bad || !c.columns.is_empty() || !c.values.is_empty()
+    };
     let (name, _) = ordered.iter().zip(changes).find(differs)?;
-    let because = "its rows or columns differ, and those of nothing before it do".to_owned();
+    let because = "it differs, and nothing before it does".to_owned();
     Some(found(name, because))
 }
 
@@ -435,6 +443,7 @@ mod tests {
             good: Some(1),
             bad: Some(bad),
             columns: Vec::new(),
+            values: Vec::new(),
         };
         let changes = [row(&a, 1), row(&b, 2), row(&c, 2)];
         let at = |findings: &[Finding], coded: &[&RelationName]| {

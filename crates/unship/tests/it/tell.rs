@@ -364,7 +364,7 @@ fn mail(lab: &Scratch, python: &std::path::Path) -> Option<Mail> {
     let key = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     lab.write("mail.pem", key.cert.pem());
     lab.write("mail.key", key.signing_key.serialize_pem());
-    let script = "import asyncio, ssl, sys\n\
+    let script = "import socket, ssl, sys\n\
         from aiosmtpd.controller import Controller\n\
         from aiosmtpd.smtp import AuthResult, SMTP\n\
         class Keep:\n\
@@ -378,10 +378,12 @@ fn mail(lab: &Scratch, python: &std::path::Path) -> Option<Mail> {
         class Server(Controller):\n\
         \tdef factory(self):\n\
         \t\treturn SMTP(self.handler, tls_context=tls, require_starttls=True, auth_required=True, authenticator=login)\n\
-        server = Server(Keep(), hostname='127.0.0.1', port=0)\n\
-        server._trigger_server = lambda: None\n\
+        free = socket.create_server(('127.0.0.1', 0))\n\
+        port = free.getsockname()[1]\n\
+        free.close()\n\
+        server = Server(Keep(), hostname='127.0.0.1', port=port)\n\
         server.start()\n\
-        print(server.server.sockets[0].getsockname()[1], flush=True)\n\
+        print(port, flush=True)\n\
         sys.stdin.read()";
     let mut child = lab
         .command(python)

@@ -156,6 +156,7 @@ fn report(text: &str) -> Report {
                 good: Some(10_000),
                 bad: Some(20_000),
                 columns: vec![],
+                values: vec!["revenue".to_owned()],
             }],
             first: Some(First {
                 relation: "core.fct_orders".to_owned(),
