@@ -4,7 +4,9 @@ use crate::approve::Statement;
 use crate::check::Tally;
 use crate::decide::Decision;
 use crate::ident::{RelationName, ReleaseId};
+use crate::incident::{Closing, IncidentId, Opening};
 use crate::ledger::BlobRef;
+use crate::notice::Notice;
 use crate::plan::PlanId;
 use crate::release::{Code, Job, JobEnd, Operation, Verdict, Version};
 use serde::{Deserialize, Serialize};
@@ -224,6 +226,76 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// Something went wrong, and somebody must see to it.
+    /// Its number is the next one, and a second one of the same release is none: two people may
+    /// come to the same thought at once.
+    IncidentOpened {
+        /// The release that it is about.
+        release: ReleaseId,
+        /// What is known.
+        opening: Box<Opening>,
+    },
+    /// Somebody wrote down what they saw or did.
+    IncidentNoted {
+        /// Which.
+        incident: IncidentId,
+        /// What.
+        note: String,
+    },
+    /// Somebody sees to it.
+    IncidentAcknowledged {
+        /// Which.
+        incident: IncidentId,
+    },
+    /// Something was broken open, so that the incident cannot be closed without a review.
+    ReviewAsked {
+        /// Which.
+        incident: IncidentId,
+        /// Why.
+        because: String,
+    },
+    /// All that had been broken open was reviewed.
+    IncidentReviewed {
+        /// Which.
+        incident: IncidentId,
+        /// What the review came to.
+        review: String,
+    },
+    /// An incident is over.
+    IncidentClosed {
+        /// Which.
+        incident: IncidentId,
+        /// How.
+        closing: Box<Closing>,
+    },
+    /// People are to be told something.
+    NoticeQueued {
+        /// What, and over which route.
+        notice: Box<Notice>,
+    },
+    /// A notice is about to be sent.
+    NoticeSending {
+        /// Its key.
+        key: String,
+    },
+    /// The receiver took a notice.
+    NoticeSent {
+        /// Its key.
+        key: String,
+        /// How often it was tried in all.
+        attempts: u32,
+    },
+    /// A notice could not be sent.
+    NoticeFailed {
+        /// Its key.
+        key: String,
+        /// How often it was tried in all.
+        attempts: u32,
+        /// Why.
+        error: String,
+        /// Whether it is not tried any more.
+        given_up: bool,
+    },
     /// Points were packed or dropped.
     HousekeepingDone {
         /// Packed ones.
@@ -233,6 +305,65 @@ pub enum Event {
         /// Bytes given back.
         freed: u64,
     },
+}
+
+impl Event {
+    /// The release whose story this is part of, where it names one. A story is told from what was
+    /// done and decided; what others wrote, and pins, are not part of it.
+    pub fn story_of(&self) -> Option<ReleaseId> {
+        match self {
+            Self::ReleaseOpened { release, .. }
+            | Self::PointTaken { release, .. }
+            | Self::JobEnded { release, .. }
+            | Self::PlanMade { release, .. }
+            | Self::ReleasePublished { release, .. }
+            | Self::ReleaseAbandoned { release, .. }
+            | Self::ReleaseMarked { release, .. }
+            | Self::Checked { release, .. }
+            | Self::Decided { release, .. }
+            | Self::RolledBackByPolicy { release, .. }
+            | Self::BreakGlass { release, .. }
+            | Self::Quarantined { release, .. }
+            | Self::Verified { release, .. } => Some(*release),
+            Self::DriftSeen { .. }
+            | Self::ReleaseSettled { .. }
+            | Self::StepStarted(_)
+            | Self::StepSucceeded(_)
+            | Self::StepFailed { .. }
+            | Self::UndoStarted(_)
+            | Self::UndoFinished(_)
+            | Self::UndoFailed { .. }
+            | Self::Pinned { .. }
+            | Self::Unpinned { .. }
+            | Self::ApprovalAsked { .. }
+            | Self::Approved { .. }
+            | Self::QuarantineLifted { .. }
+            | Self::IncidentOpened { .. }
+            | Self::IncidentNoted { .. }
+            | Self::IncidentAcknowledged { .. }
+            | Self::ReviewAsked { .. }
+            | Self::IncidentReviewed { .. }
+            | Self::IncidentClosed { .. }
+            | Self::NoticeQueued { .. }
+            | Self::NoticeSending { .. }
+            | Self::NoticeSent { .. }
+            | Self::NoticeFailed { .. }
+            | Self::HousekeepingDone { .. } => None,
+        }
+    }
+
+    /// The plan that a step belongs to.
+    pub fn step_of(&self) -> Option<&PlanId> {
+        match self {
+            Self::StepStarted(step)
+            | Self::StepSucceeded(step)
+            | Self::UndoStarted(step)
+            | Self::UndoFinished(step)
+            | Self::StepFailed { step, .. }
+            | Self::UndoFailed { step, .. } => Some(&step.plan),
+            _ => None,
+        }
+    }
 }
 
 /// A step of a plan.

@@ -9,6 +9,7 @@ mod decided;
 mod fold;
 mod keys;
 mod shelf;
+mod told;
 
 pub use decided::{BrokenGlass, Decided};
 pub use fold::fold;

@@ -147,6 +147,17 @@ impl Ledger {
             .collect()
     }
 
+    /// The events at these places, in this order. Places that follow each other are read at once.
+    pub fn events_at(&self, places: &[u64]) -> Result<Vec<(Entry, Option<Event>)>, LogError> {
+        let mut out = Vec::with_capacity(places.len());
+        for run in places.chunk_by(|a, b| a + 1 == *b) {
+            if let Some(first) = run.first() {
+                out.extend(self.events_from(*first, run.len())?);
+            }
+        }
+        Ok(out)
+    }
+
     /// Keeps bytes.
     pub fn put_blob(&mut self, bytes: &[u8], kind: &str) -> Result<Hash, LogError> {
         let hash = self.store.put_blob(bytes, kind)?;

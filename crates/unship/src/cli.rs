@@ -88,6 +88,16 @@ pub enum Command {
     Resume(Resume),
     /// Prove that production is what a release recorded
     Verify(Verify),
+    /// What went wrong, who sees to it, and what was learnt
+    #[command(subcommand)]
+    Incident(Incident),
+    /// The whole story of an incident, as Markdown and as a page
+    Report(Report),
+    /// Who is told, and what became of it
+    #[command(subcommand)]
+    Notify(Notify),
+    /// How fast bad releases are noticed and taken back, and by what
+    Stats(Stats),
     /// Keep a release's restore point whatever the retention says
     Pin(Pin),
     /// Let the retention decide again
@@ -410,6 +420,109 @@ pub struct Lift {
     /// Why it may run again
     #[arg(long, short = 'm', value_name = "TEXT")]
     pub reason: String,
+}
+
+/// `unship incident`
+#[derive(Debug, Subcommand)]
+pub enum Incident {
+    /// List the incidents, the newest first
+    List(IncidentList),
+    /// One incident with its timeline
+    Show(IncidentShow),
+    /// Say that you see to it: escalation stops
+    Ack(IncidentShow),
+    /// Write down what you saw or did
+    Note(IncidentNote),
+    /// Say what a review of it came to
+    Review(IncidentNote),
+    /// End it, with its root cause and what follows
+    Close(IncidentClose),
+}
+
+/// `unship incident list`
+#[derive(Debug, Args)]
+pub struct IncidentList {
+    /// Closed ones too
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// `unship incident show` and `ack`
+#[derive(Debug, Args)]
+pub struct IncidentShow {
+    /// The incident [default: the newest that is not closed]
+    pub incident: Option<String>,
+}
+
+/// `unship incident note` and `review`
+#[derive(Debug, Args)]
+pub struct IncidentNote {
+    /// The incident
+    pub incident: String,
+    /// The text
+    pub text: String,
+}
+
+/// `unship incident close`
+#[derive(Debug, Args)]
+pub struct IncidentClose {
+    /// The incident
+    pub incident: String,
+    /// What was at the root of it
+    #[arg(long, value_name = "TEXT")]
+    pub root_cause: String,
+    /// What will keep it from happening again
+    #[arg(long, value_name = "TEXT")]
+    pub prevention: Option<String>,
+    /// What follows, by whom and until when; may be given several times
+    #[arg(long, value_name = "OWNER:DATE:TEXT", conflicts_with = "none_because")]
+    pub action: Vec<String>,
+    /// Nothing follows, for this reason
+    #[arg(long, value_name = "TEXT")]
+    pub none_because: Option<String>,
+}
+
+/// `unship report`
+#[derive(Debug, Args)]
+pub struct Report {
+    /// The incident, or a release that has one [default: the newest incident]
+    #[arg(value_name = "INCIDENT|RELEASE")]
+    pub about: Option<String>,
+    /// Print the page and not Markdown
+    #[arg(long)]
+    pub html: bool,
+    /// Write to a file
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// How many example rows of each kind; 0 reads no rows
+    #[arg(long, default_value_t = 3)]
+    pub examples: usize,
+}
+
+/// `unship notify`
+#[derive(Debug, Subcommand)]
+pub enum Notify {
+    /// List what was told, or is to be
+    List,
+    /// Send a trial over each route
+    Test(NotifyTest),
+    /// Tell the next level of each incident that nobody acknowledged in time; for a scheduler
+    Escalate,
+}
+
+/// `unship notify test`
+#[derive(Debug, Args)]
+pub struct NotifyTest {
+    /// Only over these routes
+    pub route: Vec<String>,
+}
+
+/// `unship stats`
+#[derive(Debug, Args)]
+pub struct Stats {
+    /// So many months, the current one included
+    #[arg(long, default_value_t = 12)]
+    pub months: u32,
 }
 
 /// `unship audit`

@@ -2,6 +2,7 @@
 
 use crate::declared::{Check, Checks, time};
 use crate::error::CliError;
+use crate::notify::config::{self as notify, Escalation, Route};
 use crate::pipeline::dbt::connection::holds_password;
 use crate::pipeline::dbt::staging::{LONGEST_NAME, PREFIX, staging_schema};
 use serde::{Deserialize, Serialize};
@@ -47,6 +48,12 @@ pub struct Config {
     /// How approvals are signed.
     #[serde(default, skip_serializing_if = "is_default")]
     pub signatures: Signatures,
+    /// Who is told, and how.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notify: Vec<Route>,
+    /// Who is told until somebody acknowledges.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub escalation: Option<Escalation>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -99,6 +106,16 @@ pub enum Env {
     /// A PostgreSQL database.
     #[serde(rename = "postgres")]
     Postgres(Postgres),
+}
+
+impl Env {
+    /// Whether its ledger is a file of the project.
+    pub fn has_ledger_file(&self) -> bool {
+        match self {
+            Self::DuckDb(_) => true,
+            Self::Postgres(postgres) => postgres.ledger == LedgerPlace::File,
+        }
+    }
 }
 
 /// A DuckDB environment.
@@ -290,6 +307,7 @@ impl Config {
             Some(format!("two checks have the name {name:?}"))
         });
         let wrong = wrong.or_else(|| config.wrong_policy());
+        let wrong = wrong.or_else(|| notify::wrong(&config.notify, config.escalation.as_ref()));
         wrong.map_or(Ok(config), Err)
     }
 

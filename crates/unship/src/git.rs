@@ -74,6 +74,43 @@ pub fn unchanged_since(dir: &Path, commit: &str, paths: &[String]) -> bool {
     git(dir, &args).is_some()
 }
 
+/// A commit, as a list of them has it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Commit {
+    /// Its hash.
+    pub commit: String,
+    /// Who wrote it.
+    pub author: String,
+    /// Its first line.
+    pub subject: String,
+}
+
+/// The commits that `to` has and `from` has not, the newest first, at most `limit`.
+pub fn between(dir: &Path, from: &str, to: &str, limit: usize) -> Option<Vec<Commit>> {
+    // What a ledger says is not trusted to be no option of git.
+    if [from, to]
+        .iter()
+        .any(|c| c.is_empty() || !c.bytes().all(|b| b.is_ascii_hexdigit()))
+    {
+        return None;
+    }
+    let range = format!("{from}..{to}");
+    let most = format!("--max-count={limit}");
+    let list = git(
+        dir,
+        &["log", "--format=%H%x00%an%x00%s", &most, &range, "--"],
+    )?;
+    let one = |line: &str| {
+        let mut parts = line.split('\0');
+        Some(Commit {
+            commit: parts.next()?.to_owned(),
+            author: parts.next()?.to_owned(),
+            subject: parts.next()?.to_owned(),
+        })
+    };
+    Some(list.lines().filter_map(one).collect())
+}
+
 /// What a checkout holds and no commit of it does, seen from its root: what git ignores, and the
 /// files of this name that it does not track. Directories of which nothing is tracked are named as
 /// such.

@@ -20,8 +20,10 @@ macro_rules! say_aside {
 }
 
 pub mod acting;
+pub mod aftermath;
 pub mod cli;
 pub mod cmd;
+pub mod compare;
 pub mod config;
 pub mod context;
 pub mod dbt_job;
@@ -33,11 +35,13 @@ pub mod error;
 pub mod git;
 pub mod job;
 pub mod ledger_at;
+pub mod notify;
 pub mod permit;
 pub mod pipeline;
 pub mod quarantine;
 pub mod refs;
 pub mod render;
+pub mod report;
 pub mod scope;
 pub mod secrets;
 pub mod signing;

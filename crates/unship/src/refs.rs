@@ -1,8 +1,9 @@
 //! What people write for a release: `R12`, `12`, `@` for the live one, `@-` for the one that was
 //! live before it, `@--` for the one before that.
 
-use crate::error::{CliError, CliResult};
+use crate::error::{CliError, CliResult, exit};
 use unship_core::ident::ReleaseId;
+use unship_core::incident::{Incident, IncidentId};
 use unship_core::log::Ledger;
 use unship_core::release::Release;
 
@@ -21,6 +22,33 @@ pub fn release(ledger: &Ledger, text: &str) -> CliResult<Release> {
             CliError::usage(format!("there is no {id} in `{}`", ledger.env()))
                 .hint("`unship log` lists the releases")
         })
+}
+
+/// The incident that is meant: `I3`, a release that has one, or, where nothing is said, the newest
+/// that is not closed.
+pub fn incident(ledger: &Ledger, text: Option<&str>) -> CliResult<Incident> {
+    let env = ledger.env();
+    let none = |what: String| CliError::usage(what).hint("`unship incident list --all` lists them");
+    let Some(text) = text else {
+        let open = ledger.history(|h| h.open_incidents(env))?;
+        return open.into_iter().next().ok_or_else(|| {
+            CliError::new(exit::NOTHING, format!("no incident is open in `{env}`"))
+                .hint("`unship incident list --all` lists those that are closed")
+        });
+    };
+    let found = match text.parse::<IncidentId>() {
+        Ok(id) => ledger.history(|h| h.incident(id))?,
+        Err(_) => {
+            let release = release(ledger, text)?.id;
+            let all = ledger.history(|h| h.incidents(env, usize::MAX))?;
+            // A rollback's own incident is the one that it answers.
+            let answers = |i: &Incident| i.release == release || i.operations.contains(&release);
+            all.into_iter().find(answers)
+        }
+    };
+    found
+        .filter(|i| i.env == env)
+        .ok_or_else(|| none(format!("`{text}` has no incident in `{env}`")))
 }
 
 fn back(ledger: &Ledger, steps: usize) -> CliResult<ReleaseId> {

@@ -92,6 +92,19 @@ fn by_name(map: &Map, select: &[String], exclude: &[String]) -> CliResult<Found>
 
 /// The newest manifest at or before a release.
 pub fn manifest(ledger: &Ledger, release: ReleaseId) -> CliResult<Option<Manifest>> {
+    let Some((id, bytes)) = manifest_bytes(ledger, release)? else {
+        return Ok(None);
+    };
+    Manifest::parse(&bytes)
+        .map(Some)
+        .map_err(|e| CliError::failed(format!("the manifest of {id} cannot be read: {e}")))
+}
+
+/// The same as dbt wrote it, and the release that kept it.
+pub fn manifest_bytes(
+    ledger: &Ledger,
+    release: ReleaseId,
+) -> CliResult<Option<(ReleaseId, Vec<u8>)>> {
     let mut at = ledger.history(|h| h.release(release))?;
     while let Some(release) = at {
         if let Some(blob) = release
@@ -99,13 +112,7 @@ pub fn manifest(ledger: &Ledger, release: ReleaseId) -> CliResult<Option<Manifes
             .as_ref()
             .and_then(|end| end.artefacts.get(MANIFEST))
         {
-            let manifest = Manifest::parse(&ledger.get_blob(&blob.0)?).map_err(|e| {
-                CliError::failed(format!(
-                    "the manifest of {} cannot be read: {e}",
-                    release.id
-                ))
-            })?;
-            return Ok(Some(manifest));
+            return Ok(Some((release.id, ledger.get_blob(&blob.0)?)));
         }
         // What brought an older state back has that state's lineage.
         let next = release.operation.target().or(release.parent);

@@ -32,18 +32,18 @@ pub fn fold(
         at,
         env,
     }
-    .event(actor, event)
+    .entry(actor, event)
 }
 
-struct Fold<'a> {
-    shelf: &'a mut dyn ShelfMut,
-    seq: u64,
-    at: Timestamp,
-    env: &'a str,
+pub(super) struct Fold<'a> {
+    pub(super) shelf: &'a mut dyn ShelfMut,
+    pub(super) seq: u64,
+    pub(super) at: Timestamp,
+    pub(super) env: &'a str,
 }
 
 impl Fold<'_> {
-    fn history<T>(
+    pub(super) fn history<T>(
         &self,
         ask: impl FnOnce(&History<'_>) -> Result<T, ShelfError>,
     ) -> Result<T, ShelfError> {
@@ -51,7 +51,7 @@ impl Fold<'_> {
         ask(&History(shelf))
     }
 
-    fn story<T>(&self, what: impl Into<String>) -> Result<T, ShelfError> {
+    pub(super) fn story<T>(&self, what: impl Into<String>) -> Result<T, ShelfError> {
         Err(ShelfError::Story {
             seq: self.seq,
             what: what.into(),
@@ -69,6 +69,12 @@ impl Fold<'_> {
         edit(&mut release);
         write(self.shelf, &release_key(RELEASE, id), &release)?;
         Ok(release)
+    }
+
+    fn entry(&mut self, actor: &str, event: &Event) -> Result<(), ShelfError> {
+        self.place(event)?;
+        self.event(actor, event)?;
+        self.told(actor, event)
     }
 
     fn event(&mut self, actor: &str, event: &Event) -> Result<(), ShelfError> {
@@ -279,6 +285,16 @@ impl Fold<'_> {
             | Event::UndoFinished(_)
             | Event::UndoFailed { .. }
             | Event::Verified { .. }
+            | Event::IncidentOpened { .. }
+            | Event::IncidentNoted { .. }
+            | Event::IncidentAcknowledged { .. }
+            | Event::ReviewAsked { .. }
+            | Event::IncidentReviewed { .. }
+            | Event::IncidentClosed { .. }
+            | Event::NoticeQueued { .. }
+            | Event::NoticeSending { .. }
+            | Event::NoticeSent { .. }
+            | Event::NoticeFailed { .. }
             | Event::HousekeepingDone { .. } => Ok(()),
         }
     }

@@ -26,6 +26,14 @@ pub(super) const QUARANTINE: u8 = b'z';
 pub(super) const ROLLBACKS: u8 = b'u';
 pub(super) const JOBS: u8 = b'j';
 pub(super) const GLASS: u8 = b'g';
+pub(super) const INCIDENT: u8 = b'I';
+pub(super) const INCIDENTS: u8 = b'J';
+pub(super) const INCIDENTS_OPEN: u8 = b'K';
+pub(super) const INCIDENT_OF: u8 = b'L';
+pub(super) const STORY: u8 = b'S';
+pub(super) const INCIDENT_STORY: u8 = b'T';
+pub(super) const NOTICE: u8 = b'N';
+pub(super) const NOTICES_OPEN: u8 = b'O';
 
 pub(super) fn key(table: u8, env: &str) -> Vec<u8> {
     let mut key = vec![table];

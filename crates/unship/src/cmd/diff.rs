@@ -13,6 +13,7 @@ use unship_core::engine::Place;
 use unship_core::execute::{Notice, Watch};
 use unship_core::ident::{RelationName, ReleaseId};
 use unship_core::lineage::select_relations;
+use unship_core::relation::RelationState;
 use unship_core::release::Version;
 use unship_core::restore::{Map, column_changes, present};
 
@@ -127,18 +128,11 @@ fn entry(before: Option<&Version>, after: Option<&Version>) -> Entry {
     let (change, columns, values) = match (before, after) {
         (None, _) => ("added", Vec::new(), Vec::new()),
         (_, None) => ("removed", Vec::new(), Vec::new()),
-        (Some(a), Some(b)) => {
-            let values = match (&a.fingerprint, &b.fingerprint) {
-                (Some(x), Some(y)) if x.method == y.method => x
-                    .columns
-                    .iter()
-                    .filter(|(name, sum)| y.columns.get(*name).is_some_and(|other| other != *sum))
-                    .map(|(name, _)| name.clone())
-                    .collect(),
-                _ => Vec::new(),
-            };
-            ("changed", column_changes(&a.columns, &b.columns), values)
-        }
+        (Some(a), Some(b)) => (
+            "changed",
+            column_changes(&a.columns, &b.columns),
+            value_changes(a, b),
+        ),
     };
     Entry {
         change,
@@ -146,6 +140,19 @@ fn entry(before: Option<&Version>, after: Option<&Version>) -> Entry {
         rows_to: after.and_then(|s| s.rows),
         columns,
         values,
+    }
+}
+
+/// The columns that both have and whose values differ, where both were fingerprinted alike.
+pub fn value_changes(a: &RelationState, b: &RelationState) -> Vec<String> {
+    match (&a.fingerprint, &b.fingerprint) {
+        (Some(x), Some(y)) if x.method == y.method => x
+            .columns
+            .iter()
+            .filter(|(name, sum)| y.columns.get(*name).is_some_and(|other| other != *sum))
+            .map(|(name, _)| name.clone())
+            .collect(),
+        _ => Vec::new(),
     }
 }
 
@@ -211,7 +218,7 @@ fn rows(
 }
 
 /// Where a relation's version can be read: production, or any retained state that holds it.
-fn place(
+pub fn place(
     context: &Context,
     bench: &mut Workbench,
     release: ReleaseId,
@@ -248,7 +255,7 @@ fn place(
 }
 
 /// The columns that name a row, as dbt declares them.
-fn key_of(
+pub fn key_of(
     bench: &Workbench,
     release: ReleaseId,
     name: &RelationName,

@@ -145,6 +145,8 @@ fn write(root: &Path, env: &str, environment: Env, dbt: Option<Dbt>, force: bool
             policy: Policy::default(),
             roles: BTreeMap::new(),
             signatures: Signatures::default(),
+            notify: Vec::new(),
+            escalation: None,
         }
     };
     config.envs.insert(env.to_owned(), environment);

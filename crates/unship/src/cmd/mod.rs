@@ -5,20 +5,24 @@ mod audit;
 mod back;
 mod check;
 mod completions;
-mod diff;
+pub(crate) mod diff;
 mod doctor;
 mod fsck;
 mod gc;
+pub(crate) mod incident;
 pub(crate) mod init;
 mod log;
+mod notify;
 mod pin;
 pub mod plan;
 pub mod policy;
 mod quarantine;
 mod replay;
+mod report;
 mod resume;
 mod run;
 mod show;
+mod stats;
 mod status;
 pub mod verify;
 
@@ -28,6 +32,29 @@ use crate::error::{CliResult, exit};
 
 /// Carries a command out and gives its exit code.
 pub fn dispatch(cli: Cli) -> CliResult {
+    let follows = has_aftermath(&cli.command).then(|| cli.global.clone());
+    let result = carry_out(cli);
+    if let Some(global) = follows {
+        crate::aftermath::of_command(&global);
+    }
+    result
+}
+
+/// Whether a command may leave something that people are to be told.
+fn has_aftermath(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Run(_)
+            | Command::Replay(_)
+            | Command::Rollback(_)
+            | Command::Apply(_)
+            | Command::Undo(_)
+            | Command::Redo(_)
+            | Command::Resume(_)
+    )
+}
+
+fn carry_out(cli: Cli) -> CliResult {
     let global = &cli.global;
     match cli.command {
         Command::Init(args) => init::run(global, &args),
@@ -46,6 +73,10 @@ pub fn dispatch(cli: Cli) -> CliResult {
         Command::Redo(args) => untouched(back::redo(global, &args)),
         Command::Resume(args) => untouched(resume::run(global, &args)),
         Command::Verify(args) => verify::run(global, &args),
+        Command::Incident(args) => incident::run(global, &args),
+        Command::Report(args) => report::run(global, &args),
+        Command::Notify(args) => notify::run(global, &args),
+        Command::Stats(args) => stats::run(global, &args),
         Command::Pin(args) => pin::pin(global, &args),
         Command::Unpin(args) => pin::unpin(global, &args),
         Command::Gc => untouched(gc::run(global)),

@@ -30,3 +30,4 @@ mod replay;
 mod restore;
 mod settings;
 mod story;
+mod tell;
