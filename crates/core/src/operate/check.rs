@@ -1,6 +1,7 @@
 //! Looking at what a release holds: measuring it, comparing it with the last good releases, and
 //! what its pipeline and the project declare.
 
+use super::artefacts::{Artefacts, said, seconds};
 use super::look::progress;
 use super::{OperateError, Session};
 use crate::check::automatic::{self, Comparison, Past};
@@ -13,9 +14,7 @@ use crate::execute::{Notice, chain};
 use crate::ident::{RelationName, ReleaseId};
 use crate::ledger::{BlobRef, Hash};
 use crate::lineage::Lineage;
-use crate::pipeline::dbt::manifest::{Manifest, ResourceType};
-use crate::pipeline::dbt::run_results::RunResults;
-use crate::pipeline::dbt::sources::Freshness;
+use crate::pipeline::dbt::manifest::ResourceType;
 use crate::relation::RelationKind;
 use crate::release::{JobEnd, Operation, Release, Stage, Verdict};
 use crate::restore::Map;
@@ -28,11 +27,6 @@ use std::time::Duration;
 /// With how many good releases a release is compared at most: two weeks of nights, so that each
 /// weekday is there twice.
 const GOOD: usize = 14;
-
-/// The names under which a dbt job's artefacts are kept.
-const MANIFEST: &str = "manifest.json";
-const RUN_RESULTS: &str = "run_results.json";
-const SOURCES: &str = "sources.json";
 
 /// What is checked, and what follows from it.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,14 +68,6 @@ pub(super) struct Subject<'a> {
     pub end: Option<&'a JobEnd>,
     /// Whether it was just built, so that later releases are compared with it.
     pub fresh: bool,
-}
-
-/// A dbt job's artefacts.
-#[derive(Default)]
-struct Artefacts {
-    lineage: Option<Lineage>,
-    results: Option<RunResults>,
-    freshness: Option<Freshness>,
 }
 
 impl Session<'_> {
@@ -278,23 +264,6 @@ impl Session<'_> {
                 return Ok(good);
             }
         }
-    }
-
-    /// What a job left, as far as it can be read.
-    fn artefacts(&self, end: Option<&JobEnd>) -> Result<Artefacts, OperateError> {
-        let Some(end) = end else {
-            return Ok(Artefacts::default());
-        };
-        let read = |name: &str| -> Result<Option<Vec<u8>>, OperateError> {
-            let blob = end.artefacts.get(name);
-            Ok(blob.map(|blob| self.ledger.get_blob(&blob.0)).transpose()?)
-        };
-        let manifest = read(MANIFEST)?.and_then(|bytes| Manifest::parse(&bytes).ok());
-        Ok(Artefacts {
-            lineage: manifest.map(Lineage::new),
-            results: read(RUN_RESULTS)?.and_then(|bytes| RunResults::parse(&bytes).ok()),
-            freshness: read(SOURCES)?.and_then(|bytes| Freshness::parse(&bytes).ok()),
-        })
     }
 
     /// What is measured: what has rows and changed. A view has none of its own; it is measured
@@ -579,36 +548,6 @@ impl Session<'_> {
 
 fn unreadable(source: serde_json::Error) -> OperateError {
     crate::log::LogError::Unreadable { seq: 0, source }.into()
-}
-
-/// What the pipeline says.
-fn said(artefacts: &Artefacts) -> Vec<Finding> {
-    let manifest = artefacts.lineage.as_ref().map(Lineage::manifest);
-    let mut all = Vec::new();
-    if let (Some(results), Some(manifest)) = (&artefacts.results, manifest) {
-        all.extend(dbt::results(results, manifest));
-    }
-    if let Some(freshness) = &artefacts.freshness {
-        all.extend(dbt::freshness(freshness, manifest));
-    }
-    all
-}
-
-/// How long each relation took to build.
-fn seconds(artefacts: &Artefacts) -> BTreeMap<RelationName, f64> {
-    let (Some(lineage), Some(results)) = (&artefacts.lineage, &artefacts.results) else {
-        return BTreeMap::new();
-    };
-    let nodes = &lineage.manifest().nodes;
-    let timed = results.results.iter().filter_map(|result| {
-        let node = nodes.get(&result.unique_id)?;
-        let built = node.resource_type != ResourceType::Test;
-        Some((
-            node.relation.clone().filter(|_| built)?,
-            result.execution_time,
-        ))
-    });
-    timed.collect()
 }
 
 /// A check that could not be carried out.

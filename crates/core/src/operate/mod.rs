@@ -1,6 +1,7 @@
 //! Operations: run, roll back, undo, redo, resume, verify. Each goes through the same stages:
 //! observe, record, check, plan, execute, verify.
 
+mod artefacts;
 mod back;
 mod check;
 mod keep;
