@@ -2,6 +2,7 @@
 
 use crate::aftermath;
 use crate::cli::{Global, Incident as Command, IncidentClose, IncidentList};
+use crate::compare::{self, First};
 use crate::context::Context;
 use crate::error::{CliError, CliResult, exit};
 use crate::refs;
@@ -273,6 +274,12 @@ fn show(context: &Context, ledger: &Ledger, incident: &Incident) -> CliResult {
             FollowUp::NoneBecause(why) => line("todo", format!("nothing, because {why}")),
         }
     }
+    if let Some(first) = began(context, ledger, incident)? {
+        line(
+            "began in",
+            format!("{} (probably: {})", first.relation, first.because),
+        );
+    }
     crate::say!("\n{}", paint(BOLD, "Timeline"));
     for entry in &lines {
         let took = entry.milliseconds.map_or_else(String::new, |ms| {
@@ -292,6 +299,21 @@ fn show(context: &Context, ledger: &Ledger, incident: &Incident) -> CliResult {
         );
     }
     Ok(exit::OK)
+}
+
+/// Where it probably began, by what the ledger knows.
+fn began(context: &Context, ledger: &Ledger, incident: &Incident) -> CliResult<Option<First>> {
+    let Some(bad) = ledger.history(|h| h.release(incident.release))? else {
+        return Ok(None);
+    };
+    let good = match aftermath::good_of(ledger, incident, &bad)? {
+        Some(id) => ledger.history(|h| h.release(id))?,
+        None => None,
+    };
+    let Some(good) = good else { return Ok(None) };
+    let (_, findings) = aftermath::findings_of(ledger, bad.id)?;
+    let (comparison, _) = compare::releases(context, ledger, &good, &bad, &findings)?;
+    Ok(comparison.first)
 }
 
 /// What somebody else wrote stays in its line, and moves no cursor.

@@ -104,6 +104,13 @@ pub fn run(global: &Global, args: &Show) -> CliResult {
             line("", because);
         }
     }
+    if let Some(incident) = bench.ledger.history(|h| h.incident_of(release.id))? {
+        let (id, state) = (incident.id, incident.state());
+        line(
+            "trouble",
+            format!("{id} ({state}): `unship report {id}` says what differed"),
+        );
+    }
     if let Some(code) = &release.code {
         let branch = code.branch.as_deref().unwrap_or("detached");
         line("commit", format!("{} on {branch}", code.commit));

@@ -1,5 +1,6 @@
 //! Incidents, and telling people: against servers that fail, hang and die.
 
+use crate::support::warehouse::Warehouse;
 use crate::support::{Scratch, lab, tools};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -436,4 +437,59 @@ fn mail_goes_to_a_real_server_with_tls_and_a_login() {
     }
     assert_eq!(mails.matches("=====").count(), 1);
     assert!(!mails.contains(SECRET));
+}
+
+/// The same where the ledger is in the warehouse: a shared log, a replica, and what dbt changed.
+#[test]
+fn on_postgres_an_incident_says_which_model_changed() {
+    let Some(tools) = tools() else { return };
+    let files = [
+        (
+            "dbt_project.yml",
+            "name: shop\nversion: '1.0'\nprofile: shop\nflags: {send_anonymous_usage_stats: false}\n",
+        ),
+        (
+            "models/first.sql",
+            "{{ config(materialized='table') }} select 1 as a",
+        ),
+        (
+            "models/second.sql",
+            "{{ config(materialized='table') }} select a from {{ ref('first') }}",
+        ),
+    ];
+    let Some(shop) = Warehouse::new(&tools, files) else {
+        return;
+    };
+    shop.scratch.ok(&["init"]);
+    let config = shop.scratch.read("unship.toml");
+    let route = "[[notify]]\nname = \"program\"\naudience = \"stakeholder\"\ncommand = [\"sh\", \"-c\", \"cat >> told\"]\n";
+    shop.scratch
+        .write("unship.toml", format!("{config}\n{route}"));
+    shop.build(&["build"]);
+    shop.scratch.write(
+        "models/second.sql",
+        "{{ config(materialized='table') }} select a * 2 as a from {{ ref('first') }}",
+    );
+    shop.build(&["build"]);
+    shop.scratch.ok(&["rollback"]);
+    assert_eq!(
+        shop.scratch.read("told").matches("unship.notice/1").count(),
+        2
+    );
+    assert_eq!(
+        outbox(&shop.scratch),
+        pairs(&[("opened", "sent"), ("restored", "sent")])
+    );
+    let report = shop.scratch.ok(&["report"]).stdout;
+    for text in [
+        "It probably began in `analytics.second`: its code differs",
+        "-{{ config(materialized='table') }} select a from",
+        "| Database state | good | 2 relations equal",
+        "1 only in the bad one, 1 only in the good one",
+    ] {
+        assert!(report.contains(text), "{text} is not in {report}");
+    }
+    shop.scratch
+        .ok(&["incident", "show"])
+        .says(0, &["began in  analytics.second", "R2 begins"]);
 }
