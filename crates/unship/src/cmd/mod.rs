@@ -26,7 +26,7 @@ mod stats;
 mod status;
 pub mod verify;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, Policy};
 use crate::context::NOT_TOUCHED;
 use crate::error::{CliResult, exit};
 
@@ -51,6 +51,7 @@ fn has_aftermath(command: &Command) -> bool {
             | Command::Undo(_)
             | Command::Redo(_)
             | Command::Resume(_)
+            | Command::Policy(Policy::Act)
     )
 }
 
