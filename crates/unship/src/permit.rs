@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use unship_core::approve::{Approval, Gate, Proof, Question, Request, Subject, gate};
-use unship_core::decide::{Closed, Need};
+use unship_core::decide::{Action, Closed, Need};
 use unship_core::event::Event;
 use unship_core::execute::{Notice, Watch};
 use unship_core::ident::RelationName;
@@ -56,17 +56,24 @@ pub fn needed(context: &Context, ledger: &Ledger, plan: &Plan) -> CliResult<Opti
         return Ok(None);
     }
     let decided = ledger.history(|h| h.decided(plan.from))?;
-    let Some(decision) = decided.map(|d| d.decision).filter(|d| d.rule.is_some()) else {
+    let Some(decision) = decided.map(|d| d.decision) else {
         return Ok(policy.approvals.clone());
     };
+    // The rule of now counts: what was decided may be of a time when nothing was protected.
+    let name = decision.rule.as_ref();
+    let rule = name.and_then(|name| policy.rules.iter().find(|rule| rule.name == *name));
+    let asked = rule.and_then(|rule| rule.approvals.clone());
     // What was decided is about the way back that was looked at then, and no other.
     let as_decided = match &plan.operation {
         Operation::Rollback { to, select: None } => decision.back_to == Some(*to),
         _ => false,
     };
+    let now = Action::RollBackNow;
+    let at_once = rule.is_some_and(|rule| rule.action == now) && decision.action == now;
     Ok(match as_decided {
-        true => decision.approvals,
-        false => policy.approvals.clone().or(decision.approvals),
+        true if at_once => asked,
+        true => asked.or_else(|| policy.approvals.clone()),
+        false => policy.approvals.clone().or(asked),
     })
 }
 

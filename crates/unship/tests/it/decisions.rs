@@ -42,7 +42,9 @@ fn code_that_was_rolled_back_does_not_run_again_until_it_is_fixed() {
     let stopped = shop.unship(&SMALL);
     stopped.says(77, &["comes after", "changes nothing of what"]);
     text.push_str(&stopped.text());
-    text.push_str(&shop.ok(&["quarantine", "list"]).text());
+    // Not in the golden file: a column's width is that of a time.
+    let list = shop.ok(&["quarantine", "list"]);
+    list.says(0, &["BLAMED FOR", "shop.core.fct_orders", "9 more"]);
     let document = shop.json("unship.quarantine/1", &["--json", "quarantine", "list"]);
     assert_eq!(document["quarantine"][0]["release"], "R3");
 
@@ -344,8 +346,8 @@ fn found(shop: &Scratch, check: &str, relation: &str, severity: Severity) {
 fn the_policy_says_what_it_would_do_and_why() {
     let Some(tools) = tools() else { return };
     let shop = shop::at(&tools, Moment::R3);
-    shop.unship(&["policy", "explain"])
-        .says(75, &["no check has looked at R3"]);
+    shop.unship(&["policy", "explain", "R0"])
+        .says(75, &["no check has looked at R0"]);
     shop.unship(&["policy", "test"])
         .says(75, &["there are no cases"]);
     found(&shop, "unique_key", "fct_orders", Severity::Critical);

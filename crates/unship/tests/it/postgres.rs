@@ -117,7 +117,7 @@ fn an_incremental_model_that_took_in_a_bad_day_comes_back() {
         wants_approval(scratch, "prod");
         scratch
             .unship(&["rollback"])
-            .says(77, &["needs 1 approval by the role `lead`"]);
+            .says(78, &["needs 1 approval by the role `lead`"]);
         let waiting = scratch.json("unship.approval-list/1", &["--json", "approvals"]);
         let id = waiting["asked"][0]["plan"].as_str().unwrap();
         approves(scratch, "lea", &[id]).says(0, &["lea@example.org approves plan"]);
@@ -129,7 +129,7 @@ fn an_incremental_model_that_took_in_a_bad_day_comes_back() {
     let small = ["run", "--", "dbt", "--quiet", "run", "-s", "latest"];
     scratch
         .unship(&small)
-        .says(76, &["it built R3, which R4 took back"]);
+        .says(77, &["it built R3, which R4 took back"]);
     same(&shop.state(), &good);
     assert_eq!(shop.ask("SELECT cents FROM bi.revenue"), revenue);
     assert_eq!(shop.ask("SELECT count(*) FROM raw.orders"), "600");
