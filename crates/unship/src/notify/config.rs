@@ -250,7 +250,7 @@ impl Route {
             self.webhook.as_ref().map(|w| w.url.as_str()),
             self.pagerduty.as_ref().and_then(|p| p.url.as_deref()),
         ];
-        if let Some(wrong) = urls.into_iter().flatten().find_map(|url| insecure(url)) {
+        if let Some(wrong) = urls.into_iter().flatten().find_map(insecure) {
             return Some(format!("notify `{name}`: {wrong}"));
         }
         self.email.as_ref().and_then(|email| {
