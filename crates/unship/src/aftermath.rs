@@ -126,13 +126,13 @@ fn answered(ledger: &Ledger, env: &str, back: &Release) -> CliResult<Option<Inci
         return Ok(Some(known));
     }
     let all = ledger.history(|h| h.incidents(env, NEWEST))?;
-    Ok(all.into_iter().find(|i| {
-        i.operations.contains(&back.id)
-            || (to < i.release
-                && i.release <= from
-                && i.closed.is_none()
-                && i.opening.reached_production)
-    }))
+    let taken = |i: &Incident| {
+        let harms = i.closed.is_none() && i.opening.reached_production;
+        harms && to < i.release && i.release <= from
+    };
+    Ok(all
+        .into_iter()
+        .find(|i| i.operations.contains(&back.id) || taken(i)))
 }
 
 /// What the newest checks of a release found, and where that is kept.

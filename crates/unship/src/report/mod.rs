@@ -291,23 +291,26 @@ fn checklist(
         Some(all) => judged(what, all.iter().filter(|f| belongs(f)).collect()),
         None => not_checked(what),
     };
-    let health = |f: &Finding| f.check.starts_with("http") || f.check.starts_with("command");
-    let speed = |f: &Finding| {
-        f.check.contains("slow") || f.check.contains("speed") || f.check.contains("latency")
-    };
     Ok(vec![
         code_version(ledger, bad, good)?,
         database_state(ledger, subject, incident)?,
-        group("Data quality", |f| {
-            !(f.check.starts_with("http")
-                || f.check.starts_with("command")
-                || f.check.contains("slow")
-                || f.check.contains("speed")
-                || f.check.contains("latency"))
-        }),
-        group("Application health", health),
-        group("Performance", speed),
+        group("Data quality", |f| !is_health(f) && !is_speed(f)),
+        group("Application health", is_health),
+        group("Performance", is_speed),
     ])
+}
+
+/// Probes of what reads the data: checks are told apart by what their ids begin with or say.
+fn is_health(finding: &Finding) -> bool {
+    ["http", "command"]
+        .iter()
+        .any(|kind| finding.check.starts_with(kind))
+}
+
+fn is_speed(finding: &Finding) -> bool {
+    ["slow", "speed", "latency"]
+        .iter()
+        .any(|word| finding.check.contains(word))
 }
 
 fn not_checked(what: &'static str) -> Item {
