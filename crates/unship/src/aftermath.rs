@@ -14,6 +14,7 @@ use crate::scope;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeSet;
 use unship_core::check::Finding;
+use unship_core::event::Event;
 use unship_core::ident::{RelationName, ReleaseId};
 use unship_core::incident::{Incident, Trigger, opened_by};
 use unship_core::ledger::{Backend, BlobRef};
@@ -113,6 +114,35 @@ pub fn open(ledger: &mut Ledger, env: &str) -> CliResult<()> {
         if let Some(event) = opened_by(known.as_ref(), trigger) {
             ledger.append(&[event])?;
         }
+    }
+    for release in newest.iter().filter(|r| recent(r)) {
+        ask_for_reviews(ledger, env, release)?;
+    }
+    Ok(())
+}
+
+/// What somebody did without what the policy asks for is to be looked at before the incident that it
+/// belongs to is closed.
+fn ask_for_reviews(ledger: &mut Ledger, env: &str, release: &Release) -> CliResult<()> {
+    let Some(glass) = ledger.history(|h| h.broken_glass(release.id))? else {
+        return Ok(());
+    };
+    let Some(incident) = answered(ledger, env, release)?.filter(|i| i.closed.is_none()) else {
+        return Ok(());
+    };
+    let because = format!(
+        "{} was made without what the policy asks for: {}",
+        release.id, glass.reason
+    );
+    if incident
+        .reviews
+        .iter()
+        .all(|review| review.because != because)
+    {
+        ledger.append(&[Event::ReviewAsked {
+            incident: incident.id,
+            because,
+        }])?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use super::check::Subject;
 use super::look::{Seen, changes, moved, progress, states};
 use super::{Checks, OperateError, Session};
 use crate::check::{Finding, Ruling, gate};
-use crate::engine::{Build, Carry, Depth, EngineError, ErrorKind, Place, PublishRequest};
+use crate::engine::{Build, Carry, Depth, Place, PublishRequest};
 use crate::event::Event;
 use crate::execute::{Attempt, Notice, Outcome, execute};
 use crate::fault::boundary;
@@ -138,13 +138,11 @@ impl Session<'_> {
             self.engine.prove_point(live)?;
             let points = self.engine.points()?;
             let point = points.into_iter().find(|point| point.release == live);
-            let point = point.ok_or_else(|| {
-                let text = format!("the restore point of {live} was taken, and is not to be found");
-                EngineError::new(ErrorKind::Missing, text)
-            })?;
+            // A file that a job is about to make has nothing to be kept.
+            let location = point.map_or_else(|| "nothing is there yet".to_owned(), |p| p.location);
             self.ledger.append(&[Event::PointTaken {
                 release: live,
-                location: point.location,
+                location,
             }])?;
         }
         let result = match launch(&build, self.ledger) {

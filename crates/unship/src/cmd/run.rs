@@ -21,6 +21,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Instant, SystemTime};
 use unship_core::check::{Finding, gate};
+use unship_core::decide::Action;
 use unship_core::engine::Build;
 use unship_core::execute::{Notice, Watch};
 use unship_core::ident::{RelationName, ReleaseId};
@@ -561,7 +562,8 @@ fn tell(
             }
         }
     }
-    if let Some(acted) = &acted {
+    let worth_telling = |acted: &&Acted| acted.decision.action >= Action::Propose;
+    if let Some(acted) = acted.as_ref().filter(worth_telling) {
         acting::tell(acted);
     }
     Ok(())

@@ -309,6 +309,24 @@ fn a_path_a_broken_glass_and_a_window() {
         &["BROKEN by", "the shop is down", "passed over: the freeze"],
     );
     golden("broken_glass", &text);
+
+    // What was passed over is looked at before it is over.
+    let list = shop.json("unship.incidents/1", &["incident", "list", "--json"]);
+    let id = list["incidents"][0]["id"].as_str().unwrap();
+    let close = [
+        "incident",
+        "close",
+        id,
+        "--root-cause",
+        "a join that fans out",
+        "--none-because",
+        "it is mended",
+    ];
+    shop.unship(&close)
+        .says(73, &["review", "the shop is down"]);
+    let review = ["incident", "review", id, "it was the right thing to do"];
+    shop.ok(&review);
+    shop.ok(&close);
 }
 
 /// Lets the log say that checks found this of R3.
