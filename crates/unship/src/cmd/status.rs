@@ -27,6 +27,8 @@ struct Status {
     running: Option<Running>,
     interrupted: Option<Interrupted>,
     points: usize,
+    /// When the policy takes the release back, unless somebody decides before.
+    deadline: Option<Timestamp>,
 }
 
 #[derive(Serialize)]
@@ -68,6 +70,8 @@ pub fn run(global: &Global) -> CliResult {
     };
     let points = bench.engine.points().map_err(CliError::from)?.len();
     let good = release.verdict == Verdict::Good;
+    let decided = bench.ledger.history(|h| h.decided(release.id))?;
+    let deadline = decided.and_then(|d| d.decision.deadline).filter(|_| !good);
     let code = if interrupted.is_some() {
         exit::UNFINISHED
     } else {
@@ -81,6 +85,7 @@ pub fn run(global: &Global) -> CliResult {
         running,
         interrupted,
         points,
+        deadline,
         release,
     };
     if global.json {
@@ -140,6 +145,13 @@ fn print(status: &Status, now: Timestamp) {
     }
     if let Some(reason) = release.reason.as_ref().filter(|_| !status.good) {
         crate::say!("  why bad: {reason}");
+    }
+    if let Some(deadline) = status.deadline {
+        let at = format!("the policy takes it back at {}", text::moment(deadline));
+        crate::say!(
+            "  {}: `unship rollback` does so now, `unship policy keep` keeps it",
+            paint(WARN, at)
+        );
     }
     if !status.untouched {
         crate::say!(

@@ -98,6 +98,8 @@ fn what_is_to_be_done_within_a_time_is_done_when_it_is_up_unless_somebody_decide
     let ran = world.unship(&["policy", "act"]);
     says(&ran, 0, &["nothing is due"]);
     assert_eq!(release(&world, &oracle), 4);
+    let status = world.unship(&["status"]);
+    says(&status, 0, &["the policy takes it back at", "policy keep"]);
 
     let kept = world.copy();
     world.configure(&soon);

@@ -286,7 +286,10 @@ fn attempt(
         locks.extend(plan.lock_production.iter().filter_map(gentle));
     }
     locks.push(format!("SET LOCAL lock_timeout = '{patience}ms'"));
-    locks.push("SET LOCAL statement_timeout = '2s'".to_owned());
+    // Whoever waits for the first of them waits for all the others too, each of which may take a
+    // little: so there is a bound on the sum as well.
+    let most = 2 * patience + watch.len() as u64 / 5;
+    locks.push(format!("SET LOCAL statement_timeout = '{most}ms'"));
     locks.extend(plan.lock_production.iter().cloned());
     locks.push("SET LOCAL statement_timeout = 0".to_owned());
     tx.batch_execute(&locks.join(";\n")).map_err(|e| {
