@@ -5,6 +5,7 @@ use crate::cli::{Demo, Global};
 use crate::config;
 use crate::context::absolute;
 use crate::error::{CliError, CliResult, exit, io_error, system_error};
+use crate::git;
 use crate::render::text::{self, BOLD, DIM, GOOD, paint};
 use include_dir::{Dir, DirEntry, include_dir};
 use jiff::SignedDuration;
@@ -151,9 +152,23 @@ impl Stage {
         times.push(("undo, proof included", self.unship(&["undo"], 0)?));
         self.same_as_good()?;
 
+        // Without git nobody knows which code it was.
+        let bad = git::code(&self.shop).map(|code| code.commit);
+        if bad.is_some() {
+            self.scene("The code that made it does not run again as it is");
+            self.guarded(i32::from(exit::QUARANTINED))?;
+        }
+
         self.scene("A build whose tests fail never becomes production");
         self.overlay("shop-releases/r3-caught")?;
         self.commit("a test that would have caught it")?;
+        if let Some(bad) = bad {
+            let reason = ["--reason", "a test watches it now"];
+            self.unship(
+                &[&["quarantine", "lift", &bad][..], &reason[..]].concat(),
+                0,
+            )?;
+        }
         self.guarded(1)?;
 
         self.scene("And all of it is in a log that cannot be changed unnoticed");
