@@ -13,7 +13,7 @@ use crate::render::text::{self, BAD, BOLD, GOOD, paint};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use std::time::Instant;
-use unship_core::check::{Finding, Ruling, Severity, gate};
+use unship_core::check::{Finding, gate};
 use unship_core::decide::{Action, Decision};
 use unship_core::event::Event;
 use unship_core::execute::{Notice, Watch};
@@ -81,32 +81,29 @@ pub fn on(
 /// Something that an earlier process left undone, or that the passing of time calls for.
 #[derive(Debug)]
 pub enum Due {
-    /// It was interrupted: a run after it was checked, or a rollback that the policy began.
+    /// It was interrupted: a run whose checks had begun, or a rollback that the policy began.
     Finish(ReleaseId),
-    /// A job worked in place and came to a good end, and nothing has looked at what it did.
-    Check(ReleaseId),
-    /// Checks failed, and nothing was decided.
+    /// Checks failed in the run itself, and nothing was decided.
     Decide(ReleaseId, Vec<Finding>),
     /// It was decided to roll back, and it was not done or could not be done before.
     Return(ReleaseId, Vec<Finding>),
 }
 
-/// What is due now, if anything; `hold` is the least severity that makes a release bad. Only the
-/// ledger is read.
+/// What is due now, if anything. Only the ledger is read.
 ///
 /// # Errors
 /// The ledger's.
-pub fn next(ledger: &Ledger, hold: Option<Severity>, now: Timestamp) -> CliResult<Option<Due>> {
+pub fn next(ledger: &Ledger, now: Timestamp) -> CliResult<Option<Due>> {
     let env = ledger.env();
     if let Some(open) = ledger.history(|h| h.open(env))? {
         let head = known(ledger, open.release)?;
         // What else was interrupted is for a person to finish.
         let ours = match (&head.operation, head.parent) {
-            (Operation::Run { .. }, _) => ledger.history(|h| h.checked(head.id))?.is_some(),
-            (Operation::Rollback { .. }, Some(from)) => {
-                let decided = ledger.history(|h| h.decided(from))?;
-                decided.is_some_and(|decided| decided.decision.action.is_automatic())
+            (Operation::Run { aside, .. }, _) => {
+                let worked = !aside && head.end.is_some();
+                worked || ledger.history(|h| h.checked(head.id))?.is_some()
             }
+            (Operation::Rollback { .. }, Some(from)) => begun_by_policy(ledger, from, head.id)?,
             _ => false,
         };
         return Ok(ours.then_some(Due::Finish(open.release)));
@@ -115,23 +112,21 @@ pub fn next(ledger: &Ledger, hold: Option<Severity>, now: Timestamp) -> CliResul
         return Ok(None);
     };
     let head = known(ledger, live.release)?;
-    let in_place = matches!(head.operation, Operation::Run { aside: false, .. });
-    let ended = head.end.as_ref().and_then(|end| end.exit_code) == Some(0);
-    if in_place && ended && ledger.history(|h| h.checked(head.id))?.is_none() {
-        return Ok(Some(Due::Check(head.id)));
-    }
     let Some(findings) = deciding::findings_of(ledger, head.id)? else {
         return Ok(None);
     };
     let bad = match head.verdict {
-        Verdict::Bad => gate::failed(&findings).next().is_some(),
-        // It was checked, and the process died before it could say what follows. Where there is a
-        // reason somebody has judged it since.
+        Verdict::Bad => true,
+        // It failed checks that hold nothing, in the run that made it, and the process died before
+        // it could be decided. What a later look finds is for the person who looked; and where there
+        // is a reason, somebody has judged it since.
         Verdict::Good => {
-            in_place && head.reason.is_none() && gate::rule(&findings, hold) != Ruling::Publish
+            let checked = ledger.history(|h| h.checked(head.id))?;
+            let by_its_run = checked.zip(head.closed).is_some_and(|(c, at)| c.at <= at);
+            by_its_run && head.reason.is_none()
         }
     };
-    if !bad {
+    if !bad || gate::failed(&findings).next().is_none() {
         return Ok(None);
     }
     let Some(before) = ledger.history(|h| h.decided(head.id))? else {
@@ -156,25 +151,14 @@ pub fn do_due(
     checks: &Checks,
 ) -> CliResult<Option<Acted>> {
     let mut last = None;
-    while let Some(due) = next(&bench.ledger, checks.hold, Timestamp::now())? {
+    while let Some(due) = next(&bench.ledger, Timestamp::now())? {
         match due {
             Due::Finish(release) => {
-                let text = format!("finishing {release}, which the policy had begun");
+                let text = format!("finishing {release}, which was interrupted");
                 bench.terminal.notice(Notice::Note(&text));
-                bench.session().resume(None)?;
+                bench.session().resume(None, Some(checks))?;
             }
-            Due::Check(release) => {
-                bench.session().check(release, None, checks, &[])?;
-            }
-            Due::Decide(release, findings) => {
-                let head = known(&bench.ledger, release)?;
-                if let (Ruling::Hold { reason }, Verdict::Good) =
-                    (gate::rule(&findings, checks.hold), head.verdict)
-                {
-                    bench.ledger.append(&[marked(release, reason)])?;
-                }
-                last = on(context, bench, release, &findings)?;
-            }
+            Due::Decide(release, findings) => last = on(context, bench, release, &findings)?,
             Due::Return(release, findings) => {
                 // The brakes of now count, not those of then.
                 let head = known(&bench.ledger, release)?;
@@ -192,6 +176,38 @@ pub fn do_due(
         }
     }
     Ok(last)
+}
+
+/// Whether an unfinished rollback is the one that the policy began: the first after it said that it
+/// takes the release back.
+fn begun_by_policy(ledger: &Ledger, release: ReleaseId, unfinished: ReleaseId) -> CliResult<bool> {
+    let story = ledger.history(|h| h.story(release))?;
+    let said = ledger.events_at(&story)?;
+    let said = said
+        .iter()
+        .rev()
+        .find(|(_, event)| matches!(event, Some(Event::RolledBackByPolicy { .. })));
+    let Some(mut from) = said.map(|(entry, _)| entry.seq) else {
+        return Ok(false);
+    };
+    loop {
+        let page = ledger.events_from(from, 100)?;
+        let Some((last, _)) = page.last() else {
+            return Ok(false);
+        };
+        from = last.seq + 1;
+        let opened = page.into_iter().find_map(|(entry, event)| match event {
+            Some(Event::ReleaseOpened {
+                release,
+                operation: Operation::Rollback { .. },
+                ..
+            }) if entry.env == ledger.env() => Some(release),
+            _ => None,
+        });
+        if let Some(opened) = opened {
+            return Ok(opened == unfinished);
+        }
+    }
 }
 
 fn go_back(

@@ -6,6 +6,7 @@ mod back;
 mod check;
 mod keep;
 mod look;
+mod publish;
 mod resume;
 mod run;
 mod verify;

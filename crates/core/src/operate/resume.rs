@@ -1,8 +1,10 @@
 //! Finishing what was interrupted.
 
+use super::check::Subject;
 use super::look::Seen;
 use super::run::failure;
-use super::{OperateError, Session};
+use super::{Checks, OperateError, Session};
+use crate::check::{Ruling, gate};
 use crate::engine::Place;
 use crate::event::Event;
 use crate::execute::Assume;
@@ -22,15 +24,24 @@ pub enum Resumed {
     Finished(ReleaseId),
     /// It had not touched production, and never will.
     Dropped(ReleaseId),
-    /// Its job worked on production itself; what it left there is recorded, as bad unless the job
-    /// had come to a good end.
-    LeftInPlace(ReleaseId),
+    /// Its job worked on production itself; what it left there is recorded.
+    LeftInPlace {
+        /// The release that it is now.
+        release: ReleaseId,
+        /// Why that is bad, unless its job came to a good end and its checks held nothing.
+        bad: Option<String>,
+    },
 }
 
 impl Session<'_> {
     /// Finishes the interrupted operation: forward where its plan had begun, otherwise by dropping
-    /// what it had prepared beside production.
-    pub fn resume(&mut self, assume: Option<Assume>) -> Result<Resumed, OperateError> {
+    /// what it had prepared beside production. What a job left in production itself is checked, if it
+    /// came to a good end and died before it was.
+    pub fn resume(
+        &mut self,
+        assume: Option<Assume>,
+        checks: Option<&Checks>,
+    ) -> Result<Resumed, OperateError> {
         let env = self.ledger.env().to_owned();
         let Some(open) = self.ledger.history(|h| h.open(&env))? else {
             return Err(OperateError::NothingToResume);
@@ -45,7 +56,7 @@ impl Session<'_> {
             let _ = self.see_drift();
             return Ok(Resumed::Finished(release));
         }
-        self.drop_unplanned(&open)
+        self.drop_unplanned(&open, checks)
     }
 
     /// The plan and the journal of the interrupted operation.
@@ -68,7 +79,11 @@ impl Session<'_> {
         Ok((plan, journal))
     }
 
-    fn drop_unplanned(&mut self, open: &Open) -> Result<Resumed, OperateError> {
+    fn drop_unplanned(
+        &mut self,
+        open: &Open,
+        checks: Option<&Checks>,
+    ) -> Result<Resumed, OperateError> {
         let release = open.release;
         let head = self.ledger.history(|h| h.release(release))?;
         let in_place = head
@@ -96,10 +111,20 @@ impl Session<'_> {
             .unwrap_or_default();
         let Seen { changes, moved } =
             self.seen_in(Place::Live, release, &before, &BTreeSet::new())?;
-        let mark = self.engine.mark()?;
         let end = head.and_then(|r| r.end);
         let bad = match &end {
-            Some(end) if end.exit_code == Some(0) => None,
+            Some(end) if end.exit_code == Some(0) => {
+                let subject = Subject {
+                    release,
+                    place: Place::Live,
+                    changes: &changes,
+                    before: &before,
+                    built: &BTreeSet::new(),
+                    end: Some(end),
+                    fresh: true,
+                };
+                self.held(&subject, checks)?
+            }
             Some(end) => Some(failure(end)),
             None => Some("its job was interrupted while it worked on production".to_owned()),
         };
@@ -108,18 +133,39 @@ impl Session<'_> {
             self.see_drift()?;
             return Ok(Resumed::Dropped(release));
         }
+        let mark = self.engine.mark()?;
         let mut events = vec![Event::ReleasePublished {
             release,
             changes,
             mark,
             moved,
         }];
-        events.extend(bad.map(|reason| Event::ReleaseMarked {
+        events.extend(bad.clone().map(|reason| Event::ReleaseMarked {
             release,
             verdict: Verdict::Bad,
             reason,
         }));
         self.ledger.append(&events)?;
-        Ok(Resumed::LeftInPlace(release))
+        Ok(Resumed::LeftInPlace { release, bad })
+    }
+
+    /// Why checks hold what an interrupted job left: by what they found before it was interrupted,
+    /// which its pipeline had its say in, or else by what they find now.
+    fn held(
+        &mut self,
+        subject: &Subject<'_>,
+        checks: Option<&Checks>,
+    ) -> Result<Option<String>, OperateError> {
+        let Some(checks) = checks else {
+            return Ok(None);
+        };
+        let ruling = match self.findings_of(subject.release)? {
+            Some(findings) => gate::rule(&findings, checks.hold),
+            None => self.checked_over(subject, checks, &[])?.1,
+        };
+        Ok(match ruling {
+            Ruling::Hold { reason } => Some(reason),
+            Ruling::Publish => None,
+        })
     }
 }

@@ -4,16 +4,16 @@ use super::check::Subject;
 use super::look::{Seen, changes, moved, progress, states};
 use super::{Checks, OperateError, Session};
 use crate::check::{Finding, Ruling, gate};
-use crate::engine::{Build, Carry, Depth, Place, PublishRequest};
+use crate::engine::{Build, Depth, Place};
 use crate::event::Event;
 use crate::execute::{Attempt, Notice, Outcome, execute};
 use crate::fault::boundary;
 use crate::ident::{RelationName, ReleaseId};
 use crate::journal::Journal;
 use crate::ledger::BlobRef;
-use crate::plan::{FORMAT, Impact, Plan, PlanId};
+use crate::plan::{Plan, PlanId};
 use crate::release::{Code, Job, JobEnd, Operation, Verdict, Version, VersionId};
-use crate::restore::{Map, written_since};
+use crate::restore::Map;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is to be guarded.
@@ -68,29 +68,6 @@ pub struct Ran {
     pub findings: Vec<Finding>,
     /// Why the release is bad although its job came to a good end.
     pub held: Option<String>,
-}
-
-/// What came of planning a publish.
-enum Planned {
-    /// The plan, and what checks found.
-    Plan(Box<Plan>, Vec<Finding>),
-    /// What others wrote to that the job built too, and what it built.
-    Conflicts(BTreeMap<RelationName, String>, Map),
-    /// Why it must not be published, what was found, and what was built.
-    Held(String, Vec<Finding>, Map),
-}
-
-/// What others wrote meanwhile, and the engine's survey.
-type Prepared = (Carry, serde_json::Value);
-
-/// What a build is planned by.
-struct Publishing<'a> {
-    release: ReleaseId,
-    operation: Operation,
-    live: ReleaseId,
-    before: &'a Map,
-    result: &'a JobResult,
-    checks: Option<&'a Checks>,
 }
 
 impl Session<'_> {
@@ -169,150 +146,8 @@ impl Session<'_> {
         }
     }
 
-    fn publish(
-        &mut self,
-        release: ReleaseId,
-        operation: Operation,
-        live: ReleaseId,
-        before: &Map,
-        result: JobResult,
-        checks: Option<&Checks>,
-    ) -> Result<Ran, OperateError> {
-        let publishing = Publishing {
-            release,
-            operation,
-            live,
-            before,
-            result: &result,
-            checks,
-        };
-        let (plan, findings) = match self.plan_publish(publishing) {
-            Ok(Planned::Plan(plan, findings)) => (plan, findings),
-            Ok(Planned::Conflicts(conflicts, kept)) => {
-                self.engine.keep_build(release)?;
-                let reason = "others wrote to what the job built while it ran".to_owned();
-                self.abandon(release, reason, kept)?;
-                return Err(OperateError::Conflict { release, conflicts });
-            }
-            Ok(Planned::Held(reason, findings, changes)) => {
-                self.engine.keep_build(release)?;
-                boundary("held build kept");
-                self.abandon(release, reason.clone(), changes.clone())?;
-                return Ok(Ran {
-                    release,
-                    published: false,
-                    changes,
-                    result,
-                    findings,
-                    held: Some(reason),
-                });
-            }
-            Err(error) => {
-                // Nothing has touched production, and a person need not be asked about it. What
-                // cannot be done now, `resume` does.
-                let reason = format!("could not be published: {error}");
-                if self.engine.keep_build(release).is_ok() {
-                    let _ = self.abandon(release, reason, Map::new());
-                }
-                return Err(error);
-            }
-        };
-        self.watch.notice(Notice::Phase("publishing"));
-        self.carry_out(&plan)?;
-        Ok(Ran {
-            release,
-            published: true,
-            changes: plan.result,
-            result,
-            findings,
-            held: None,
-        })
-    }
-
-    /// The plan to publish a build, once it was checked.
-    fn plan_publish(&mut self, of: Publishing<'_>) -> Result<Planned, OperateError> {
-        let (release, before, built) = (of.release, of.before, &of.result.built);
-        let Seen { changes, mut moved } =
-            self.seen_in(Place::Build(release), release, before, built)?;
-        // What is published must be what was checked. Where a relation proves its identity, the
-        // plan's guards hold it to what was seen just now, before the checks; where only the file
-        // does, the file is looked at before them, and a plan made from that look refuses another.
-        let proves = self.engine.capabilities().proves_identity;
-        let mut prepared = match proves {
-            true => None,
-            false => Some(self.prepare(release, before, &changes)?),
-        };
-        let mut findings = Vec::new();
-        if let (Some(checks), None | Some(Ok(_))) = (of.checks, &prepared) {
-            let subject = Subject {
-                release,
-                place: Place::Build(release),
-                changes: &changes,
-                before,
-                built,
-                end: Some(&of.result.end),
-                fresh: true,
-            };
-            let (found, ruling) = self.checked_over(&subject, checks, &of.result.findings)?;
-            if let Ruling::Hold { reason } = ruling {
-                return Ok(Planned::Held(reason, found, changes));
-            }
-            findings = found;
-        }
-        let prepared = match prepared.take() {
-            Some(prepared) => prepared,
-            None => self.prepare(release, before, &changes)?,
-        };
-        let (carry, survey) = match prepared {
-            Ok(prepared) => prepared,
-            Err(conflicts) => return Ok(Planned::Conflicts(conflicts, changes)),
-        };
-        moved.retain(|name, _| !carry.bring.contains(name) && !carry.remove.contains(name));
-        moved.extend(carry.bring.iter().map(|name| (name.clone(), None)));
-        let request = PublishRequest {
-            release,
-            live: of.live,
-            live_map: before.clone(),
-            changes: changes.clone(),
-            carry,
-        };
-        let steps = self.engine.plan_publish(&survey, &request)?;
-        let plan = Plan {
-            format: FORMAT,
-            env: self.ledger.env().to_owned(),
-            release,
-            operation: of.operation,
-            from: of.live,
-            method: steps.method,
-            steps: steps.steps,
-            impact: Impact::default(),
-            irreversible: steps.irreversible,
-            notes: steps.notes,
-            needs: steps.needs,
-            moved,
-            result: changes,
-        };
-        Ok(Planned::Plan(Box::new(plan), findings))
-    }
-
-    /// What a plan to publish is made from, or what others wrote to that the job built too.
-    fn prepare(
-        &mut self,
-        release: ReleaseId,
-        before: &Map,
-        changes: &Map,
-    ) -> Result<Result<Prepared, BTreeMap<RelationName, String>>, OperateError> {
-        self.engine.freeze()?;
-        let carry = match self.written_meanwhile(before, changes)? {
-            Ok(carry) => carry,
-            Err(conflicts) => return Ok(Err(conflicts)),
-        };
-        let relations = changes.keys().cloned().collect();
-        Ok(Ok((carry, self.engine.survey(release, &relations)?)))
-    }
-
     /// Runs the checks, records what they found, and says what follows.
-    fn checked_over(
+    pub(super) fn checked_over(
         &mut self,
         subject: &Subject<'_>,
         checks: &Checks,
@@ -323,35 +158,6 @@ impl Session<'_> {
         boundary("checked");
         let ruling = gate::rule(&findings, checks.hold);
         Ok((findings, ruling))
-    }
-
-    /// What others wrote since the build began, where writers were not kept out; or, as an error,
-    /// what both they and the job, or an earlier job, wrote to.
-    fn written_meanwhile(
-        &mut self,
-        before: &Map,
-        built: &Map,
-    ) -> Result<Result<Carry, BTreeMap<RelationName, String>>, OperateError> {
-        let (_, now) = self.look_again()?;
-        let mut carry = Carry::default();
-        let mut conflicts = BTreeMap::new();
-        for (name, version) in &now {
-            if before.get(name).map(|v| v.id) == Some(version.id) {
-                continue;
-            }
-            if version.owned || built.contains_key(name) {
-                conflicts.insert(name.clone(), written_since(version));
-            } else if version.state.is_some() {
-                carry.bring.insert(name.clone());
-            } else {
-                carry.remove.insert(name.clone());
-            }
-        }
-        Ok(if conflicts.is_empty() {
-            Ok(carry)
-        } else {
-            Err(conflicts)
-        })
     }
 
     fn keep_failed(

@@ -291,7 +291,7 @@ impl World {
     /// The operation's.
     pub fn resume(&mut self, assume: Option<Assume>) -> Result<Resumed, OperateError> {
         self.fuse.disarm();
-        self.session(|s| s.resume(assume))
+        self.session(|s| s.resume(assume, None))
     }
 
     /// Carries out an operation whose `n`-th boundary has a fault, and says whether it was reached.

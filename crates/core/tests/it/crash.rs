@@ -277,7 +277,7 @@ fn a_crash_during_the_recovery_is_survived_too() {
             for m in 1.. {
                 let mut world = make(Restoring::Moves);
                 world.broken(n, Side::After, Fault::Crash, operate).0.ok();
-                let again = |w: &mut World| w.session(|s| s.resume(None)).map(drop);
+                let again = |w: &mut World| w.session(|s| s.resume(None, None)).map(drop);
                 let (answer, blown) = world.broken(m, Side::After, Fault::Crash, again);
                 let Some(boundary) = blown else {
                     answer.ok();

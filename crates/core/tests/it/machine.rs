@@ -318,7 +318,7 @@ impl Machine {
                 self.model.save();
                 self.model.abandoned();
             }
-            (Stage::Published, Some(Resumed::LeftInPlace(_))) => {
+            (Stage::Published, Some(Resumed::LeftInPlace { .. })) => {
                 // Whatever the job had written is there, and counts as its own.
                 self.model.look();
                 self.model.save();

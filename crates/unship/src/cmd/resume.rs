@@ -2,6 +2,7 @@
 
 use crate::cli::{Assume, Global, Resume};
 use crate::context::Context;
+use crate::declared;
 use crate::error::{CliResult, exit};
 use crate::render::json;
 use unship_core::execute;
@@ -14,12 +15,13 @@ pub fn run(global: &Global, args: &Resume) -> CliResult {
 }
 
 fn resume(global: &Global, args: &Resume, context: &Context) -> CliResult {
+    let checks = declared::checks(&context.config.checks, &context.config.declared)?;
     let mut bench = context.take(None, "unship resume")?;
     let assume = args.assume.map(|assume| match assume {
         Assume::Applied => execute::Assume::Applied,
         Assume::Untouched => execute::Assume::Untouched,
     });
-    let resumed = bench.session().resume(assume)?;
+    let resumed = bench.session().resume(assume, Some(&checks))?;
     bench.done()?;
     let (release, text) = match resumed {
         Resumed::Finished(r) => (r, format!("{r} is finished, and production")),
@@ -27,12 +29,22 @@ fn resume(global: &Global, args: &Resume, context: &Context) -> CliResult {
             r,
             format!("{r} was dropped: it had not touched production, which is as it was"),
         ),
-        Resumed::LeftInPlace(r) => (
+        Resumed::LeftInPlace {
+            release: r,
+            bad: Some(reason),
+        } => (
             r,
             format!(
-                "{r} is what its interrupted job left in production, and is marked bad; \
+                "{r} is what its job left in production, and is marked bad: {reason}; \
                  `unship rollback` goes back to what was before"
             ),
+        ),
+        Resumed::LeftInPlace {
+            release: r,
+            bad: None,
+        } => (
+            r,
+            format!("{r} is production: its job had come to a good end, and no check holds it"),
         ),
     };
     if global.json {

@@ -116,7 +116,7 @@ fn carry_on(context: &Context) -> CliResult<()> {
         ledger => ledger?,
     };
     let checks = declared::checks(&context.config.checks, &context.config.declared)?;
-    if acting::next(&ledger, checks.hold, Timestamp::now())?.is_none() {
+    if acting::next(&ledger, Timestamp::now())?.is_none() {
         return Ok(());
     }
     drop(ledger);
@@ -225,20 +225,22 @@ pub(super) fn guard(
     let took = SignedDuration::try_from(started.elapsed()).unwrap_or_default();
     // Of what never became production there is nothing to decide.
     let acted = match ran.published {
-        true => acting::on(context, &mut bench, ran.release, &ran.findings)?,
-        false => None,
+        true => acting::on(context, &mut bench, ran.release, &ran.findings),
+        false => Ok(None),
     };
-    tell(
-        global,
-        &mut bench,
-        &ran,
-        acted,
-        job.replays,
-        took - job_took,
-    )?;
+    // What the job did and what was found is told, whatever becomes of acting on it.
+    let (acted, failed) = match acted {
+        Ok(acted) => (acted, None),
+        Err(error) => (None, Some(error)),
+    };
+    let unship_took = took - job_took;
+    tell(global, &mut bench, &ran, acted, job.replays, unship_took)?;
     bench.tidy_up(&keep);
     bench.done()?;
-    Ok(code(&ran))
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(code(&ran)),
+    }
 }
 
 /// The project; a dbt project that has none yet is set up on the way.

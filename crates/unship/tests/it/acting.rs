@@ -2,8 +2,6 @@
 //! between finding and having gone back.
 
 use crate::rig::{Oracle, Ran, World, python, rounds};
-use std::fs;
-use std::os::unix::process::ExitStatusExt;
 
 /// A check that release 4 fails, and an environment where rules act.
 const POLICY: &str = r#"
@@ -119,6 +117,23 @@ fn what_is_to_be_done_within_a_time_is_done_when_it_is_up_unless_somebody_decide
     assert_eq!(release(&kept, &oracle), 4);
 }
 
+/// What a person finds in a release that passed its own checks is theirs to act on: raw data may only
+/// have moved on since.
+#[test]
+fn what_a_later_look_finds_takes_nothing_back() {
+    let Some(oracle) = oracle() else { return };
+    let three = POLICY.replace("release = 4", "release = 3");
+    let Some(world) = world(&oracle, "") else {
+        return;
+    };
+    world.configure(&three);
+    says(&world.unship(&["check"]), 76, &["no_four"]);
+    says(&world.unship(&["policy", "act"]), 0, &["nothing is due"]);
+    let ran = world.run("--in-place", 5, &[]);
+    says(&ran, 0, &["published"]);
+    assert_eq!(release(&world, &oracle), 5);
+}
+
 /// The next `unship run` goes on where the last one died, and ends in the same place.
 #[test]
 fn wherever_it_dies_between_finding_and_going_back_the_next_run_carries_on() {
@@ -130,27 +145,20 @@ fn wherever_it_dies_between_finding_and_going_back_the_next_run_carries_on() {
     let attempt = |world: &World, at: usize| {
         let words = world.job("--in-place", 4, &[]);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let trace = world.root.join("trace");
-        let output = world
-            .command(&words)
-            .env("UNSHIP_FAULT_AT", at.to_string())
-            .env("UNSHIP_FAULT_TRACE", &trace)
-            .output()
-            .unwrap();
-        let names = fs::read_to_string(trace).unwrap_or_default();
-        (output.status.signal().is_some(), names)
+        world.dying_at(&words, at)
     };
-    let (died, names) = attempt(&base.copy(), 10_000);
+    let (_, died, names) = attempt(&base.copy(), 10_000);
     assert!(!died);
-    let names: Vec<&str> = names.lines().collect();
-    let checked = names.iter().position(|name| name.ends_with(" checked"));
-    let checked = checked.unwrap_or_else(|| panic!("{names:?}"));
+    // Once it is in the log that the job has ended, nothing more needs a person.
+    let ended = names.iter().position(|name| name == "job ended");
+    let ended = ended.unwrap_or_else(|| panic!("{names:?}"));
+    assert_eq!(names[ended + 1], "before the ledger");
     let stride = usize::try_from(rounds("UNSHIP_CRASH_STRIDE", 9))
         .unwrap()
         .max(1);
-    for at in (checked + 1..=names.len()).step_by(stride) {
+    for at in (ended + 3..=names.len()).step_by(stride) {
         let world = base.copy();
-        let (died, _) = attempt(&world, at);
+        let (_, died, _) = attempt(&world, at);
         assert!(died, "{at}");
         // Good rows: what it finds is what the last one left.
         let ran = world.run("--aside", 5, &[]);

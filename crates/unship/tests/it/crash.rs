@@ -5,7 +5,6 @@ use crate::rig::{Oracle, Ran, State, World, points_of, python, rounds};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 
 /// More boundaries than any operation here has.
@@ -72,19 +71,7 @@ impl<'a> Walk<'a> {
     fn attempt(&self, world: &World, at: usize) -> (Ran, bool, Vec<String>) {
         let words = (self.words)(world);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let trace = world.root.join("trace");
-        let output = world
-            .command(&words)
-            .env("UNSHIP_FAULT_AT", at.to_string())
-            .env("UNSHIP_FAULT_TRACE", &trace)
-            .output()
-            .unwrap();
-        let died = output.status.signal().is_some();
-        let names = fs::read_to_string(&trace).unwrap_or_default();
-        let names = names
-            .lines()
-            .filter_map(|l| Some(l.split_once(' ')?.1.to_owned()));
-        (Ran::of(output), died, names.collect())
+        world.dying_at(&words, at)
     }
 
     pub fn walk(self) {

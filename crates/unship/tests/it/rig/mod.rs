@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use unship_core::testing::skipped;
@@ -228,6 +229,24 @@ impl World {
 
     pub fn unship(&self, args: &[&str]) -> Ran {
         Ran::of(self.command(args).output().unwrap())
+    }
+
+    /// Runs a command that dies at a boundary, counted from 1: what it said, whether it died, and the
+    /// names of the boundaries that it came past.
+    pub fn dying_at(&self, words: &[&str], at: usize) -> (Ran, bool, Vec<String>) {
+        let trace = self.root.join("trace");
+        let output = self
+            .command(words)
+            .env("UNSHIP_FAULT_AT", at.to_string())
+            .env("UNSHIP_FAULT_TRACE", &trace)
+            .output()
+            .unwrap();
+        let died = output.status.signal().is_some();
+        let names = fs::read_to_string(&trace).unwrap_or_default();
+        let names = names
+            .lines()
+            .filter_map(|l| Some(l.split_once(' ')?.1.to_owned()));
+        (Ran::of(output), died, names.collect())
     }
 
     /// The words of `unship run` with a job.
