@@ -47,6 +47,23 @@ pub enum WishError {
     /// A selector that selects nothing that changed.
     #[error("nothing that is selected differs between production and {0}")]
     NothingSelected(ReleaseId),
+    /// Others wrote to what differs where it stands.
+    #[error(
+        "others wrote to {} where it stands, and no older state of it is retained: it would stay as \
+         it is, and nothing else differs between production and {target}",
+        names(relations)
+    )]
+    OnlyStays {
+        /// The release gone back to.
+        target: ReleaseId,
+        /// What would stay.
+        relations: BTreeSet<RelationName>,
+    },
+}
+
+fn names(relations: &BTreeSet<RelationName>) -> String {
+    let names: Vec<String> = relations.iter().map(RelationName::to_string).collect();
+    names.join(", ")
 }
 
 /// The version, if the relation is there in it.
@@ -105,7 +122,7 @@ impl Wish {
         let mut bring = Map::new();
         let mut remove = BTreeSet::new();
         for name in differ(&self.live_map, &self.target_map) {
-            if self.only.as_ref().is_some_and(|only| !only.contains(name)) {
+            if !self.wants(name) {
                 continue;
             }
             match present(self.target_map.get(name)) {
@@ -127,7 +144,12 @@ impl Wish {
             Operation::Undo { .. } | Operation::Redo { .. }
         );
         if bring.is_empty() && remove.is_empty() && !along_the_stack {
-            return Err(match self.only {
+            let relations: BTreeSet<_> = self.stay.iter().filter(|name| self.wants(name)).collect();
+            return Err(match &self.only {
+                _ if !relations.is_empty() => WishError::OnlyStays {
+                    target,
+                    relations: relations.into_iter().cloned().collect(),
+                },
                 Some(_) => WishError::NothingSelected(target),
                 None => WishError::NothingToDo(target),
             });
@@ -141,6 +163,10 @@ impl Wish {
             points: self.points.clone(),
             pinned: self.pinned.clone(),
         })
+    }
+
+    fn wants(&self, name: &RelationName) -> bool {
+        self.only.as_ref().is_none_or(|only| only.contains(name))
     }
 
     /// The plan, from the engine's steps.
@@ -208,8 +234,7 @@ impl Wish {
                 continue;
             }
             impact.untouched += 1;
-            let selected = self.only.as_ref().is_none_or(|only| only.contains(name));
-            if selected && self.stay.contains(name) {
+            if self.wants(name) && self.stay.contains(name) {
                 impact.stay.insert(name.clone(), written_since(version));
             } else if version.id.drift > 0 && version.id.release == self.live {
                 impact.kept.insert(name.clone(), written_since(version));

@@ -17,6 +17,8 @@ struct Case {
     about: String,
     operation: Operation,
     only: Option<BTreeSet<RelationName>>,
+    #[serde(default)]
+    stay: BTreeSet<RelationName>,
     live: BTreeMap<RelationName, Relation>,
     target: BTreeMap<RelationName, Relation>,
 }
@@ -86,7 +88,7 @@ fn planned(case: Case) -> String {
         live: ReleaseId(2),
         live_map: map(case.live),
         target_map: map(case.target),
-        stay: BTreeSet::new(),
+        stay: case.stay,
         only: case.only,
         points: Vec::new(),
         pinned: Default::default(),
