@@ -8,6 +8,9 @@ use super::{Measured, figure, times};
 /// A column that lost this part of its values lost data.
 const LOST_VALUES: f64 = 0.2;
 
+/// A column of whole numbers with fewer different values may be a code, whose sum means little.
+const A_CODE: u64 = 32;
+
 pub(super) fn findings(one: &Measured<'_>) -> Vec<Finding> {
     let mut all = Vec::new();
     for (check, look) in CHECKS {
@@ -287,6 +290,17 @@ fn drift(
     let limits = limits(&column.one.earlier(value), column.one.slack());
     let far = departure(before.abs(), now.abs(), scale)?;
     let severity = column.one.severity(far, limits)?;
+    let corrupt = check == "sum" && severity == Severity::High && is_corrupt(column, now, before);
+    let (severity, because) = match corrupt {
+        true => (
+            Severity::Critical,
+            format!(
+                "{}; its own rows do not explain it either",
+                column.one.because(scale)
+            ),
+        ),
+        false => (severity, column.one.because(scale)),
+    };
     Some(column.fail(
         check,
         severity,
@@ -297,6 +311,21 @@ fn drift(
             figure(before),
             column.of_last()
         ),
-        column.one.because(scale),
+        because,
     ))
+}
+
+/// Whether a sum is so far off that the values themselves must be wrong: nearly doubled or halved
+/// beyond what the inputs and the relation's own rows explain, where it was steady so far. That is
+/// a join that fans out below an aggregate, or another unit; no night does it.
+fn is_corrupt(column: &Column<'_>, now: f64, before: f64) -> bool {
+    let of = |profile: &RelationProfile| Some(Numbers::of(column.in_past(profile)?)?.sum);
+    let a_code = Numbers::of(column.now).is_some_and(|n| n.whole)
+        && column.now.distinct.is_none_or(|d| d < A_CODE);
+    let scale = with_own_rows(column.one);
+    let far = departure(before.abs(), now.abs(), scale);
+    !a_code
+        && column.one.traced
+        && column.one.steady(&column.one.earlier(of))
+        && far.is_some_and(|far| far.abs() > column.one.ruin())
 }

@@ -19,6 +19,7 @@ use super::sql;
 use super::{Finding, Outcome, Severity};
 use crate::ident::{RelationName, ReleaseId};
 use crate::lineage::Lineage;
+use crate::pipeline::dbt::manifest::ResourceType;
 use crate::release::Version;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,6 +70,10 @@ pub fn findings(comparison: &Comparison<'_>) -> Vec<Finding> {
             at: comparison.at,
             keys: &keys,
             traced: comparison.lineage.is_some() && !now.inputs.is_empty(),
+            keeps_history: comparison.lineage.is_some_and(|lineage| {
+                let mut nodes = lineage.nodes_of(name);
+                nodes.any(|node| node.resource_type == ResourceType::Snapshot)
+            }),
         };
         all.extend(volume::findings(&one));
         all.extend(columns::findings(&one));
@@ -124,10 +129,18 @@ struct Measured<'a> {
     keys: &'a BTreeSet<String>,
     /// Whether it is known what it is made from.
     traced: bool,
+    /// Whether it keeps what things were like: its rows grow with how often they change.
+    keeps_history: bool,
 }
 
 /// How many good releases tell by themselves how a relation changes.
 const LONG: usize = 5;
+
+/// Three quarters more, or as much less, that nothing explains: the logarithm of the ratio.
+const RUIN: f64 = 0.56;
+
+/// A figure that never moved further than this, beyond what its inputs explain, is steady.
+const STEADY: f64 = 0.1;
 
 impl Measured<'_> {
     /// The newest good release.
@@ -167,6 +180,17 @@ impl Measured<'_> {
         } else {
             None
         }
+    }
+
+    /// How far a change has to go to be no night's work, however large the night.
+    fn ruin(&self) -> f64 {
+        RUIN + self.slack()
+    }
+
+    /// Whether changes of a figure, as far as nothing explained them, were always small.
+    fn steady(&self, earlier: &[f64]) -> bool {
+        let limit = STEADY + self.slack();
+        !earlier.is_empty() && earlier.iter().all(|far| *far <= limit)
     }
 
     /// What explains a change, in words.
@@ -270,8 +294,21 @@ fn explained(before: &RelationProfile, now: &RelationProfile) -> Scale {
 }
 
 fn rows_are_of_more_things(before: &RelationProfile, now: &RelationProfile) -> bool {
+    let (growth, identifying) = growth_of_things(before, now);
+    !identifying.is_empty() && identifying.iter().all(|more| *more > 0.75 * growth)
+}
+
+/// Whether there are more rows of no more things.
+fn same_things_more_often(before: &RelationProfile, now: &RelationProfile) -> bool {
+    let (growth, identifying) = growth_of_things(before, now);
+    identifying.iter().any(|more| *more <= 0.75 * growth)
+}
+
+/// By how much the rows grew, and by how much the different values of each column that had
+/// identified nearly all of them.
+fn growth_of_things(before: &RelationProfile, now: &RelationProfile) -> (f64, Vec<f64>) {
     let growth = now.rows as f64 / before.rows.max(1) as f64;
-    let identifying: Vec<f64> = before
+    let identifying = before
         .columns
         .iter()
         .filter_map(|column| {
@@ -281,7 +318,7 @@ fn rows_are_of_more_things(before: &RelationProfile, now: &RelationProfile) -> b
             Some(here as f64 / then as f64)
         })
         .collect();
-    !identifying.is_empty() && identifying.iter().all(|more| *more > 0.75 * growth)
+    (growth, identifying)
 }
 
 /// A ratio in words.

@@ -2,7 +2,7 @@
 
 use super::super::bounds::{ENOUGH, departure, limits};
 use super::super::{Finding, Outcome, Severity};
-use super::{Measured, figure, times};
+use super::{LONG, Measured, figure, same_things_more_often, times};
 
 /// A table that never lost rows, over so many good releases, does not lose this part of them.
 const NEVER_SHRANK: usize = 3;
@@ -43,6 +43,10 @@ pub(super) fn findings(one: &Measured<'_>) -> Option<Finding> {
     let Some(severity) = out.or(lost) else {
         return Some(one.pass("rows", observed));
     };
+    let severity = match severity == Severity::High && is_ruined(one, far, &one.earlier(rows)) {
+        true => Severity::Critical,
+        false => severity,
+    };
     let ratio = now as f64 / before as f64;
     Some(one.finding(
         "rows",
@@ -56,6 +60,24 @@ pub(super) fn findings(one: &Measured<'_>) -> Option<Finding> {
         ),
         one.because(scale),
     ))
+}
+
+/// Whether rows were lost, or multiplied, so that the relation is of no use: nearly half of them are
+/// gone where none ever were, or there are nearly twice as many of the same things. A table to which
+/// each night adds the same things once more looks like that at first, so that the latter takes a
+/// long history; where a key is declared, its check says it at once.
+fn is_ruined(one: &Measured<'_>, far: f64, earlier: &[f64]) -> bool {
+    let Some(last) = one.last().filter(|_| one.traced && !one.keeps_history) else {
+        return false;
+    };
+    let multiplied = || one.past.len() >= LONG && same_things_more_often(&last.profile, one.now);
+    far.abs() > one.ruin()
+        && one.steady(earlier)
+        && if far < 0.0 {
+            never_shrank(one)
+        } else {
+            multiplied()
+        }
 }
 
 fn never_shrank(one: &Measured<'_>) -> bool {
