@@ -80,6 +80,9 @@ pub enum Event {
         /// The relations in it: those that the release changed.
         #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
         profiled: BTreeSet<RelationName>,
+        /// How long each sample query took, in microseconds, by the check's name.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        answered: BTreeMap<String, u64>,
     },
     /// A plan was made, and its steps are about to be carried out.
     PlanMade {

@@ -69,6 +69,9 @@ pub struct Checked {
     pub findings: BlobRef,
     /// How many of each sort.
     pub tally: Tally,
+    /// How long each sample query took, in microseconds, by the check's name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub answered: BTreeMap<String, u64>,
 }
 
 /// Where a relation's profile is.

@@ -306,6 +306,10 @@ impl Config {
             let name = twice.find(|name| !names.insert(*name))?;
             Some(format!("two checks have the name {name:?}"))
         });
+        let wrong = wrong.or_else(|| {
+            let known = |env: &str| config.envs.contains_key(env);
+            config.declared.iter().find_map(|check| check.wrong(known))
+        });
         let wrong = wrong.or_else(|| config.wrong_policy());
         let wrong = wrong.or_else(|| notify::wrong(&config.notify, config.escalation.as_ref()));
         wrong.map_or(Ok(config), Err)

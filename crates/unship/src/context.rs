@@ -111,6 +111,18 @@ impl Context {
         Ok(())
     }
 
+    /// The same project, and another of its environments.
+    pub fn elsewhere(&self, env: &str) -> CliResult<Self> {
+        let mut there = Self {
+            root: self.root.clone(),
+            config: self.config.clone(),
+            env: String::new(),
+            global: self.global.clone(),
+        };
+        there.switch(env)?;
+        Ok(there)
+    }
+
     /// Whether standard output is one document for machines.
     pub fn json(&self) -> bool {
         self.global.json

@@ -33,6 +33,7 @@ pub mod declared;
 pub mod demo;
 pub mod error;
 pub mod git;
+pub mod http;
 pub mod job;
 pub mod ledger_at;
 pub mod notify;

@@ -130,11 +130,13 @@ impl Fold<'_> {
                 tally,
                 profiles,
                 profiled,
+                answered,
             } => {
                 let checked = Checked {
                     at: self.at,
                     findings: *findings,
                     tally: tally.clone(),
+                    answered: answered.clone(),
                 };
                 write(self.shelf, &release_key(CHECKED, *release), &checked)?;
                 let Some(profiles) = profiles else {

@@ -122,9 +122,16 @@ impl Session<'_> {
                     .filter(|n| n.resource_type == ResourceType::Model)
                     .count()
             }),
+            took: self.answered_before(of.release, &checks.declared)?,
         };
+        let mut answered = BTreeMap::new();
         for check in &checks.declared {
-            findings.push(declared::run(self.engine, of.place, check, checks, &known));
+            let came = declared::run(self.engine, of.place, check, checks, &known);
+            findings.push(came.finding);
+            if let Some(took) = came.took {
+                let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+                answered.insert(check.name.clone(), took);
+            }
         }
         findings.extend_from_slice(more);
 
@@ -147,6 +154,7 @@ impl Session<'_> {
                 None => BTreeSet::new(),
             },
             profiles,
+            answered,
         };
         Ok((findings, event))
     }
@@ -170,6 +178,7 @@ impl Session<'_> {
             tally: Tally::of(&findings),
             profiles: None,
             profiled: BTreeSet::new(),
+            answered: BTreeMap::new(),
         };
         Ok((findings, Some(event)))
     }
@@ -247,23 +256,67 @@ impl Session<'_> {
 
     /// The newest good release that ran a job, before this one.
     fn last_good(&self, before: ReleaseId) -> Result<Option<Release>, OperateError> {
+        Ok(self.good(before, 1)?.pop())
+    }
+
+    /// The newest good releases that ran a job, before this one, the newest first.
+    fn good(&self, before: ReleaseId, limit: usize) -> Result<Vec<Release>, OperateError> {
         let env = self.ledger.env();
         let mut below = before;
+        let mut good = Vec::new();
         loop {
             let page = self.ledger.history(|h| h.releases(env, Some(below), 20))?;
             let Some(last) = page.last() else {
-                return Ok(None);
+                return Ok(good);
             };
             below = last.id;
-            let good = page.into_iter().find(|r| {
+            let found = page.into_iter().filter(|r| {
                 r.stage == Stage::Published
                     && r.verdict == Verdict::Good
                     && matches!(r.operation, Operation::Run { .. })
             });
-            if good.is_some() {
+            good.extend(found.take(limit - good.len()));
+            if good.len() == limit {
                 return Ok(good);
             }
         }
+    }
+
+    /// How long sample queries took in good releases, where somebody wants to compare them.
+    fn answered_before(
+        &self,
+        release: ReleaseId,
+        declared: &[Check],
+    ) -> Result<BTreeMap<String, Vec<Duration>>, OperateError> {
+        let compared = |check: &&Check| {
+            let ask = &check.ask;
+            matches!(
+                ask,
+                declared::Ask::Sample {
+                    regression: Some(_),
+                    ..
+                }
+            )
+        };
+        let names: BTreeSet<&str> = declared
+            .iter()
+            .filter(compared)
+            .map(|check| check.name.as_str())
+            .collect();
+        let mut took: BTreeMap<String, Vec<Duration>> = BTreeMap::new();
+        if names.is_empty() {
+            return Ok(took);
+        }
+        for good in self.good(release, GOOD)? {
+            let checked = self.ledger.history(|h| h.checked(good.id))?;
+            let answered = checked.into_iter().flat_map(|checked| checked.answered);
+            for (name, micros) in answered.filter(|(name, _)| names.contains(name.as_str())) {
+                took.entry(name)
+                    .or_default()
+                    .push(Duration::from_micros(micros));
+            }
+        }
+        Ok(took)
     }
 
     /// What is measured: what has rows and changed. A view has none of its own; it is measured

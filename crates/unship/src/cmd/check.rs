@@ -29,12 +29,12 @@ pub fn run(global: &Global, args: &Check) -> CliResult {
         false => Some(scope::relations(&bench.ledger, release, &args.select, &[])?.1),
     };
     let config = &context.config;
-    let checks = declared::checks(&config.checks, &config.declared)?;
+    let checks = declared::checks(&context)?;
     let live = bench.ledger.history(|h| h.live(&context.env))?;
     // A program looks at what is live; of what is retained it knows nothing.
     let is_live = live.is_some_and(|live| live.release == release);
     let more = match is_live && only.is_none() {
-        true => declared::commands(&config.declared, &context.root, &BTreeMap::new()),
+        true => declared::outside(&config.declared, &context.root, &BTreeMap::new()),
         false => Vec::new(),
     };
     let findings = bench

@@ -31,7 +31,7 @@ pub fn run(global: &Global, args: &Policy) -> CliResult {
 
 fn act(global: &Global) -> CliResult {
     let context = Context::find(global)?;
-    let checks = declared::checks(&context.config.checks, &context.config.declared)?;
+    let checks = declared::checks(&context)?;
     let mut bench = context.take(None, "unship policy act")?;
     let acted = acting::do_due(&context, &mut bench, &checks);
     let acted = acted.map_err(|e| context.told(e))?;

@@ -15,7 +15,7 @@ pub fn run(global: &Global, args: &Resume) -> CliResult {
 }
 
 fn resume(global: &Global, args: &Resume, context: &Context) -> CliResult {
-    let checks = declared::checks(&context.config.checks, &context.config.declared)?;
+    let checks = declared::checks(context)?;
     let mut bench = context.take(None, "unship resume")?;
     let assume = args.assume.map(|assume| match assume {
         Assume::Applied => execute::Assume::Applied,

@@ -115,7 +115,7 @@ fn carry_on(context: &Context) -> CliResult<()> {
         Err(e) if e.code == exit::NOTHING => return Ok(()),
         ledger => ledger?,
     };
-    let checks = declared::checks(&context.config.checks, &context.config.declared)?;
+    let checks = declared::checks(context)?;
     if acting::next(&ledger, Timestamp::now())?.is_none() {
         return Ok(());
     }
@@ -137,7 +137,7 @@ pub(super) fn guard(
     started: Instant,
 ) -> CliResult {
     let keep = context.config.keep.parse()?;
-    let checks = declared::checks(&context.config.checks, &context.config.declared)?;
+    let checks = declared::checks(context)?;
     let is_dbt = job.dbt.is_some();
     let retries = |dbt: &DbtJob| dbt.invocation.as_ref().is_some_and(Invocation::is_retry);
     if job.aside && job.dbt.as_ref().is_some_and(retries) {
@@ -438,7 +438,7 @@ impl Launch<'_> {
         let (mut result, took) = result(ended, &log, left, ledger);
         if result.good {
             let declared = &self.context.config.declared;
-            result.findings = declared::commands(declared, &self.context.root, &build.env);
+            result.findings = declared::outside(declared, &self.context.root, &build.env);
         }
         Ok((result, took))
     }

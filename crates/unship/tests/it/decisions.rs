@@ -2,7 +2,7 @@
 
 use crate::support::shop::{self, Moment};
 use crate::support::{Scratch, golden, tools};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use unship_core::check::{Finding, Outcome, Severity, gate};
 use unship_core::event::Event;
 use unship_core::ident::{RelationName, ReleaseId};
@@ -356,6 +356,7 @@ fn found(shop: &Scratch, check: &str, relation: &str, severity: Severity) {
             tally,
             profiles: None,
             profiled: BTreeSet::new(),
+            answered: BTreeMap::new(),
         }])
         .unwrap();
 }

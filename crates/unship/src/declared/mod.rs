@@ -1,16 +1,19 @@
 //! `[checks]` and `[[check]]` of `unship.toml`: how releases are checked, and what a project asks
 //! for besides what is checked by itself.
 
+mod elsewhere;
+mod outside;
+
+pub use outside::outside;
+
 use crate::config::FILE;
+use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
+use unship_core::check::Severity;
 use unship_core::check::declared::{Ask, Check as Asked, Tolerance};
-use unship_core::check::{Finding, Outcome, Severity};
 
 /// How releases are checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +84,8 @@ pub enum Check {
     Sample(Sample),
     /// A program that says by its exit code whether all is well.
     Command(CommandCheck),
+    /// An application that says over HTTP whether it is well.
+    Http(Http),
     /// The number of models of the project.
     Models(Models),
 }
@@ -96,8 +101,13 @@ pub struct Reconcile {
     pub severity: Severity,
     /// A query of one value.
     pub left: String,
-    /// A query of the value that it must have.
-    pub right: String,
+    /// A query of the value that it must have; the same query, where another environment is asked
+    /// and nothing else is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub right: Option<String>,
+    /// The environment whose live release answers the latter; this one, if none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
     /// By how much they may differ.
     #[serde(default)]
     pub tolerance: f64,
@@ -131,7 +141,30 @@ pub struct Sample {
     /// The query.
     pub sql: String,
     /// How long it may take.
-    pub ceiling: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ceiling: Option<String>,
+    /// How many times as long it may take as in the median of earlier good releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub regression: Option<f64>,
+}
+
+/// `kind = "http"`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Http {
+    /// Its name.
+    pub name: String,
+    /// How bad it is if it fails.
+    #[serde(default = "high")]
+    pub severity: Severity,
+    /// The address, without a login. What follows a `?` is shown by nothing.
+    pub url: String,
+    /// The status that it must answer with; any of 200 to 299, if none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// How long it may take.
+    #[serde(default = "ten_seconds")]
+    pub timeout: String,
 }
 
 /// `kind = "command"`
@@ -168,6 +201,10 @@ fn medium() -> Severity {
     Severity::Medium
 }
 
+fn ten_seconds() -> String {
+    "10s".to_owned()
+}
+
 impl Check {
     /// Its name.
     pub fn name(&self) -> &str {
@@ -176,22 +213,50 @@ impl Check {
             Self::Acceptance(c) => &c.name,
             Self::Sample(c) => &c.name,
             Self::Command(c) => &c.name,
+            Self::Http(c) => &c.name,
             Self::Models(c) => &c.name,
         }
     }
 
-    /// What the warehouse is asked; `None` where a program is.
-    fn asked(&self) -> CliResult<Option<Asked>> {
+    /// What is wrong with it, if anything; `known` says whether there is such an environment.
+    pub fn wrong(&self, known: impl Fn(&str) -> bool) -> Option<String> {
+        let why = match self {
+            Self::Reconcile(c) => match (&c.environment, &c.right) {
+                (None, None) => Some(
+                    "says neither `right` nor `environment`, and has nothing to compare with"
+                        .to_owned(),
+                ),
+                (Some(env), _) if !known(env) => Some(format!(
+                    "names the environment `{env}`, and there is no [env.{env}]"
+                )),
+                _ => None,
+            },
+            Self::Sample(c) => match (&c.ceiling, c.regression) {
+                (None, None) => Some("says neither `ceiling` nor `regression`".to_owned()),
+                (_, Some(times)) if !(times > 1.0 && times.is_finite()) => Some(format!(
+                    "has regression = {times}; 2.0 is twice as long as before"
+                )),
+                _ => None,
+            },
+            Self::Http(c) => outside::wrong_address(&c.url),
+            Self::Acceptance(_) | Self::Command(_) | Self::Models(_) => None,
+        };
+        why.map(|why| format!("check `{}` {why}", self.name()))
+    }
+
+    /// What the warehouse is asked; `None` where something else is.
+    fn asked(&self, context: &Context) -> CliResult<Option<Asked>> {
         let (severity, ask) = match self {
             Self::Reconcile(c) => {
                 let tolerance = Tolerance {
                     absolute: c.tolerance,
                     relative: c.relative_tolerance,
                 };
-                let (left, right) = (c.left.clone(), c.right.clone());
+                let other = c.environment.as_deref();
                 let ask = Ask::Reconcile {
-                    left,
-                    right,
+                    left: c.left.clone(),
+                    right: c.right.clone().unwrap_or_else(|| c.left.clone()),
+                    elsewhere: other.map(|env| elsewhere::at(context, env)).transpose()?,
                     tolerance,
                 };
                 (c.severity, ask)
@@ -201,12 +266,18 @@ impl Check {
                 (c.severity, Ask::Acceptance { sql })
             }
             Self::Sample(c) => {
-                let ceiling = duration("check.ceiling", &c.ceiling)?;
-                let sql = c.sql.clone();
-                (c.severity, Ask::Sample { sql, ceiling })
+                let ceiling = c.ceiling.as_deref();
+                let ask = Ask::Sample {
+                    sql: c.sql.clone(),
+                    ceiling: ceiling
+                        .map(|text| duration("check.ceiling", text))
+                        .transpose()?,
+                    regression: c.regression,
+                };
+                (c.severity, ask)
             }
             Self::Models(c) => (c.severity, Ask::Models { least: c.at_least }),
-            Self::Command(_) => return Ok(None),
+            Self::Command(_) | Self::Http(_) => return Ok(None),
         };
         Ok(Some(Asked {
             name: self.name().to_owned(),
@@ -216,11 +287,12 @@ impl Check {
     }
 }
 
-/// The checks as core runs them.
-pub fn checks(settings: &Checks, declared: &[Check]) -> CliResult<unship_core::operate::Checks> {
+/// The project's checks, as core runs them.
+pub fn checks(context: &Context) -> CliResult<unship_core::operate::Checks> {
+    let settings = &context.config.checks;
     let mut asked = Vec::new();
-    for check in declared {
-        asked.extend(check.asked()?);
+    for check in &context.config.declared {
+        asked.extend(check.asked(context)?);
     }
     Ok(unship_core::operate::Checks {
         declared: asked,
@@ -234,58 +306,6 @@ pub fn checks(settings: &Checks, declared: &[Check]) -> CliResult<unship_core::o
             Hold::Never => None,
         },
     })
-}
-
-/// Runs the checks that are programs: in the project's root, with what a job is told of the build.
-pub fn commands(declared: &[Check], root: &Path, env: &BTreeMap<String, String>) -> Vec<Finding> {
-    let programs = declared.iter().filter_map(|check| match check {
-        Check::Command(check) => Some(check),
-        _ => None,
-    });
-    programs.map(|check| command(check, root, env)).collect()
-}
-
-fn command(check: &CommandCheck, root: &Path, env: &BTreeMap<String, String>) -> Finding {
-    let shown = shell_words::join(crate::secrets::masked(&check.command));
-    let ended = match check.command.split_first() {
-        Some((program, args)) => Command::new(program)
-            .args(args)
-            .current_dir(root)
-            .envs(env)
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|e| format!("cannot be started: {e}")),
-        None => Err("names no program".to_owned()),
-    };
-    let (outcome, observed) = match ended {
-        Ok(ended) if ended.status.success() => (Outcome::Pass, "exit code 0".to_owned()),
-        Ok(ended) => {
-            let said = [&ended.stderr, &ended.stdout];
-            let said = said.iter().find_map(|text| {
-                let text = String::from_utf8_lossy(text);
-                let line = text.lines().map(str::trim).rfind(|line| !line.is_empty())?;
-                Some(line.chars().take(200).collect::<String>())
-            });
-            let how = ended.status.to_string();
-            let observed = match said {
-                Some(line) => format!("{how}: {line}"),
-                None => how,
-            };
-            (Outcome::Fail, observed)
-        }
-        Err(error) => (Outcome::Unknown, error),
-    };
-    Finding {
-        check: check.name.clone(),
-        relation: None,
-        column: None,
-        outcome,
-        severity: check.severity,
-        observed,
-        expected: format!("`{shown}` ends with exit code 0"),
-        examples: None,
-        sql: None,
-    }
 }
 
 /// A time as people write it (`30d`, `12h`, `500ms`).
