@@ -64,6 +64,9 @@ pub enum Command {
     Run(Run),
     /// Run the command of an older release again, as a new guarded release
     Replay(Replay),
+    /// Guard a job of dbt Cloud
+    #[command(subcommand)]
+    DbtCloud(DbtCloud),
     /// Is production good, since when, which release, is anything running or stuck
     Status,
     /// List the releases, the newest first
@@ -164,6 +167,34 @@ pub struct Replay {
     /// Run the code that is checked out now, and not the commit that the release recorded
     #[arg(long)]
     pub fixed_code: bool,
+}
+
+/// `unship dbt-cloud`
+#[derive(Debug, Subcommand)]
+pub enum DbtCloud {
+    /// Trigger a job there and guard it: it builds aside, and is published as `run` publishes
+    Run(DbtCloudRun),
+    /// Trigger a job there, print its logs and wait for its end; guarded by nothing of its own
+    Trigger(DbtCloudTrigger),
+}
+
+/// `unship dbt-cloud run`
+#[derive(Debug, Args)]
+pub struct DbtCloudRun {
+    /// The job's number
+    #[arg(long, value_name = "NUMBER")]
+    pub job: u64,
+    /// Let the job work on production itself, after taking a restore point
+    #[arg(long)]
+    pub in_place: bool,
+}
+
+/// `unship dbt-cloud trigger`
+#[derive(Debug, Args)]
+pub struct DbtCloudTrigger {
+    /// The job's number
+    #[arg(long, value_name = "NUMBER")]
+    pub job: u64,
 }
 
 /// `unship log`

@@ -1,5 +1,6 @@
 //! `unship.toml`: what is guarded, and how long restore points are kept.
 
+use crate::dbt_cloud::config::DbtCloud;
 use crate::declared::{Check, Checks, time};
 use crate::error::CliError;
 use crate::notify::config::{self as notify, Escalation, Route};
@@ -27,6 +28,9 @@ pub struct Config {
     /// The dbt project, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dbt: Option<Dbt>,
+    /// The account at dbt Cloud, if jobs run there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dbt_cloud: Option<DbtCloud>,
     /// The environments.
     #[serde(rename = "env")]
     pub envs: BTreeMap<String, Env>,

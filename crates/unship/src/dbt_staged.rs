@@ -337,6 +337,9 @@ impl DbtJob {
             ("--write-json", "WRITE_JSON"),
         ];
         let mut env = BTreeMap::new();
+        if seen.overlaid {
+            env.insert(OVERLAY.to_owned(), text(&seen.staging.project_dir));
+        }
         let named = values
             .iter()
             .map(|(_, name, value)| (*name, value.as_str()));
@@ -362,6 +365,10 @@ impl DbtJob {
         (pointed.unwrap_or_else(|| command.to_vec()), env)
     }
 }
+
+/// Tells a job that its dbt project has to be run from here to be sent to staging: its own macros
+/// would build somewhere else.
+pub const OVERLAY: &str = "UNSHIP_DBT_OVERLAY";
 
 const UNTOUCHED: &str = "nothing was changed";
 

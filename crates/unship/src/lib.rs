@@ -26,6 +26,7 @@ pub mod cmd;
 pub mod compare;
 pub mod config;
 pub mod context;
+pub mod dbt_cloud;
 pub mod dbt_job;
 pub mod dbt_staged;
 pub mod deciding;

@@ -4,7 +4,7 @@ use super::check::Subject;
 use super::look::Seen;
 use super::run::Ran;
 use super::{Checks, JobResult, OperateError, Session};
-use crate::check::{Finding, Ruling};
+use crate::check::{Finding, Outcome, Ruling, Severity};
 use crate::engine::{Carry, Place, PublishRequest};
 use crate::execute::Notice;
 use crate::fault::boundary;
@@ -35,6 +35,23 @@ struct Publishing<'a> {
     before: &'a Map,
     result: &'a JobResult,
     checks: Option<&'a Checks>,
+}
+
+/// A relation that a job says it built, and that is not where it was to be built.
+fn built_elsewhere(name: &RelationName) -> Finding {
+    Finding {
+        check: "elsewhere".to_owned(),
+        relation: Some(name.clone()),
+        column: None,
+        outcome: Outcome::Fail,
+        severity: Severity::Critical,
+        observed: "its job says that it was built, and it is not where this release is built: it \
+                   may have been built in production itself"
+            .to_owned(),
+        expected: "what a job builds aside is there".to_owned(),
+        examples: None,
+        sql: None,
+    }
 }
 
 impl Session<'_> {
@@ -122,7 +139,13 @@ impl Session<'_> {
                 end: Some(&of.result.end),
                 fresh: true,
             };
-            let (found, ruling) = self.checked_over(&subject, checks, &of.result.findings)?;
+            let mut more = of.result.findings.clone();
+            if proves {
+                // All that was built there is among the changes.
+                let missing = built.iter().filter(|name| !changes.contains_key(*name));
+                more.extend(missing.map(built_elsewhere));
+            }
+            let (found, ruling) = self.checked_over(&subject, checks, &more)?;
             if let Ruling::Hold { reason } = ruling {
                 return Ok(Planned::Held(reason, found, changes));
             }

@@ -135,6 +135,7 @@ fn write(root: &Path, env: &str, environment: Env, dbt: Option<Dbt>, force: bool
         config
     } else {
         Config {
+            dbt_cloud: None,
             format: FORMAT,
             default_env: env.to_owned(),
             dbt,

@@ -5,6 +5,7 @@ mod audit;
 mod back;
 mod check;
 mod completions;
+mod dbt_cloud;
 pub(crate) mod diff;
 mod doctor;
 mod fsck;
@@ -26,7 +27,7 @@ mod stats;
 mod status;
 pub mod verify;
 
-use crate::cli::{Cli, Command, Policy};
+use crate::cli::{Cli, Command, DbtCloud, Policy};
 use crate::context::NOT_TOUCHED;
 use crate::error::{CliResult, exit};
 
@@ -46,6 +47,7 @@ fn has_aftermath(command: &Command) -> bool {
         command,
         Command::Run(_)
             | Command::Replay(_)
+            | Command::DbtCloud(DbtCloud::Run(_))
             | Command::Rollback(_)
             | Command::Apply(_)
             | Command::Undo(_)
@@ -62,6 +64,8 @@ fn carry_out(cli: Cli) -> CliResult {
         Command::Doctor => doctor::run(global),
         Command::Run(args) => untouched(run::run(global, &args)),
         Command::Replay(args) => untouched(replay::run(global, &args)),
+        Command::DbtCloud(DbtCloud::Run(args)) => untouched(dbt_cloud::run(global, &args)),
+        Command::DbtCloud(DbtCloud::Trigger(args)) => dbt_cloud::trigger(global, &args),
         Command::Status => status::run(global),
         Command::Log(args) => log::run(global, &args),
         Command::Show(args) => show::run(global, &args),

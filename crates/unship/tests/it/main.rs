@@ -14,6 +14,7 @@ mod acting;
 mod adapter_fixtures;
 mod checks;
 mod crash;
+mod dbt_cloud;
 mod decisions;
 mod disk_full;
 mod files;
