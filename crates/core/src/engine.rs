@@ -384,6 +384,11 @@ pub trait Engine {
         on: OnProgress<'_>,
     ) -> Result<BTreeMap<RelationName, RelationProfile>, EngineError>;
 
+    /// The roles that there are, for telling whose access was lost; none where the engine has none.
+    fn roles(&mut self) -> Result<BTreeSet<String>, EngineError> {
+        Ok(BTreeSet::new())
+    }
+
     /// How a query at a place names a relation: quoted, and wherever it physically lies there.
     fn address(&mut self, place: Place, relation: &RelationName) -> Result<String, EngineError>;
 

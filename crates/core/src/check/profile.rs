@@ -1,5 +1,6 @@
 //! What is measured of a relation, in one scan.
 
+use super::access::Access;
 use crate::ident::RelationName;
 use crate::value::Value;
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,10 @@ pub struct RelationProfile {
     /// How long it took to build, in seconds, by the pipeline's account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
+    /// Who may do what with it, as production; `None` where the engine has no roles. Of a build it
+    /// is what production's relation gives, which goes over to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<Access>,
 }
 
 impl RelationProfile {

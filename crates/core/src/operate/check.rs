@@ -4,6 +4,7 @@
 use super::artefacts::{Artefacts, said, seconds};
 use super::look::progress;
 use super::{OperateError, Session};
+use crate::check::access;
 use crate::check::automatic::{self, Comparison, Past};
 use crate::check::dbt::{self, Declared};
 use crate::check::declared::{self, Check, Known};
@@ -52,6 +53,10 @@ impl Default for Checks {
         }
     }
 }
+
+/// The profiles of a release's relations, and those of several releases.
+type Blob = BTreeMap<RelationName, RelationProfile>;
+type Blobs = BTreeMap<Hash, Blob>;
 
 /// What is looked at.
 pub(super) struct Subject<'a> {
@@ -111,6 +116,9 @@ impl Session<'_> {
         }));
         // What the warehouse shows comes first: a test that fails may only follow from it.
         findings.rotate_left(own);
+        if of.place == Place::Live {
+            findings.extend(self.access_lost(of, &measured, &changed)?);
+        }
         for name in &changed {
             findings.extend(self.untested(of, checks, &artefacts, name));
         }
@@ -432,6 +440,61 @@ impl Session<'_> {
         Ok(measured)
     }
 
+    /// The profiles that were kept of a release, read once.
+    fn profiles<'b>(&self, blobs: &'b mut Blobs, hash: Hash) -> Result<&'b Blob, OperateError> {
+        Ok(match blobs.entry(hash) {
+            Entry::Occupied(read) => read.into_mut(),
+            Entry::Vacant(unread) => {
+                let bytes = self.ledger.get_blob(&hash)?;
+                unread.insert(serde_json::from_slice(&bytes).map_err(unreadable)?)
+            }
+        })
+    }
+
+    /// Whom production's relations do not let in any more. What is built aside takes production's
+    /// access over when it is published, and the publish refuses to lose any.
+    fn access_lost(
+        &mut self,
+        of: &Subject<'_>,
+        measured: &BTreeMap<RelationName, RelationProfile>,
+        changed: &BTreeSet<RelationName>,
+    ) -> Result<Vec<Finding>, OperateError> {
+        // A release that is looked at again is compared with what was noted when it was made.
+        let below = match of.fresh {
+            true => of.release,
+            false => ReleaseId(of.release.0.saturating_add(1)),
+        };
+        let env = self.ledger.env().to_owned();
+        let mut found = Vec::new();
+        let mut blobs = Blobs::new();
+        let mut roles = None;
+        for name in changed {
+            let Some(now) = measured.get(name).and_then(|m| m.access.as_ref()) else {
+                continue;
+            };
+            let last = self
+                .ledger
+                .history(|h| h.good_profiles(&env, name, below, 1))?;
+            let Some(last) = last.first() else { continue };
+            let blob = self.profiles(&mut blobs, last.profiles.0)?;
+            let Some(before) = blob.get(name).and_then(|m| m.access.clone()) else {
+                continue;
+            };
+            let known = match &roles {
+                Some(known) => known,
+                None => match self.engine.roles() {
+                    Ok(all) => roles.insert(all),
+                    Err(error) => {
+                        found.push(unknown("access", None, &error));
+                        return Ok(found);
+                    }
+                },
+            };
+            found.extend(access::findings(name, &before, now, known));
+        }
+        Ok(found)
+    }
+
     /// How the measured relations were in good releases, the newest first. What was built again with
     /// the very same rows is taken for measured: it is as it was, and may have had to go on.
     fn past(
@@ -440,9 +503,8 @@ impl Session<'_> {
         measured: &mut BTreeMap<RelationName, RelationProfile>,
         artefacts: &Artefacts,
     ) -> Result<BTreeMap<RelationName, Vec<Past>>, OperateError> {
-        type Blob = BTreeMap<RelationName, RelationProfile>;
         let env = self.ledger.env().to_owned();
-        let mut blobs: BTreeMap<Hash, Blob> = BTreeMap::new();
+        let mut blobs = Blobs::new();
         let mut out = BTreeMap::new();
         let names: BTreeSet<RelationName> = measured.keys().chain(of.built).cloned().collect();
         let seconds = seconds(artefacts);
@@ -452,14 +514,7 @@ impl Session<'_> {
                 .history(|h| h.good_profiles(&env, &name, of.release, GOOD))?;
             let mut past = Vec::new();
             for one in good {
-                let hash = one.profiles.0;
-                let blob = match blobs.entry(hash) {
-                    Entry::Occupied(read) => read.into_mut(),
-                    Entry::Vacant(unread) => {
-                        let bytes = self.ledger.get_blob(&hash)?;
-                        unread.insert(serde_json::from_slice(&bytes).map_err(unreadable)?)
-                    }
-                };
+                let blob = self.profiles(&mut blobs, one.profiles.0)?;
                 if let Some(profile) = blob.get(&name) {
                     past.push(Past {
                         release: one.release,

@@ -285,6 +285,10 @@ impl Engine for Faulty {
             .pass("profile", || self.engine.profile(place, relations, on))
     }
 
+    fn roles(&mut self) -> Result<BTreeSet<String>, EngineError> {
+        self.fuse.pass("roles", || self.engine.roles())
+    }
+
     fn address(&mut self, place: Place, relation: &RelationName) -> Result<String, EngineError> {
         self.engine.address(place, relation)
     }

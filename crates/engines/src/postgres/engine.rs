@@ -7,7 +7,7 @@ use super::observe::{self, Look};
 use super::plan::{self, ENGINE, Held, PgAction, Survey};
 use super::swap::{self, Event, Name, Scope, SwapPlan};
 use super::{
-    build, catalog, diff, doctor, granted, layout, profile, query, quote, retained, session,
+    access, build, catalog, diff, doctor, granted, layout, profile, query, quote, retained, session,
 };
 use postgres::Client;
 use serde::Deserialize;
@@ -432,6 +432,10 @@ impl Engine for Postgres {
     ) -> Result<BTreeMap<RelationName, RelationProfile>, EngineError> {
         let connector = self.connector.clone();
         profile::profiles(&connector, self.client()?, place, relations, on)
+    }
+
+    fn roles(&mut self) -> Result<BTreeSet<String>, EngineError> {
+        access::roles(self.client()?)
     }
 
     fn address(&mut self, place: Place, relation: &RelationName) -> Result<String, EngineError> {

@@ -1,6 +1,7 @@
 //! PostgreSQL: relations are moved between schemas in one transaction, and everything that hangs on
 //! them goes along or is named.
 
+mod access;
 pub mod address;
 pub mod build;
 mod catalog;

@@ -9,7 +9,7 @@
 use super::catalog::{self, Attribute, rows};
 use super::connect::Connector;
 use super::error::Doing;
-use super::{build, layout, observe, parallel, quote};
+use super::{access, build, layout, observe, parallel, quote};
 use postgres::{Client, GenericClient};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -42,6 +42,11 @@ pub fn profiles(
         build::analyze(client, release)?;
     }
     let tasks = tasks(client, place, relations)?;
+    let where_they_are: Vec<_> = tasks
+        .iter()
+        .filter(|task| task.detail == Detail::Columns)
+        .map(|task| (task.name.clone(), task.schema.clone()))
+        .collect();
     let measured = parallel::each(
         connector,
         tasks,
@@ -57,7 +62,15 @@ pub fn profiles(
             Ok((task.name, profile))
         },
     )?;
-    Ok(measured.into_iter().collect())
+    let mut measured: BTreeMap<RelationName, RelationProfile> = measured.into_iter().collect();
+    if !matches!(place, Place::Point(_)) {
+        for (name, access) in access::of(client, &where_they_are)? {
+            if let Some(profile) = measured.get_mut(&name) {
+                profile.access = Some(access);
+            }
+        }
+    }
+    Ok(measured)
 }
 
 fn tasks(

@@ -170,14 +170,20 @@ fn another_unit_is_held_before_it_is_production() {
     let scratch = &shop.scratch;
     scratch.ok(&["init"]);
     shop.build(&["build"]);
+    // A role is the server's, and other tests have one too.
+    let reader = shop.ask("SELECT 'reader_' || md5(current_database())");
+    shop.sql(&format!(
+        "CREATE ROLE {reader}; GRANT USAGE ON SCHEMA analytics_marts TO {reader};
+         GRANT SELECT ON analytics_marts.daily TO {reader}"
+    ));
     shop.load(4);
     shop.build(&["build"]);
     let good = shop.state();
     let text = scratch.read("unship.toml");
-    let check = "\n[[check]]\nname = \"cents\"\nkind = \"reconcile\"\n\
+    let more = "\n[[check]]\nname = \"cents\"\nkind = \"reconcile\"\n\
                  left = \"select sum(cents) from {analytics_marts.daily}\"\n\
                  right = \"select sum(amount) * 100 from stg_orders\"\n";
-    scratch.write("unship.toml", text + check);
+    scratch.write("unship.toml", text.clone() + more);
     let daily = "models/daily.sql";
     scratch.write(
         daily,
@@ -206,7 +212,25 @@ fn another_unit_is_held_before_it_is_production() {
             .find(of_it)
             .unwrap_or_else(|| panic!("{name}: {found:?}"))
     };
-    assert_eq!(failed("sum")["severity"], "high");
+    assert_eq!(failed("sum")["severity"], "critical");
     // What was built is read, and not production: there the two would be the same.
     failed("cents");
+
+    // Somebody makes a table anew by hand, and forgets who read it.
+    scratch.write("unship.toml", text);
+    scratch.ok(&["check"]);
+    shop.sql(
+        "ALTER TABLE analytics_marts.daily RENAME TO old;
+         CREATE TABLE analytics_marts.daily AS SELECT * FROM analytics_marts.old;
+         DROP TABLE analytics_marts.old",
+    );
+    let says = format!("{reader} may not SELECT it any more");
+    scratch
+        .unship(&["check"])
+        .says(76, &["critical  ", "access", &says]);
+    shop.sql(&format!(
+        "GRANT SELECT ON analytics_marts.daily TO {reader}"
+    ));
+    scratch.ok(&["check"]);
+    shop.sql(&format!("DROP OWNED BY {reader}; DROP ROLE {reader}"));
 }

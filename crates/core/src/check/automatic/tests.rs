@@ -61,7 +61,7 @@ fn orders(rows: u64, revenue: f64, inputs: u64) -> RelationProfile {
             ),
         ],
         inputs: [(raw(), inputs)].into(),
-        seconds: None,
+        ..RelationProfile::default()
     }
 }
 
