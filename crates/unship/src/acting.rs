@@ -9,6 +9,7 @@ use crate::cmd::verify;
 use crate::context::{Context, Workbench};
 use crate::deciding;
 use crate::error::{CliError, CliResult};
+use crate::notify::live;
 use crate::render::text::{self, BAD, BOLD, GOOD, paint};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -20,6 +21,7 @@ use unship_core::execute::{Notice, Watch};
 use unship_core::ident::ReleaseId;
 use unship_core::log::Ledger;
 use unship_core::operate::{Ask, Checks, Proof, count};
+use unship_core::plan::Plan;
 use unship_core::release::{Operation, Release, Verdict};
 
 /// What was decided about a release, and done.
@@ -230,8 +232,22 @@ fn go_back(
     session
         .ledger
         .append(&[Event::RolledBackByPolicy { release, rule }])?;
+    let telling = live::begin(context, bench, &plan);
+    let returned = carry_out(context, bench, plan, to);
+    if let Some(telling) = telling {
+        telling.end(&mut bench.ledger);
+    }
+    returned
+}
+
+fn carry_out(
+    context: &Context,
+    bench: &mut Workbench,
+    plan: Plan,
+    to: ReleaseId,
+) -> CliResult<Returned> {
     let started = Instant::now();
-    let made = session.apply(plan, false)?.release;
+    let made = bench.session().apply(plan, false)?.release;
     let took = started.elapsed();
     let proof: Proof = verify::prove(bench, made)?;
     verify::report(&proof, true).map_err(|e| context.told(e))?;

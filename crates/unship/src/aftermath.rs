@@ -98,7 +98,7 @@ pub fn open(ledger: &mut Ledger, env: &str) -> CliResult<()> {
         let Some(about) = about else { continue };
         // One that began earlier in what is taken away is what this rollback answers.
         let known = match taken {
-            Some(_) => answered(ledger, env, release)?,
+            Some(_) => answered_by(ledger, env, release)?,
             None => ledger.history(|h| h.incident_of(about.id))?,
         };
         if known.is_some() || (taken.is_none() && about.verdict == Verdict::Good) {
@@ -127,7 +127,7 @@ fn ask_for_reviews(ledger: &mut Ledger, env: &str, release: &Release) -> CliResu
     let Some(glass) = ledger.history(|h| h.broken_glass(release.id))? else {
         return Ok(());
     };
-    let Some(incident) = answered(ledger, env, release)?.filter(|i| i.closed.is_none()) else {
+    let Some(incident) = answered_by(ledger, env, release)?.filter(|i| i.closed.is_none()) else {
         return Ok(());
     };
     let because = format!(
@@ -147,11 +147,23 @@ fn ask_for_reviews(ledger: &mut Ledger, env: &str, release: &Release) -> CliResu
     Ok(())
 }
 
-/// The incident that a rollback answers: of whichever release it takes away.
-fn answered(ledger: &Ledger, env: &str, back: &Release) -> CliResult<Option<Incident>> {
-    let (Some(to), Some(from)) = (back.operation.target(), back.parent) else {
-        return Ok(None);
-    };
+/// The incident that a rollback answers.
+fn answered_by(ledger: &Ledger, env: &str, back: &Release) -> CliResult<Option<Incident>> {
+    match (back.operation.target(), back.parent) {
+        (Some(to), Some(from)) => answered(ledger, env, back.id, to, from),
+        _ => Ok(None),
+    }
+}
+
+/// The incident that `back` answers by going from one release to an older one: of whichever release
+/// it takes away.
+pub fn answered(
+    ledger: &Ledger,
+    env: &str,
+    back: ReleaseId,
+    to: ReleaseId,
+    from: ReleaseId,
+) -> CliResult<Option<Incident>> {
     if let Some(known) = ledger.history(|h| h.incident_of(from))? {
         return Ok(Some(known));
     }
@@ -162,7 +174,7 @@ fn answered(ledger: &Ledger, env: &str, back: &Release) -> CliResult<Option<Inci
     };
     Ok(all
         .into_iter()
-        .find(|i| i.operations.contains(&back.id) || taken(i)))
+        .find(|i| i.operations.contains(&back) || taken(i)))
 }
 
 /// What the newest checks of a release found, and where that is kept.

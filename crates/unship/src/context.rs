@@ -324,6 +324,11 @@ impl Context {
         })
     }
 
+    /// Keeps a lease while something long is done.
+    pub fn renewing(&self, lease: Lease) -> CliResult<Renewal> {
+        Ok(Renewal::start(self.ledger_at()?, lease))
+    }
+
     /// An error of a command that may change production, with what production is according to the
     /// ledger. That there was nothing to do leaves no doubt about it.
     pub fn told(&self, error: CliError) -> CliError {
@@ -426,7 +431,7 @@ impl Drop for Workbench {
 }
 
 /// Renews a lease while a long job runs, over a connection of its own.
-struct Renewal {
+pub struct Renewal {
     stop: mpsc::Sender<()>,
     thread: JoinHandle<Lease>,
     lease: Lease,
@@ -456,7 +461,8 @@ impl Renewal {
         }
     }
 
-    fn stop(self) -> Lease {
+    /// Stops, and gives the lease as it is now.
+    pub fn stop(self) -> Lease {
         let _ = self.stop.send(());
         self.thread.join().unwrap_or(self.lease)
     }

@@ -5,6 +5,7 @@ use super::verify;
 use crate::cli::{Apply, Global, Restore, Rollback};
 use crate::context::{Context, Workbench};
 use crate::error::{CliError, CliResult, exit};
+use crate::notify::live;
 use crate::permit;
 use crate::render::text::{self, BOLD, GOOD, paint};
 use crate::render::{json, plan as render};
@@ -68,9 +69,28 @@ fn restore(
     mut bench: Workbench,
     args: &Restore,
 ) -> CliResult {
+    let passed = permit::permit(context, &mut bench, &plan, args)?;
+    let telling = live::begin(context, &mut bench, &plan);
+    let carried = carry_out(global, context, plan, &mut bench, args, &passed);
+    if let Some(telling) = telling {
+        telling.end(&mut bench.ledger);
+    }
+    let code = carried?;
+    bench.done()?;
+    Ok(code)
+}
+
+/// Carries a plan out, proves what it brought back, and says so.
+fn carry_out(
+    global: &Global,
+    context: &Context,
+    plan: Plan,
+    bench: &mut Workbench,
+    args: &Restore,
+    passed: &[String],
+) -> CliResult {
     let id = plan.id()?;
     let keep = context.config.keep.parse()?;
-    let passed = permit::permit(context, &mut bench, &plan, args)?;
     let started = Instant::now();
     let Done { release, plan } = bench.session().apply(plan, args.set_aside)?;
     let took = SignedDuration::try_from(started.elapsed()).unwrap_or_default();
@@ -97,7 +117,7 @@ fn restore(
     let proof = if args.no_verify {
         None
     } else {
-        let proof = verify::prove(&mut bench, release);
+        let proof = verify::prove(bench, release);
         Some(proof.map_err(|e| {
             e.production(format!(
                 "{release}: it was restored, and only the proof is missing"
@@ -105,7 +125,6 @@ fn restore(
         })?)
     };
     bench.tidy_up(&keep);
-    bench.done()?;
     if global.json {
         let document = serde_json::json!({
             "release": release,

@@ -7,6 +7,7 @@ mod channel;
 pub mod compose;
 pub mod config;
 pub mod escalate;
+pub mod live;
 pub mod outbox;
 
 pub use channel::{SendError, send};

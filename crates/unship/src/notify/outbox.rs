@@ -20,7 +20,12 @@ const BUDGET: Duration = Duration::from_secs(10);
 const PAUSES: [Duration; 2] = [Duration::from_millis(300), Duration::from_millis(1200)];
 
 /// How long nobody else sends, should this process die while it does.
-const LEASE: Duration = Duration::from_secs(60);
+pub const LEASE: Duration = Duration::from_secs(60);
+
+/// What whoever sends an environment's notices holds.
+pub fn lease_name(env: &str) -> String {
+    format!("notices of {env}")
+}
 
 /// What became of the notices that were due.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
@@ -115,7 +120,7 @@ pub fn deliver(context: &Context, ledger: &mut Ledger) -> CliResult<Sent> {
         return Ok(done);
     }
     let holder = Holder::current(actor(), "unship notify");
-    let name = format!("notices of {}", context.env);
+    let name = lease_name(&context.env);
     let lease = match ledger.store().take_lease(&name, &holder, LEASE) {
         Err(LedgerError::Held { .. }) => return Ok(done),
         lease => lease?,
@@ -153,6 +158,14 @@ fn one(
             outgoing.attempts,
             Err(SendError {
                 text: format!("unship.toml has no [[notify]] `{}` any more", notice.route),
+                again: Again::Never,
+            }),
+        ),
+        // It is sent once, while it is so.
+        Some(_) if notice.occasion == Occasion::Restoring => (
+            outgoing.attempts,
+            Err(SendError {
+                text: "unship ended while it was being sent, and what it says is over".to_owned(),
                 again: Again::Never,
             }),
         ),

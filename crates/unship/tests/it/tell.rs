@@ -225,6 +225,50 @@ fn a_rollback_opens_an_incident_that_is_told_once_and_closed_with_its_cause() {
     assert!(!found, "a secret is in the ledger");
 }
 
+/// The policy takes a release back: that it begins is told meanwhile, and waited for by nothing.
+#[test]
+fn that_production_is_being_restored_is_told_while_it_is() {
+    let Some(tools) = tools() else { return };
+    let restore = |url: &str, events: &str| {
+        let mut lab = lab::new(&tools);
+        let config = lab.read("unship.toml").replace("\"never\"", "\"high\"");
+        let env = config.split('"').nth(1).unwrap().to_owned();
+        let check = "[[check]]\nname = \"no_two\"\nkind = \"acceptance\"\nseverity = \"critical\"\n\
+                     sql = \"select * from {main.mart} where release = 2\"\n";
+        let hook = webhook(url).replace("webhook =", &format!("{events}webhook ="));
+        let policy = format!("[policy]\nprotected = [{env:?}]\n");
+        lab.write("unship.toml", format!("{config}\n{policy}{check}{hook}"));
+        lab.set("HOOK_SECRET", SECRET);
+        let job =
+            "create or replace table mart as select 2 * sum(id) as total, 2 as release from raw";
+        lab.unship(&["run", "--in-place", "--", "python", "job.py", job])
+            .says(76, &["rolled back:", "brings back R1"]);
+        lab
+    };
+    let (url, told) = server(Vec::new());
+    let lab = restore(&url, "");
+    let all: Vec<_> = told.try_iter().map(|r| r.json()).collect();
+    let occasions: Vec<_> = all
+        .iter()
+        .map(|n| n["occasion"].as_str().unwrap())
+        .collect();
+    assert_eq!(occasions, ["opened", "restoring", "restored"]);
+    assert_eq!(
+        all[1]["message"]["doing"],
+        "Production goes back to the state of R1."
+    );
+    assert!(outbox(&lab).iter().all(|(_, state)| state == "sent"));
+    lab.ok(&["notify", "escalate"]);
+    assert_eq!(told.try_iter().count(), 0);
+
+    // Whoever does not answer is told nothing that is over.
+    let (url, told) = server(vec![Answer::Hang]);
+    let lab = restore(&url, "events = [\"restoring\"]\n");
+    assert_eq!(outbox(&lab), pairs(&[("restoring", "given_up")]));
+    lab.ok(&["notify", "escalate"]);
+    assert_eq!(told.try_iter().count(), 1);
+}
+
 #[test]
 fn a_receiver_that_hangs_or_refuses_holds_nothing_up_and_is_in_the_log() {
     let Some(tools) = tools() else { return };

@@ -37,6 +37,11 @@ pub enum Again {
 }
 
 impl SendError {
+    /// Whether it would be refused again.
+    pub fn is_final(&self) -> bool {
+        self.again == Again::Never
+    }
+
     fn soon(text: impl Into<String>) -> Self {
         Self {
             text: text.into(),
