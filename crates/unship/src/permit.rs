@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use unship_core::approve::{Approval, Gate, Proof, Question, Request, Subject, gate};
-use unship_core::decide::{Action, Closed, Need};
+use unship_core::decide::{Action, Closed, Need, Rule};
 use unship_core::event::Event;
 use unship_core::execute::{Notice, Watch};
 use unship_core::ident::RelationName;
@@ -62,7 +62,10 @@ pub fn needed(context: &Context, ledger: &Ledger, plan: &Plan) -> CliResult<Opti
     // The rule of now counts: what was decided may be of a time when nothing was protected.
     let name = decision.rule.as_ref();
     let rule = name.and_then(|name| policy.rules.iter().find(|rule| rule.name == *name));
-    let asked = rule.and_then(|rule| rule.approvals.clone());
+    // A warning makes it no harder to leave a release than nothing would: what a rule that only
+    // watches has approved is the fix.
+    let acts = |rule: &&Rule| rule.action >= Action::Propose;
+    let asked = rule.filter(acts).and_then(|rule| rule.approvals.clone());
     // What was decided is about the way back that was looked at then, and no other.
     let as_decided = match &plan.operation {
         Operation::Rollback { to, select: None } => decision.back_to == Some(*to),

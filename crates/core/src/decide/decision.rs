@@ -31,7 +31,8 @@ pub struct Decision {
     pub brakes: Vec<Brake>,
     /// What would change it, in sentences.
     pub would_change: Vec<String>,
-    /// Whose approval a person's rollback needs now; `None` is nobody's.
+    /// Whose approval what a person does about it needs: a rollback, or where it is only watched, the
+    /// fix. `None` is nobody's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approvals: Option<Need>,
     /// When it happens by itself, for `roll_back_within`.
@@ -202,7 +203,9 @@ fn would_change(
     deadline: Option<Timestamp>,
 ) -> Vec<String> {
     let mut out: Vec<_> = brakes.iter().map(|b| b.released_by.clone()).collect();
-    if deadline.is_some() {
+    if fired.action == Action::Watch {
+        out.push("`unship rollback` goes back all the same, if a person decides so".to_owned());
+    } else if deadline.is_some() {
         let by = approvals.map_or("a person".to_owned(), ToString::to_string);
         out.push(format!(
             "{by} and `unship rollback` go back before the time is up"

@@ -29,6 +29,12 @@ pub fn print(release: ReleaseId, facts: &Facts, decision: &Decision, then: Optio
         line("deadline", &text::moment(recorded.unwrap_or(deadline)));
     }
     match &decision.approvals {
+        Some(need) if decision.rule_action == Action::Watch => {
+            line(
+                "approval",
+                &format!("{need}, for the fix; none for a rollback"),
+            );
+        }
         Some(need) => line("approval", &format!("{need}, for a rollback by a person")),
         None => line("approval", "nobody's is needed"),
     }
