@@ -44,7 +44,7 @@ fn a_join_that_doubles_the_revenue_is_never_published() {
     });
     let doubled = doubled.unwrap();
     assert_eq!(doubled["outcome"], "fail");
-    assert_eq!(doubled["severity"], "high");
+    assert_eq!(doubled["severity"], "critical");
     golden("checks_hold", &seen);
 
     // Mended, the next one is published.
@@ -69,6 +69,37 @@ fn in_place_the_same_release_is_marked_bad_and_can_be_taken_back() {
     shop.ok(&["check", "R2"]);
     shop.unship(&["check", "R3", "--select", "fct_orders"])
         .says(76, &["revenue", "sum"]);
+}
+
+/// With the rules that nobody had to write, in one command.
+#[test]
+fn in_a_protected_environment_it_is_taken_back_and_proved_by_the_same_command() {
+    let Some(shop) = before_the_bad_release() else {
+        return;
+    };
+    let text = shop.read("unship.toml");
+    let env = shop.json("unship.status/1", &["status", "--json"]);
+    let env = env["env"].as_str().unwrap();
+    shop.write(
+        "unship.toml",
+        format!("{text}\n[policy]\nprotected = [{env:?}]\n"),
+    );
+    let before = State::of(&shop, &shop.path("shop.duckdb"), "before");
+    let ran = shop.unship(&["run", "--in-place", "--", "dbt", "--quiet", "build"]);
+    ran.says(
+        76,
+        &[
+            "core.fct_orders.revenue  sum",
+            "rolled back:",
+            "R4 brings back R2",
+            "row by row",
+            "the rule `critical`",
+        ],
+    );
+    let after = State::of(&shop, &shop.path("shop.duckdb"), "after");
+    assert_eq!(before.differences(&shop, &after, &[]), [""; 0]);
+    let status = shop.json("unship.status/1", &["status", "--json"]);
+    assert_eq!(status["good"], true, "{status}");
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod checks;
 mod crash;
 mod dbt_cloud;
 mod decisions;
+mod declared;
 mod disk_full;
 mod files;
 mod hazards;
