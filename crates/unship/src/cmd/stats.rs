@@ -1,6 +1,8 @@
 //! `unship stats`
 
-use crate::aftermath;
+mod checks;
+
+use self::checks::{Advice, Checks};
 use crate::cli::{Global, Stats};
 use crate::context::Context;
 use crate::error::{CliResult, exit};
@@ -9,16 +11,9 @@ use crate::render::text::{self, BOLD, paint};
 use jiff::{SignedDuration, Timestamp, ToSpan, tz::TimeZone};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use unship_core::check::{Finding, Outcome};
 use unship_core::incident::{Cause, Incident};
 use unship_core::log::Ledger;
-use unship_core::release::{Operation, Release, Stage, Verdict};
-
-/// So many of the newest releases are looked at for what their checks found.
-const CHECKED: usize = 500;
-
-/// A check that passed at least so often and never failed is said never to fire.
-const OFTEN: usize = 20;
+use unship_core::release::{Operation, Release, Stage};
 
 /// A month.
 #[derive(Debug, Default, Serialize)]
@@ -31,17 +26,6 @@ struct Month {
     restore_milliseconds: Option<u64>,
 }
 
-/// What one check did.
-#[derive(Debug, Default, Clone, PartialEq, Serialize)]
-struct Fired {
-    looked: usize,
-    failed: usize,
-    /// Of the failed ones, in releases that are thought good all the same.
-    in_good: usize,
-    /// The largest number that was observed in one of those.
-    largest: Option<f64>,
-}
-
 #[derive(Serialize)]
 struct Document<'a> {
     env: &'a str,
@@ -50,27 +34,13 @@ struct Document<'a> {
     too_often: &'a [Advice],
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
-struct Advice {
-    check: String,
-    failed: usize,
-    in_good: usize,
-    proposal: String,
-}
-
 /// How fast bad releases are noticed and taken back, and by what.
 pub fn run(global: &Global, args: &Stats) -> CliResult {
     let context = Context::find(global)?;
     let ledger = context.read()?;
     let now = Timestamp::now();
     let months = months(&ledger, &context.env, args.months, now)?;
-    let fired = fired(&ledger, &context.env)?;
-    let never: Vec<_> = fired
-        .iter()
-        .filter(|(_, f)| f.failed == 0 && f.looked >= OFTEN)
-        .map(|(check, _)| check.clone())
-        .collect();
-    let too_often: Vec<_> = fired.iter().filter_map(|(c, f)| advice(c, f)).collect();
+    let Checks { never, too_often } = checks::of(&ledger, &context.env, &context.config.declared)?;
     if global.json {
         let document = Document {
             env: &context.env,
@@ -123,7 +93,7 @@ pub fn run(global: &Global, args: &Stats) -> CliResult {
         for advice in &too_often {
             crate::say!(
                 "  - {}: failed {} times, {} of them in releases that are thought good; {}",
-                advice.check,
+                advice.words(),
                 advice.failed,
                 advice.in_good,
                 advice.proposal
@@ -243,118 +213,4 @@ fn took(
 fn median(mut list: Vec<u64>) -> Option<u64> {
     list.sort_unstable();
     list.get(list.len() / 2).copied()
-}
-
-fn fired(ledger: &Ledger, env: &str) -> CliResult<BTreeMap<String, Fired>> {
-    let mut out = BTreeMap::new();
-    for release in ledger.history(|h| h.releases(env, None, CHECKED))? {
-        let (_, findings) = aftermath::findings_of(ledger, release.id)?;
-        let good = release.verdict == Verdict::Good && release.stage == Stage::Published;
-        for finding in &findings {
-            add(&mut out, finding, good);
-        }
-    }
-    Ok(out)
-}
-
-fn add(out: &mut BTreeMap<String, Fired>, finding: &Finding, good: bool) {
-    if finding.outcome == Outcome::Unknown {
-        return;
-    }
-    let fired = out.entry(finding.check.clone()).or_default();
-    fired.looked += 1;
-    if finding.outcome != Outcome::Fail {
-        return;
-    }
-    fired.failed += 1;
-    if good {
-        fired.in_good += 1;
-        let seen = first_number(&finding.observed);
-        fired.largest = match (fired.largest, seen) {
-            (Some(a), Some(b)) => Some(a.max(b)),
-            (a, b) => a.or(b),
-        };
-    }
-}
-
-/// The first number in a sentence; thousands may be apart.
-fn first_number(text: &str) -> Option<f64> {
-    let from = text.find(|c: char| c.is_ascii_digit())?;
-    let rest = &text[from..];
-    let end = rest
-        .find(|c: char| !(c.is_ascii_digit() || c == '.' || c == ','))
-        .unwrap_or(rest.len());
-    rest[..end]
-        .trim_end_matches(['.', ','])
-        .replace(',', "")
-        .parse()
-        .ok()
-}
-
-/// A check cries wolf when it failed at least three times, mostly in releases that turned out good.
-fn advice(check: &str, fired: &Fired) -> Option<Advice> {
-    if fired.failed < 3 || fired.in_good * 2 <= fired.failed {
-        return None;
-    }
-    let proposal = match fired.largest {
-        Some(largest) => {
-            format!("tolerate up to {largest}, the largest that was seen in one of those")
-        }
-        None => "a lower severity".to_owned(),
-    };
-    Some(Advice {
-        check: check.to_owned(),
-        failed: fired.failed,
-        in_good: fired.in_good,
-        proposal,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use unship_core::check::Severity;
-
-    fn finding(check: &str, outcome: Outcome, observed: &str) -> Finding {
-        Finding {
-            check: check.to_owned(),
-            relation: None,
-            column: None,
-            outcome,
-            severity: Severity::High,
-            observed: observed.to_owned(),
-            expected: String::new(),
-            examples: None,
-            sql: None,
-        }
-    }
-
-    #[test]
-    fn a_check_that_fails_in_good_releases_gets_a_threshold_from_them() {
-        let mut seen = BTreeMap::new();
-        for (outcome, observed, good) in [
-            (Outcome::Fail, "1,204 rows", true),
-            (Outcome::Fail, "980 rows", true),
-            (Outcome::Fail, "99,999 rows", false),
-            (Outcome::Pass, "3 rows", true),
-            (Outcome::Unknown, "?", true),
-        ] {
-            add(&mut seen, &finding("rows", outcome, observed), good);
-        }
-        let advice = advice("rows", &seen["rows"]).unwrap();
-        assert_eq!((advice.failed, advice.in_good), (3, 2));
-        insta::assert_snapshot!(advice.proposal, @"tolerate up to 1204, the largest that was seen in one of those");
-    }
-
-    #[test]
-    fn the_first_number_of_a_sentence() {
-        for (text, number) in [
-            ("12.5 % null", Some(12.5)),
-            ("grew by 1,000,000.", Some(1e6)),
-            ("no rows", None),
-            ("v2: .5", Some(2.0)),
-        ] {
-            assert_eq!(first_number(text), number, "{text}");
-        }
-    }
 }

@@ -8,6 +8,7 @@ use crate::aftermath;
 use crate::cmd::incident::lines;
 use crate::compare::{self, Comparison};
 use crate::context::{Context, Workbench};
+use crate::declared::Check;
 use crate::error::CliResult;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -139,7 +140,7 @@ pub fn gather(
     let actions = actions(ledger, &incident)?;
     let timeline = lines(ledger, &incident)?;
     Ok(Some(Report {
-        checklist: checklist(ledger, &incident, &bad, good.as_ref())?,
+        checklist: checklist(context, ledger, &incident, &bad, good.as_ref())?,
         approvals: approvals(ledger, &incident)?,
         findings: findings
             .into_iter()
@@ -272,6 +273,7 @@ fn moment(at: Timestamp) -> String {
 
 /// What is true now. A point that nobody looked at says so.
 fn checklist(
+    context: &Context,
     ledger: &Ledger,
     incident: &Incident,
     bad: &Release,
@@ -287,30 +289,51 @@ fn checklist(
         None => None,
     };
     let findings = checked.map(|(_, findings)| findings);
-    let group = |what, belongs: fn(&Finding) -> bool| match &findings {
-        Some(all) => judged(what, all.iter().filter(|f| belongs(f)).collect()),
-        None => not_checked(what),
+    let declared = &context.config.declared;
+    let group = |line: Looked| match &findings {
+        Some(all) => {
+            let of_it = all.iter().filter(|f| belongs(f, declared) == line);
+            judged(line.words(), of_it.collect())
+        }
+        None => not_checked(line.words()),
     };
     Ok(vec![
         code_version(ledger, bad, good)?,
         database_state(ledger, subject, incident)?,
-        group("Data quality", |f| !is_health(f) && !is_speed(f)),
-        group("Application health", is_health),
-        group("Performance", is_speed),
+        group(Looked::Quality),
+        group(Looked::Health),
+        group(Looked::Speed),
     ])
 }
 
 /// Probes of what reads the data: checks are told apart by what their ids begin with or say.
-fn is_health(finding: &Finding) -> bool {
-    ["http", "command"]
-        .iter()
-        .any(|kind| finding.check.starts_with(kind))
+/// The lines of the checklist that checks answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Looked {
+    Quality,
+    Health,
+    Speed,
 }
 
-fn is_speed(finding: &Finding) -> bool {
-    ["slow", "speed", "latency"]
-        .iter()
-        .any(|word| finding.check.contains(word))
+impl Looked {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Quality => "Data quality",
+            Self::Health => "Application health",
+            Self::Speed => "Performance",
+        }
+    }
+}
+
+/// Which line a finding belongs to, by what the check of this name is.
+fn belongs(finding: &Finding, declared: &[Check]) -> Looked {
+    let check = declared.iter().find(|c| c.name() == finding.check);
+    match check {
+        Some(Check::Command(_) | Check::Http(_)) => Looked::Health,
+        Some(Check::Sample(_)) => Looked::Speed,
+        None if finding.check == "speed" => Looked::Speed,
+        _ => Looked::Quality,
+    }
 }
 
 fn not_checked(what: &'static str) -> Item {
