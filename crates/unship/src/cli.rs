@@ -281,7 +281,7 @@ pub struct Restore {
     #[arg(long)]
     pub wait: bool,
     /// Go on without missing approvals and outside of windows; the reason is kept in the log
-    #[arg(long, value_name = "REASON", conflicts_with = "wait")]
+    #[arg(long, value_name = "REASON", conflicts_with = "wait", value_parser = said)]
     pub break_glass: Option<String>,
 }
 
@@ -414,7 +414,7 @@ pub struct KeepRelease {
     #[arg(default_value = "@")]
     pub release: String,
     /// Why
-    #[arg(long, short = 'm', value_name = "TEXT")]
+    #[arg(long, short = 'm', value_name = "TEXT", value_parser = said)]
     pub reason: String,
 }
 
@@ -449,7 +449,7 @@ pub struct Lift {
     /// The commit, or its first digits
     pub commit: String,
     /// Why it may run again
-    #[arg(long, short = 'm', value_name = "TEXT")]
+    #[arg(long, short = 'm', value_name = "TEXT", value_parser = said)]
     pub reason: String,
 }
 
@@ -491,6 +491,7 @@ pub struct IncidentNote {
     /// The incident
     pub incident: String,
     /// The text
+    #[arg(value_parser = said)]
     pub text: String,
 }
 
@@ -500,7 +501,7 @@ pub struct IncidentClose {
     /// The incident
     pub incident: String,
     /// What was at the root of it
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = said)]
     pub root_cause: String,
     /// What will keep it from happening again
     #[arg(long, value_name = "TEXT")]
@@ -509,7 +510,7 @@ pub struct IncidentClose {
     #[arg(long, value_name = "OWNER:DATE:TEXT", conflicts_with = "none_because")]
     pub action: Vec<String>,
     /// Nothing follows, for this reason
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = said)]
     pub none_because: Option<String>,
 }
 
@@ -585,4 +586,12 @@ pub struct Demo {
 pub struct Completions {
     /// The shell
     pub shell: clap_complete::Shell,
+}
+
+/// A text that says something: it is what others will read who wonder why.
+fn said(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("it says nothing, and others will wonder why".to_owned()),
+        text => Ok(text.to_owned()),
+    }
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 use similar::TextDiff;
 use std::collections::{BTreeMap, BTreeSet};
-use unship_core::check::{Finding, Outcome};
+use unship_core::check::{Finding, Outcome, Severity};
 use unship_core::diff::RelationDiff;
 use unship_core::ident::{RelationName, ReleaseId};
 use unship_core::log::Ledger;
@@ -334,24 +334,29 @@ fn row_change(name: &RelationName, old: &Map, new: &Map) -> RowChange {
     }
 }
 
-/// The first relation in lineage order that a check failed for; else the first whose code differs;
-/// else the first that differs at all.
+/// The first relation in lineage order that a check failed for, warnings only where nothing else did;
+/// else the first whose code differs; else the first that differs at all.
 fn first(
     ordered: &[&RelationName],
     changes: &[RowChange],
     findings: &[Finding],
     coded: &BTreeSet<RelationName>,
 ) -> Option<(RelationName, First)> {
-    let failed = |name: &RelationName| {
-        findings
-            .iter()
-            .find(|f| f.outcome == Outcome::Fail && f.relation.as_ref() == Some(name))
+    let failed = |name: &RelationName, least: Severity| {
+        findings.iter().find(|f| {
+            let of_it = f.relation.as_ref() == Some(name);
+            f.outcome == Outcome::Fail && f.severity >= least && of_it
+        })
     };
     let found = |name: &RelationName, because: String| {
         let relation = short(name);
         (name.clone(), First { relation, because })
     };
-    if let Some((name, finding)) = ordered.iter().find_map(|n| Some((n, failed(n)?))) {
+    let first = |least| {
+        let mut names = ordered.iter();
+        names.find_map(|name| Some((name, failed(name, least)?)))
+    };
+    if let Some((name, finding)) = first(Severity::Medium).or_else(|| first(Severity::Low)) {
         let because = format!("the check {} failed: {}", finding.check, finding.observed);
         return Some(found(name, because));
     }
@@ -457,12 +462,22 @@ mod tests {
             relation: Some(a.clone()),
             column: None,
             outcome: Outcome::Fail,
-            severity: unship_core::check::Severity::High,
+            severity: Severity::High,
             observed: "twice".to_owned(),
             expected: "once".to_owned(),
             examples: None,
             sql: None,
         };
-        assert_eq!(at(&[failed], &[&c]), a, "a check");
+        assert_eq!(at(&[failed.clone()], &[&c]), a, "a check");
+        let warning = Finding {
+            severity: Severity::Low,
+            ..failed.clone()
+        };
+        let failed = Finding {
+            relation: Some(b.clone()),
+            ..failed
+        };
+        assert_eq!(at(&[warning.clone(), failed], &[&c]), b, "no warning");
+        assert_eq!(at(&[warning], &[&c]), a, "nothing but a warning");
     }
 }

@@ -54,7 +54,10 @@ pub fn incident(ledger: &Ledger, text: Option<&str>) -> CliResult<Incident> {
 fn back(ledger: &Ledger, steps: usize) -> CliResult<ReleaseId> {
     let live = ledger.history(|h| h.live(ledger.env()))?;
     let mut id = live
-        .ok_or_else(|| CliError::usage(format!("nothing is live in `{}` yet", ledger.env())))?
+        .ok_or_else(|| {
+            let text = format!("nothing is live in `{}` yet", ledger.env());
+            CliError::new(exit::NOTHING, text)
+        })?
         .release;
     for _ in 0..steps {
         let release = ledger.history(|h| h.release(id))?;

@@ -319,6 +319,10 @@ impl Fold<'_> {
             if !(leaves || returns) || !incident.opening.reached_production {
                 continue;
             }
+            // It is gone already, and what is left now is another one.
+            if leaves && incident.restored.is_some() {
+                continue;
+            }
             incident.operations.push(release.id);
             incident.restored = leaves.then_some(self.at);
             write(self.shelf, &id_key(INCIDENT, incident.id.0), &incident)?;

@@ -312,6 +312,10 @@ impl Session<'_> {
         lift(&self.known(to)?, &mut out);
         let (older, newer) = (to.min(from), to.max(from));
         let forward = to > from;
+        let left = match forward {
+            true => BTreeSet::new(),
+            false => self.made_of(from, older)?,
+        };
         let mut before = ReleaseId(newer.0 + 1);
         'pages: loop {
             let page = self
@@ -336,6 +340,8 @@ impl Session<'_> {
                         out.push(mark(release.id, Verdict::Bad, reason));
                         out.extend(held(release));
                     }
+                    // It was bad before anybody went back; what was taken away earlier was held then.
+                    Verdict::Bad if left.contains(&release.id) => out.extend(held(release)),
                     Verdict::Bad if forward && (taken_away || release.id == to) => {
                         let reason = format!("brought back by {} ({word})", plan.release);
                         out.push(mark(release.id, Verdict::Good, reason));
@@ -346,6 +352,27 @@ impl Session<'_> {
             }
         }
         Ok(out)
+    }
+
+    /// The releases newer than `older` whose work is in a state, one on top of the other.
+    fn made_of(
+        &self,
+        state: ReleaseId,
+        older: ReleaseId,
+    ) -> Result<BTreeSet<ReleaseId>, OperateError> {
+        let mut all = BTreeSet::new();
+        let mut next = Some(state);
+        while let Some(id) = next.filter(|id| *id > older) {
+            let release = self.known(id)?;
+            next = match release.operation.target() {
+                Some(target) => Some(target),
+                None => {
+                    all.insert(id);
+                    release.parent
+                }
+            };
+        }
+        Ok(all)
     }
 }
 

@@ -10,11 +10,12 @@ use crate::render::text::{BAD, GOOD, paint};
 use crate::render::{decision as render, json};
 use crate::{acting, deciding, declared};
 use cases::{Case, Checked};
+use jiff::Timestamp;
 use std::path::{Path, PathBuf};
 use unship_core::decide::decide;
 use unship_core::event::Event;
 use unship_core::operate::count;
-use unship_core::release::Verdict;
+use unship_core::release::{Stage, Verdict};
 
 /// Where a project has its cases.
 const CASES: &str = "policy-tests";
@@ -31,11 +32,18 @@ pub fn run(global: &Global, args: &Policy) -> CliResult {
 
 fn act(global: &Global) -> CliResult {
     let context = Context::find(global)?;
-    let checks = declared::checks(&context)?;
-    let mut bench = context.take(None, "unship policy act")?;
-    let acted = acting::do_due(&context, &mut bench, &checks);
-    let acted = acted.map_err(|e| context.told(e))?;
-    bench.terminal.finish();
+    let acted = match is_due(&context)? {
+        false => None,
+        true => {
+            let checks = declared::checks(&context)?;
+            let mut bench = context.take(None, "unship policy act")?;
+            let acted = acting::do_due(&context, &mut bench, &checks);
+            let acted = acted.map_err(|e| context.told(e))?;
+            bench.terminal.finish();
+            bench.done()?;
+            acted
+        }
+    };
     if global.json {
         json("unship.act/1", &serde_json::json!({ "acted": acted }))?;
     } else {
@@ -44,14 +52,31 @@ fn act(global: &Global) -> CliResult {
             None => crate::say!("nothing is due"),
         }
     }
-    bench.done()?;
     Ok(exit::OK)
+}
+
+/// Whether anything is due, by the ledger alone: most of the time cron asks in vain, and then nobody
+/// who is at work is asked to make room.
+fn is_due(context: &Context) -> CliResult<bool> {
+    match context.read() {
+        Ok(ledger) => Ok(acting::next(&ledger, Timestamp::now())?.is_some()),
+        Err(e) if e.code == exit::NOTHING => Ok(false),
+        Err(e) => Err(e),
+    }
 }
 
 fn keep(global: &Global, args: &KeepRelease) -> CliResult {
     let context = Context::find(global)?;
+    let head = refs::release(&context.read()?, &args.release)?;
+    if head.stage != Stage::Published {
+        let text = format!(
+            "{} never became production, so no rule takes it back",
+            head.id
+        );
+        return Err(CliError::usage(text).hint("run its job again to publish what it builds"));
+    }
+    let release = head.id;
     let mut bench = context.take(None, "unship policy keep")?;
-    let release = refs::release(&bench.ledger, &args.release)?.id;
     bench.ledger.append(&[Event::ReleaseMarked {
         release,
         verdict: Verdict::Good,

@@ -111,6 +111,10 @@ fn what_is_to_be_done_within_a_time_is_done_when_it_is_up_unless_somebody_decide
 
     // A person says that it is good: then nothing happens when the time is up.
     kept.configure(&soon);
+    let silent = kept.unship(&["policy", "keep", "--reason", " "]);
+    assert_eq!(silent.code, Some(2), "{silent}");
+    let nowhere = kept.unship(&["policy", "keep", "R99", "--reason", "it is fine"]);
+    assert_eq!(nowhere.code, Some(2), "{nowhere}");
     let keep = ["policy", "keep", "--reason", "four is what we wanted"];
     kept.unship(&keep).ok();
     says(&kept.unship(&["policy", "act"]), 0, &["nothing is due"]);

@@ -100,6 +100,9 @@ fn in_a_protected_environment_it_is_taken_back_and_proved_by_the_same_command() 
     assert_eq!(before.differences(&shop, &after, &[]), [""; 0]);
     let status = shop.json("unship.status/1", &["status", "--json"]);
     assert_eq!(status["good"], true, "{status}");
+    // The next night does not make it again.
+    shop.unship(&["run", "--in-place", "--", "dbt", "--quiet", "build"])
+        .says(77, &["is in quarantine", "R4 took back"]);
 }
 
 #[test]
