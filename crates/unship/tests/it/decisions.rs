@@ -361,6 +361,27 @@ fn found(shop: &Scratch, check: &str, relation: &str, severity: Severity) {
         .unwrap();
 }
 
+/// Only what may call for a rollback makes one need an approval.
+#[test]
+fn a_warning_makes_a_release_no_harder_to_leave() {
+    let Some(tools) = tools() else { return };
+    let shop = shop::at(&tools, Moment::R3);
+    adds(&shop, "unship.toml", "\n[policy]\nprotected = [\"prod\"]");
+    let decided = || {
+        shop.unship(&["policy", "act"]);
+        shop.ok(&["policy", "explain"]).text()
+    };
+    found(&shop, "unexpected", "fct_orders", Severity::Medium);
+    assert!(
+        decided().contains("1 approval, for a rollback"),
+        "{}",
+        decided()
+    );
+    found(&shop, "warning", "fct_orders", Severity::Low);
+    assert!(decided().contains("none for a rollback"), "{}", decided());
+    shop.ok(&["rollback"]);
+}
+
 #[test]
 fn the_policy_says_what_it_would_do_and_why() {
     let Some(tools) = tools() else { return };
