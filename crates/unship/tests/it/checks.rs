@@ -84,6 +84,7 @@ fn in_a_protected_environment_it_is_taken_back_and_proved_by_the_same_command() 
         "unship.toml",
         format!("{text}\n[policy]\nprotected = [{env:?}]\n"),
     );
+    shop.commit("Let rules act");
     let before = State::of(&shop, &shop.path("shop.duckdb"), "before");
     let ran = shop.unship(&["run", "--in-place", "--", "dbt", "--quiet", "build"]);
     ran.says(
