@@ -8,7 +8,6 @@ use unship_core::event::Event;
 use unship_core::ident::{RelationName, ReleaseId};
 use unship_core::ledger::{BlobRef, SqliteLedger};
 use unship_core::log::Ledger;
-use unship_core::release::Verdict;
 
 fn adds(shop: &Scratch, name: &str, line: &str) {
     let text = format!("{}{line}\n", shop.read(name));
@@ -373,15 +372,15 @@ fn a_warning_makes_a_release_no_harder_to_leave() {
         let shop = shop::at(&tools, Moment::R3);
         adds(&shop, "unship.toml", "\n[policy]\nprotected = [\"prod\"]");
         found(&shop, "odd", "fct_orders", severity);
+        let explained = shop.json("unship.decision/1", &["--json", "policy", "explain"]);
         let path = shop.path(".unship/ledger.sqlite");
         let store = SqliteLedger::open(&path, Ledger::views()).unwrap();
-        let bad = Event::ReleaseMarked {
+        let decided = Event::Decided {
             release: ReleaseId(3),
-            verdict: Verdict::Bad,
-            reason: "checks failed".to_owned(),
+            decision: serde_json::from_value(explained["decision"].clone()).unwrap(),
         };
-        Ledger::new(store, "prod", "checks").append(&[bad]).unwrap();
-        shop.ok(&["policy", "act"]).says(0, &["decided:"]);
+        let mut ledger = Ledger::new(store, "prod", "checks");
+        ledger.append(&[decided]).unwrap();
         shop.ok(&["policy", "explain"]).says(0, &[says]);
         shop.unship(&["rollback"]).says(code, &[]);
     }
