@@ -10,6 +10,7 @@ use crate::ledger::Seal;
 use crate::plan::{Fact, Step};
 use crate::relation::RelationState;
 use crate::release::{Version, VersionId};
+use crate::rows::{RowsRequest, RowsSurvey};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -190,6 +191,9 @@ pub struct Steps {
     pub needs: Vec<String>,
     /// Bytes that will be copied or written.
     pub bytes: u64,
+    /// Relations that will not be what was asked for, because rows that others wrote to them stay in
+    /// them: what they will be.
+    pub mixed: BTreeMap<RelationName, RelationState>,
 }
 
 /// How long restore points are kept.
@@ -319,6 +323,32 @@ pub trait Engine {
         survey: &serde_json::Value,
         request: &RestoreRequest,
     ) -> Result<Steps, EngineError>;
+
+    /// Looks at the rows that a request is about: whether its predicate is one expression that means
+    /// the same rows whenever it is asked, how the columns of the two versions fit, and what the
+    /// relations will be.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] where it cannot be done without losing something or doing more than was
+    /// asked for, with the reason.
+    fn survey_rows(
+        &mut self,
+        _request: &RowsRequest,
+        _on: OnProgress<'_>,
+    ) -> Result<RowsSurvey, EngineError> {
+        let text = "this engine brings back whole relations only";
+        Err(EngineError::new(ErrorKind::Unsupported, text).hint("leave the choice of rows out"))
+    }
+
+    /// Steps that fulfil a request for rows. Pure.
+    fn plan_rows(
+        &self,
+        _survey: &RowsSurvey,
+        _request: &RowsRequest,
+    ) -> Result<Steps, EngineError> {
+        let text = "this engine brings back whole relations only";
+        Err(EngineError::new(ErrorKind::Unsupported, text))
+    }
 
     /// What is true now of a fact's subject.
     fn fact(&mut self, subject: &str) -> Result<String, EngineError>;

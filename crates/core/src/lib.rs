@@ -26,6 +26,7 @@ pub mod quarantine;
 pub mod relation;
 pub mod release;
 pub mod restore;
+pub mod rows;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod value;

@@ -54,6 +54,11 @@ impl Ledger {
         }
     }
 
+    /// In whose name entries are written.
+    pub fn actor(&self) -> &str {
+        &self.actor
+    }
+
     /// The environment.
     pub fn env(&self) -> &str {
         &self.env

@@ -82,6 +82,17 @@ pub struct RelationImpact {
     pub columns: Vec<String>,
 }
 
+/// What a plan does to some rows of a relation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowsImpact {
+    /// The version that they come from.
+    pub from: VersionId,
+    /// How many go out of production; they are retained.
+    pub out: u64,
+    /// How many come in.
+    pub back: u64,
+}
+
 /// What a plan touches, and what it leaves.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Impact {
@@ -98,6 +109,9 @@ pub struct Impact {
     pub stay: BTreeMap<RelationName, String>,
     /// The same, inside of what this plan changes; they are set aside with the retained version.
     pub set_aside: BTreeMap<RelationName, String>,
+    /// Relations of which only some rows change, with how many.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rows: BTreeMap<RelationName, RowsImpact>,
     /// Relations that read a changed one and are not part of the plan.
     pub stale: Vec<RelationName>,
     /// Bytes that are copied or written; a rename is none.

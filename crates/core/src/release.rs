@@ -3,6 +3,7 @@
 use crate::ident::ReleaseId;
 use crate::ledger::BlobRef;
 use crate::relation::RelationState;
+use crate::rows::Reconciling;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -70,6 +71,9 @@ pub enum Operation {
         /// The lineage selector, for a part of it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         select: Option<String>,
+        /// The rows that come back, where it is not whole relations.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rows: Option<Reconciling>,
     },
     /// The last operation was taken back.
     Undo {

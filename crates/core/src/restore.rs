@@ -2,9 +2,10 @@
 
 use crate::engine::{PointMap, RestoreRequest, Steps};
 use crate::ident::{RelationName, ReleaseId};
-use crate::plan::{FORMAT, Impact, Plan, RelationImpact};
+use crate::plan::{FORMAT, Impact, Plan, RelationImpact, RowsImpact};
 use crate::relation::{Column, RelationKind, RelationState};
-use crate::release::{Operation, Version};
+use crate::release::{Operation, Version, VersionId};
+use crate::rows::{Pair, Reconciling, RowsRequest, RowsSurvey};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A release's map, absent relations included.
@@ -47,6 +48,9 @@ pub enum WishError {
     /// A selector that selects nothing that changed.
     #[error("nothing that is selected differs between production and {0}")]
     NothingSelected(ReleaseId),
+    /// The chosen rows are the same.
+    #[error("the chosen rows are the same in production and in {0}: there is nothing to do")]
+    SameRows(ReleaseId),
     /// Others wrote to what differs where it stands.
     #[error(
         "others wrote to {} where it stands, and no older state of it is retained: it would stay as \
@@ -184,7 +188,7 @@ impl Wish {
                 // It had not been there before: its absence is as old as the release gone back to.
                 self.operation
                     .target()
-                    .map(|release| crate::release::VersionId { release, drift: 0 })
+                    .map(|release| VersionId { release, drift: 0 })
             }) {
                 result.insert(
                     name.clone(),
@@ -195,6 +199,15 @@ impl Wish {
                     },
                 );
             }
+        }
+        for (name, state) in &steps.mixed {
+            let id = VersionId {
+                release: self.release,
+                drift: 0,
+            };
+            let state = Some(state.clone());
+            let owned = true;
+            result.insert(name.clone(), Version { id, owned, state });
         }
         let impact = self.impact(request, &result, steps.bytes);
         Plan {
@@ -240,21 +253,22 @@ impl Wish {
                 impact.kept.insert(name.clone(), written_since(version));
             }
         }
-        impact.stale = self.stale(request);
+        impact.stale = self.stale(&request.bring.keys().chain(&request.remove).collect());
         impact
     }
 
     /// Tables that stay although they were built from something that changes.
-    fn stale(&self, request: &RestoreRequest) -> Vec<RelationName> {
-        let changed = request.bring.keys().chain(&request.remove);
+    fn stale(&self, changed: &BTreeSet<&RelationName>) -> Vec<RelationName> {
         let readers: BTreeSet<&RelationName> = changed
+            .iter()
+            .copied()
             .filter_map(|name| present(self.live_map.get(name))?.state.as_ref())
             .flat_map(|state| &state.dependents)
             .collect();
         readers
             .into_iter()
             .filter(|name| {
-                let stays = !request.bring.contains_key(*name) && !request.remove.contains(*name);
+                let stays = !changed.contains(name);
                 let stored = present(self.live_map.get(*name))
                     .and_then(|v| v.state.as_ref())
                     .is_some_and(|s| s.kind != RelationKind::View);
@@ -262,6 +276,106 @@ impl Wish {
             })
             .cloned()
             .collect()
+    }
+}
+
+impl Wish {
+    /// What the engine is asked for where only some rows go back: of the tables that are there in both
+    /// releases and whose versions differ. A view has no rows of its own and follows.
+    ///
+    /// # Errors
+    /// [`WishError::NothingSelected`] if there is none.
+    pub fn rows(&self, reconciling: &Reconciling, who: &str) -> Result<RowsRequest, WishError> {
+        let stored = |version: &&Version| {
+            let state = version.state.as_ref();
+            state.is_some_and(|state| state.kind == RelationKind::Table)
+        };
+        let mut relations = BTreeMap::new();
+        for name in differ(&self.live_map, &self.target_map) {
+            let chosen = self.only.as_ref().is_none_or(|only| only.contains(name));
+            let now = self.live_map.get(name).filter(stored);
+            let then = self.target_map.get(name).filter(stored);
+            if let (true, Some(now), Some(then)) = (chosen, now, then) {
+                let (now, then) = (now.clone(), then.clone());
+                relations.insert(name.clone(), Pair { now, then });
+            }
+        }
+        if relations.is_empty() {
+            let target = self.operation.target().unwrap_or(self.live);
+            return Err(WishError::NothingSelected(target));
+        }
+        Ok(RowsRequest {
+            release: self.release,
+            live: self.live,
+            reconciling: reconciling.clone(),
+            relations,
+            points: self.points.clone(),
+            who: who.to_owned(),
+        })
+    }
+
+    /// The plan for some rows, from the engine's steps. Each relation becomes a version of its own, of
+    /// the release that mixes it.
+    pub fn plan_rows(&self, request: &RowsRequest, survey: &RowsSurvey, steps: Steps) -> Plan {
+        let mut impact = Impact {
+            bytes: steps.bytes,
+            ..Impact::default()
+        };
+        let mut result = Map::new();
+        let mut notes = steps.notes;
+        for (name, pair) in &request.relations {
+            let Some(slice) = survey.slices.get(name) else {
+                continue;
+            };
+            let version = Version {
+                id: VersionId {
+                    release: self.release,
+                    drift: 0,
+                },
+                owned: true,
+                state: Some(slice.after.clone()),
+            };
+            let change = relation_impact(Some(&pair.now), Some(&version));
+            impact.changes.insert(name.clone(), change);
+            let rows = RowsImpact {
+                from: pair.then.id,
+                out: slice.out,
+                back: slice.back,
+            };
+            impact.rows.insert(name.clone(), rows);
+            if pair.now.id.drift > 0 {
+                impact
+                    .set_aside
+                    .insert(name.clone(), written_since(&pair.now));
+            }
+            notes.extend(slice.notes.iter().map(|note| format!("{name}: {note}")));
+            result.insert(name.clone(), version);
+        }
+        for (name, version) in &self.live_map {
+            if result.contains_key(name) || version.state.is_none() {
+                continue;
+            }
+            impact.untouched += 1;
+            if version.id.drift > 0 && version.id.release == self.live {
+                impact.kept.insert(name.clone(), written_since(version));
+            }
+        }
+        impact.stale = self.stale(&request.relations.keys().collect());
+        Plan {
+            format: FORMAT,
+            env: self.env.clone(),
+            release: self.release,
+            operation: self.operation.clone(),
+            from: self.live,
+            method: steps.method,
+            steps: steps.steps,
+            impact,
+            irreversible: steps.irreversible,
+            notes,
+            needs: steps.needs,
+            moved: BTreeMap::new(),
+            result,
+        }
     }
 }
 

@@ -224,6 +224,7 @@ mod tests {
         let back = Operation::Rollback {
             to: zero,
             select: None,
+            rows: None,
         };
         ledger.append(&[opened(one, back, Some(zero))]).unwrap();
         ledger.append(&[published(one)]).unwrap();

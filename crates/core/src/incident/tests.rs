@@ -59,6 +59,7 @@ fn back_to(to: u64) -> Operation {
     Operation::Rollback {
         to: ReleaseId(to),
         select: None,
+        rows: None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Going back and forth: rollback, undo, redo.
 
+use super::look::progress;
 use super::{OperateError, Session};
 use crate::engine::{EngineError, ErrorKind, PointMap, Steps};
 use crate::event::Event;
@@ -8,7 +9,8 @@ use crate::ident::{RelationName, ReleaseId};
 use crate::plan::Plan;
 use crate::quarantine;
 use crate::release::{Operation, Release, Stage, Verdict};
-use crate::restore::{self, Wish};
+use crate::restore::{self, Wish, WishError};
+use crate::rows::Reconciling;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a person asks for.
@@ -20,6 +22,15 @@ pub enum Ask {
         to: Option<ReleaseId>,
         /// The selector, as typed, and what it selects.
         select: Option<(String, BTreeSet<RelationName>)>,
+    },
+    /// Some rows back to what they were in a release, and the rest as it is.
+    Rows {
+        /// Which release; `None` is the newest good one before the live one.
+        to: Option<ReleaseId>,
+        /// The selector, as typed, and what it selects.
+        select: (String, BTreeSet<RelationName>),
+        /// Which rows, and why.
+        reconciling: Reconciling,
     },
     /// Take back the last operation.
     Undo,
@@ -48,10 +59,24 @@ impl Session<'_> {
             } => Ok(Operation::Rollback {
                 to: *to,
                 select: select.as_ref().map(|(text, _)| text.clone()),
+                rows: None,
             }),
             Ask::Rollback { to: None, select } => Ok(Operation::Rollback {
                 to: self.newest_good_before(live.release)?,
                 select: select.as_ref().map(|(text, _)| text.clone()),
+                rows: None,
+            }),
+            Ask::Rows {
+                to,
+                select: (text, _),
+                reconciling,
+            } => Ok(Operation::Rollback {
+                to: match to {
+                    Some(to) => *to,
+                    None => self.newest_good_before(live.release)?,
+                },
+                select: Some(text.clone()),
+                rows: Some(reconciling.clone()),
             }),
             Ask::Undo => {
                 let down = live.cursor.checked_sub(1).ok_or(OperateError::NoUndo)?;
@@ -125,6 +150,9 @@ impl Session<'_> {
             Ask::Rollback {
                 select: Some((_, only)),
                 ..
+            }
+            | Ask::Rows {
+                select: (_, only), ..
             } => Some(only.clone()),
             _ => None,
         };
@@ -175,6 +203,13 @@ impl Session<'_> {
             pinned: self.ledger.history(|h| h.pins(&env))?.into_iter().collect(),
             proves_identity: self.engine.capabilities().proves_identity,
         };
+        if let Operation::Rollback {
+            rows: Some(reconciling),
+            ..
+        } = operation
+        {
+            return self.plan_rows(&wish, reconciling);
+        }
         let request = wish.request()?;
         let steps = if request.bring.is_empty() && request.remove.is_empty() {
             Steps {
@@ -192,6 +227,22 @@ impl Session<'_> {
             self.engine.plan_restore(&survey, &request)?
         };
         Ok(wish.plan(&request, steps))
+    }
+
+    fn plan_rows(&mut self, wish: &Wish, reconciling: &Reconciling) -> Result<Plan, OperateError> {
+        let mut request = wish.rows(reconciling, self.ledger.actor())?;
+        self.watch.notice(Notice::Phase("looking at the rows"));
+        let on = progress(self.watch);
+        let mut survey = self.engine.survey_rows(&request, &on)?;
+        survey.slices.retain(|_, slice| !slice.same);
+        let differs = |name: &RelationName| survey.slices.contains_key(name);
+        request.relations.retain(|name, _| differs(name));
+        if request.relations.is_empty() {
+            let target = wish.operation.target().unwrap_or(wish.live);
+            return Err(WishError::SameRows(target).into());
+        }
+        let steps = self.engine.plan_rows(&survey, &request)?;
+        Ok(wish.plan_rows(&request, &survey, steps))
     }
 
     /// The retained states and what each holds.

@@ -7,6 +7,7 @@
 )]
 
 mod reading;
+mod rows;
 
 use super::faulty::{Fault, Side};
 use super::world::{Harness, Script, World};
@@ -73,6 +74,11 @@ const CASES: &[Case] = &[
     ("versions are compared row by row", versions_are_compared),
     ("relations are measured where they lie", reading::measured),
     ("a query reads a place and writes nothing", reading::queried),
+    ("rows of an older version come back", rows::come_back),
+    (
+        "rows are chosen by one expression",
+        rows::only_chosen_by_one_expression,
+    ),
 ];
 
 /// A test for each case, named as it is; one that none is left out; and a sample of
@@ -101,6 +107,8 @@ macro_rules! conformance_tests {
             versions_are_compared_row_by_row
             relations_are_measured_where_they_lie
             a_query_reads_a_place_and_writes_nothing
+            rows_of_an_older_version_come_back
+            rows_are_chosen_by_one_expression
         }
     };
     ($with:path: $($test:ident)*) => {
@@ -731,7 +739,7 @@ type Operate = fn(&mut World) -> Result<(), OperateError>;
 /// Each operation, a crash before and after each `every`-th of its boundaries: 1 is all of them,
 /// and what an engine has to pass; more is a sample, for one whose sessions take long to start.
 pub fn survives_crashes(make: Make<'_>, every: usize) {
-    let operations: [(&str, Operate); 3] = [
+    let operations: [(&str, Operate); 4] = [
         ("run", |w| {
             let writes = [
                 value(w.harness.relation(0, "orders"), 3),
@@ -746,6 +754,10 @@ pub fn survives_crashes(make: Make<'_>, every: usize) {
                 w.harness.relation(1, "new"),
             ];
             w.back(&select(1, &names), false).map(drop)
+        }),
+        ("rollback of rows", |w| {
+            let orders = w.harness.relation(0, "orders");
+            w.back(&rows::ask(1, &orders, "id = 2"), false).map(drop)
         }),
     ];
     for (name, operate) in operations {

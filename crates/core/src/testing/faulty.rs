@@ -18,6 +18,7 @@ use crate::ledger::{Entry, Seal, SqliteLedger, View};
 use crate::log::{Ledger, LogError};
 use crate::plan::Step;
 use crate::relation::RelationState;
+use crate::rows::{RowsRequest, RowsSurvey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -231,6 +232,20 @@ impl Engine for Faulty {
     ) -> Result<Steps, EngineError> {
         self.fuse
             .pass("plan restore", || self.engine.plan_restore(survey, request))
+    }
+
+    fn survey_rows(
+        &mut self,
+        request: &RowsRequest,
+        on: OnProgress<'_>,
+    ) -> Result<RowsSurvey, EngineError> {
+        self.fuse
+            .pass("survey rows", || self.engine.survey_rows(request, on))
+    }
+
+    fn plan_rows(&self, survey: &RowsSurvey, request: &RowsRequest) -> Result<Steps, EngineError> {
+        self.fuse
+            .pass("plan rows", || self.engine.plan_rows(survey, request))
     }
 
     fn fact(&mut self, subject: &str) -> Result<String, EngineError> {

@@ -314,7 +314,8 @@ fn the_ledger_names_the_interrupted_operation() {
         release.operation,
         Operation::Rollback {
             to: ReleaseId(1),
-            select: None
+            select: None,
+            rows: None
         }
     ));
     let refused = world.run(&Script::good(second()));

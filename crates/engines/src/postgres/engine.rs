@@ -7,7 +7,7 @@ use super::observe::{self, Look};
 use super::plan::{self, ENGINE, Held, PgAction, Survey};
 use super::swap::{self, Event, Name, Scope, SwapPlan};
 use super::{
-    access, build, catalog, diff, doctor, granted, layout, profile, query, quote, retained, session,
+    access, build, catalog, diff, doctor, granted, layout, profile, query, quote, retained, rows, session,
 };
 use postgres::Client;
 use serde::Deserialize;
@@ -25,6 +25,7 @@ use unship_core::ident::{RelationName, ReleaseId};
 use unship_core::ledger::Seal;
 use unship_core::plan::{Fact, Step};
 use unship_core::relation::RelationState;
+use unship_core::rows::{RowsRequest, RowsSurvey};
 
 /// One PostgreSQL database.
 pub struct Postgres {
@@ -68,7 +69,11 @@ impl Postgres {
         (!list.is_empty()).then_some(list)
     }
 
-    fn survey_of(&mut self, relations: &BTreeSet<RelationName>) -> Result<Survey, EngineError> {
+    fn survey_of(
+        &mut self,
+        release: ReleaseId,
+        relations: &BTreeSet<RelationName>,
+    ) -> Result<Survey, EngineError> {
         let wanted: BTreeSet<_> = relations
             .iter()
             .map(|n| Name::new(&*n.schema, &*n.name))
@@ -100,10 +105,22 @@ impl Postgres {
         }
         let swap = swap::survey(client, &scope)?;
         let all: Vec<u32> = swap.relations.keys().copied().collect();
+        let mut kept = Vec::new();
+        for one in rows::list(client)? {
+            let name = Name::new(&*one.schema, &*one.name);
+            let there = |r: &swap::Relation| {
+                let at = (&r.schema, &r.name);
+                r.oid == one.relation && at == (&name.schema, &name.name)
+            };
+            if one.whole && wanted.contains(&name) && swap.relations.values().any(there) {
+                kept.push(rows::undo(client, &one, release, kept.len())?);
+            }
+        }
         Ok(Survey {
             granted: granted::read(client, &all)?,
             swap,
             retained,
+            kept,
         })
     }
 }
@@ -302,7 +319,7 @@ impl Engine for Postgres {
         relations: &BTreeSet<RelationName>,
     ) -> Result<serde_json::Value, EngineError> {
         build::analyze(self.client()?, release)?;
-        serde_json::to_value(self.survey_of(relations)?)
+        serde_json::to_value(self.survey_of(release, relations)?)
             .map_err(|e| EngineError::new(ErrorKind::Io, "the survey cannot be written").because(e))
     }
 
@@ -320,6 +337,18 @@ impl Engine for Postgres {
         request: &RestoreRequest,
     ) -> Result<Steps, EngineError> {
         plan::restore(&read_survey(survey)?, request)
+    }
+
+    fn survey_rows(
+        &mut self,
+        request: &RowsRequest,
+        on: OnProgress<'_>,
+    ) -> Result<RowsSurvey, EngineError> {
+        rows::survey(self.client()?, request, on)
+    }
+
+    fn plan_rows(&self, survey: &RowsSurvey, request: &RowsRequest) -> Result<Steps, EngineError> {
+        rows::plan(survey, request)
     }
 
     fn fact(&mut self, subject: &str) -> Result<String, EngineError> {
@@ -386,6 +415,10 @@ impl Engine for Postgres {
                 all.extend(seal.into_iter().flat_map(seal_statements));
                 self.swap(&plan, &all, on)
             }
+            PgAction::Exchange { exchanges } => {
+                let seal: Vec<_> = seal.into_iter().flat_map(seal_statements).collect();
+                rows::run(client, &exchanges, &seal, on)
+            }
             PgAction::Swap { plan, mut record } => {
                 record.extend(seal.into_iter().flat_map(seal_statements));
                 self.swap(&plan, &record, on)
@@ -406,7 +439,9 @@ impl Engine for Postgres {
 
     fn points(&mut self) -> Result<Vec<Point>, EngineError> {
         let database = self.connector.database().to_owned();
-        retained::points(self.client()?, &database)
+        let client = self.client()?;
+        let points = retained::points(client, &database)?;
+        Ok(rows::points(&rows::list(client)?, &database, points))
     }
 
     fn prove_point(&mut self, release: ReleaseId) -> Result<(), EngineError> {
@@ -461,7 +496,14 @@ impl Engine for Postgres {
         keep: &Retention,
         on: OnProgress<'_>,
     ) -> Result<Housekeeping, EngineError> {
-        retained::housekeep(self.client()?, keep, on)
+        let client = self.client()?;
+        let mut done = retained::housekeep(client, keep, on)?;
+        let (dropped, freed) = rows::housekeep(client, &keep.keep)?;
+        rows::forget_gone(client)?;
+        done.freed += freed;
+        let all: BTreeSet<_> = done.dropped.iter().copied().chain(dropped).collect();
+        done.dropped = all.into_iter().collect();
+        Ok(done)
     }
 
     fn fsck(&mut self, on: OnProgress<'_>) -> Result<Vec<Diagnosis>, EngineError> {

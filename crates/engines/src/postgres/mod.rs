@@ -23,6 +23,7 @@ mod query;
 pub mod quote;
 mod remove;
 mod retained;
+mod rows;
 mod session;
 pub mod swap;
 mod tls;

@@ -4,6 +4,7 @@ use super::catalog::{self, Catalog, Relation, Scope};
 use super::connect::Connector;
 use super::definition::{self, Names};
 use super::error::Doing;
+use super::rows::same_storage;
 use super::{fingerprint, layout, quote};
 use postgres::{Client, GenericClient, IsolationLevel};
 use std::collections::{BTreeMap, BTreeSet};
@@ -297,7 +298,7 @@ fn wanted(depth: &Depth, place: Place, name: &RelationName, state: &RelationStat
                 || match known.get(name) {
                     Some(before) => {
                         (before.fingerprint.is_some() || matches!(place, Place::Build(_)))
-                            && before.storage != state.storage
+                            && !same_storage(before.storage.as_deref(), state.storage.as_deref())
                     }
                     None => matches!(place, Place::Build(_)),
                 }
@@ -308,7 +309,10 @@ fn wanted(depth: &Depth, place: Place, name: &RelationName, state: &RelationStat
 /// What nobody wrote to keeps the fingerprint that is known of it.
 fn keep_known(seen: &mut Observation, known: &Observation) {
     for (name, state) in seen.iter_mut().filter(|(_, s)| s.fingerprint.is_none()) {
-        if let Some(before) = known.get(name).filter(|b| b.storage == state.storage) {
+        let same = |before: &&RelationState| {
+            same_storage(before.storage.as_deref(), state.storage.as_deref())
+        };
+        if let Some(before) = known.get(name).filter(same) {
             state.rows = before.rows;
             state.fingerprint.clone_from(&before.fingerprint);
         }

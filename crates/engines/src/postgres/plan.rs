@@ -1,6 +1,7 @@
 //! Planning for PostgreSQL. Pure: it sees the request and a survey, and nothing else.
 
 use super::retained::{self, Retained};
+use super::rows::{self, Exchange};
 use super::swap::{self, Access, LeftKey, Move, Name, Rebuild, Request, Rights, SwapPlan};
 use super::{granted, layout, quote, writers};
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,7 @@ use unship_core::engine::{EngineError, ErrorKind, PublishRequest, RestoreRequest
 use unship_core::ident::{RelationName, ReleaseId};
 use unship_core::operate::count;
 use unship_core::plan::{Action, Fact, Step};
-use unship_core::relation::RelationKind;
+use unship_core::relation::{RelationKind, RelationState};
 use unship_core::release::{Version, VersionId};
 
 /// The engine's name in plans and configuration.
@@ -25,6 +26,9 @@ pub struct Survey {
     /// Who had which rights on them when they last became production, or stopped being it.
     #[serde(default)]
     pub granted: BTreeMap<u32, Rights>,
+    /// Rows that can be put back into them.
+    #[serde(default)]
+    pub kept: Vec<Exchange>,
 }
 
 /// A retained version of a relation.
@@ -86,6 +90,11 @@ pub enum PgAction {
         /// What is recorded with it besides.
         record: Vec<String>,
     },
+    /// Puts rows in place of others, all in one transaction.
+    Exchange {
+        /// Of each relation.
+        exchanges: Vec<Exchange>,
+    },
     /// Moves relations, all in one transaction.
     Swap {
         /// Everything that it does.
@@ -106,7 +115,7 @@ pub struct Staging {
 }
 
 impl PgAction {
-    fn action(&self) -> Result<Action, EngineError> {
+    pub(super) fn action(&self) -> Result<Action, EngineError> {
         serde_json::to_value(self)
             .and_then(serde_json::from_value)
             .map_err(|e| {
@@ -397,8 +406,7 @@ impl Moves {
             method,
             irreversible: warnings,
             notes,
-            needs: Vec::new(),
-            bytes: 0,
+            ..Steps::default()
         })
     }
 }
@@ -487,6 +495,18 @@ pub fn publish(survey: &Survey, request: &PublishRequest) -> Result<Steps, Engin
 
 /// Steps that bring retained versions back.
 pub fn restore(survey: &Survey, request: &RestoreRequest) -> Result<Steps, EngineError> {
+    let (back, mixed) = put_back(survey, request)?;
+    if !back.is_empty() {
+        let n = count(back.len(), "relation");
+        return Ok(Steps {
+            method: format!(
+                "put rows of {n} back that had given way to others, in one transaction"
+            ),
+            steps: vec![rows::step(1, back)?],
+            mixed,
+            ..Steps::default()
+        });
+    }
     let mut moves = Moves::default();
     for (name, wanted) in &request.bring {
         let at = place(name);
@@ -538,6 +558,62 @@ pub fn restore(survey: &Survey, request: &RestoreRequest) -> Result<Steps, Engin
         count(request.bring.len() + request.remove.len(), "relation")
     );
     moves.steps(survey, request.release, method)
+}
+
+/// What takes no move: versions that a relation is again when rows are put back into it. With them,
+/// the ones that will not be what they were, because others wrote to the rest of the relation.
+type Back = (
+    Vec<(RelationName, Exchange)>,
+    BTreeMap<RelationName, RelationState>,
+);
+
+fn put_back(survey: &Survey, request: &RestoreRequest) -> Result<Back, EngineError> {
+    let mut back = Vec::new();
+    let mut mixed = BTreeMap::new();
+    let mut moved = request.remove.iter().next();
+    for (name, wanted) in &request.bring {
+        let at = place(name);
+        let held = |held: &&Held| held.name == at && held.version == wanted.id;
+        let kept = |one: &&Exchange| one.name == at && one.given == wanted.id;
+        let whole = survey.retained.iter().find(held).is_some();
+        let Some(kept) = survey.kept.iter().find(kept).filter(|_| !whole) else {
+            moved = Some(name);
+            continue;
+        };
+        let live = request.live_map.get(name);
+        let live = live.filter(|live| live.id.release == kept.holds.release);
+        let (Some(live), true) = (live, oid_at(survey, &at) == Some(kept.oid)) else {
+            let text = format!(
+                "{name} can be what it was in {} only from what it was in {}",
+                wanted.id, kept.holds
+            );
+            return Err(EngineError::new(ErrorKind::Missing, text).hint(format!(
+                "`unship rollback --to {}` first; from there it is one step more",
+                kept.holds.release
+            )));
+        };
+        let mut exchange = kept.clone();
+        exchange.holds = live.id;
+        if live.id != kept.holds {
+            // What others wrote to the rest of the relation stays in it.
+            exchange.given = VersionId {
+                release: request.release,
+                drift: 0,
+            };
+            let state = live.state.as_ref();
+            let state = state.and_then(|state| rows::afterwards(state, kept));
+            mixed.extend(state.map(|state| (name.clone(), state)));
+        }
+        back.push((name.clone(), exchange));
+    }
+    match (back.first(), moved) {
+        (Some((first, _)), Some(other)) => Err(EngineError::new(
+            ErrorKind::Unsupported,
+            format!("{first} gets rows back and {other} is moved, which is not one transaction"),
+        )
+        .hint("do it in two steps: `unship rollback --to R… --select …` for each")),
+        _ => Ok((back, mixed)),
+    }
 }
 
 fn movable(name: &RelationName, kind: RelationKind) -> Result<(), EngineError> {

@@ -5,6 +5,7 @@
 //! middle of an operation is a crash.
 
 mod plan;
+mod rows;
 mod warehouse;
 
 pub use warehouse::{Restoring, Slot, Warehouse};
@@ -21,6 +22,7 @@ use crate::ident::{RelationName, ReleaseId};
 use crate::ledger::Seal;
 use crate::plan::Step;
 use crate::relation::{Column, Fingerprint, RelationKind, RelationState};
+use crate::rows::{RowsRequest, RowsSurvey};
 use plan::{FileSurvey, MemoryAction, Survey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -39,6 +41,29 @@ impl Memory {
         if disk.frozen == Some(self.id) {
             disk.frozen = None;
         }
+    }
+}
+
+impl Memory {
+    /// What planning sees of the warehouse.
+    fn files(&self, release: ReleaseId) -> Result<Survey, EngineError> {
+        let disk = self.warehouse.disk();
+        let mut files = Vec::new();
+        for database in disk.databases() {
+            let identity = |slot: &Slot| disk.files.get(slot).map(|f| f.identity);
+            let points = disk.points().into_keys().filter_map(|r| {
+                let identity = identity(&Slot::Point(r, database.clone()))?;
+                Some((r, identity))
+            });
+            files.push(FileSurvey {
+                live: disk.file(&Slot::Live(database.clone()))?.identity,
+                build: identity(&Slot::Build(release, database.clone())),
+                points: points.collect(),
+                database,
+            });
+        }
+        let moves = disk.restoring == Restoring::Moves;
+        Ok(Survey { moves, files })
     }
 }
 
@@ -175,23 +200,19 @@ impl Engine for Memory {
         release: ReleaseId,
         _relations: &BTreeSet<RelationName>,
     ) -> Result<serde_json::Value, EngineError> {
-        let disk = self.warehouse.disk();
-        let mut files = Vec::new();
-        for database in disk.databases() {
-            let identity = |slot: &Slot| disk.files.get(slot).map(|f| f.identity);
-            let points = disk.points().into_keys().filter_map(|r| {
-                let identity = identity(&Slot::Point(r, database.clone()))?;
-                Some((r, identity))
-            });
-            files.push(FileSurvey {
-                live: disk.file(&Slot::Live(database.clone()))?.identity,
-                build: identity(&Slot::Build(release, database.clone())),
-                points: points.collect(),
-                database,
-            });
-        }
-        let moves = disk.restoring == Restoring::Moves;
-        serde_json::to_value(Survey { moves, files }).map_err(|e| plan::internal(&e))
+        serde_json::to_value(self.files(release)?).map_err(|e| plan::internal(&e))
+    }
+
+    fn survey_rows(
+        &mut self,
+        request: &RowsRequest,
+        _on: OnProgress<'_>,
+    ) -> Result<RowsSurvey, EngineError> {
+        self.rows(request)
+    }
+
+    fn plan_rows(&self, survey: &RowsSurvey, request: &RowsRequest) -> Result<Steps, EngineError> {
+        plan::rows(&plan::read_survey(&survey.engine)?, request)
     }
 
     fn plan_publish(
@@ -239,6 +260,7 @@ impl Engine for Memory {
                 to,
                 bring,
                 remove,
+                rows,
             } => {
                 let mut file = disk.file(&live)?.clone();
                 for (name, source) in bring {
@@ -253,6 +275,19 @@ impl Engine for Memory {
                     file.relations.insert(name, Stored { storage, ..stored });
                 }
                 file.relations.retain(|name, _| !remove.contains(name));
+                for (name, (source, test)) in rows {
+                    let there = |file: &warehouse::File| {
+                        let stored = file.relations.get(&name).map(|s| s.table.clone());
+                        stored.ok_or_else(|| {
+                            EngineError::new(ErrorKind::Missing, format!("there is no {name}"))
+                        })
+                    };
+                    let now = there(&file)?;
+                    let then = there(disk.file(&source)?)?;
+                    let table = rows::exchange(&now, &then, &test)?.after;
+                    let storage = disk.tick();
+                    file.relations.insert(name, Stored { table, storage });
+                }
                 file.identity = disk.tick();
                 disk.files.insert(to, file);
                 Ok(())

@@ -1,10 +1,13 @@
 //! Planning for the engine in memory. Pure. Each database is swapped by a step of its own.
 
 use super::Slot;
+use super::rows::Test;
 use crate::engine::{EngineError, ErrorKind, PointMap, RestoreRequest, Steps};
 use crate::ident::{RelationName, ReleaseId};
 use crate::plan::{Action, Fact, Step};
+use crate::release::Version;
 use crate::restore::present;
+use crate::rows::RowsRequest;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,6 +39,8 @@ pub(super) enum MemoryAction {
         to: Slot,
         bring: BTreeMap<RelationName, Slot>,
         remove: BTreeSet<RelationName>,
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        rows: BTreeMap<RelationName, (Slot, Test)>,
     },
     Swap {
         live: Slot,
@@ -219,17 +224,9 @@ fn assemble(at: &FileSurvey, request: &RestoreRequest, to: &Slot) -> Result<Draf
         if name.database != at.database {
             continue;
         }
-        let held = request.points.iter().rev().find_map(|p| {
-            let identity = at.points.get(&p.point.release)?;
-            let same = present(p.map.get(name)).is_some_and(|v| v.id == wanted.id);
-            same.then_some((p.point.release, identity))
-        });
-        let Some((release, identity)) = held else {
-            return Err(EngineError::new(
-                ErrorKind::Missing,
-                format!("no restore point holds {name} as it was in {}", wanted.id),
-            ));
-        };
+        let there = |release| at.points.contains_key(&release);
+        let release = Held::find(&request.points, name, wanted, there)?;
+        let identity = at.points.get(&release).copied().unwrap_or_default();
         let source = Slot::Point(release, at.database.clone());
         let unchanged = fact("file", &source, identity)?;
         if !guard.contains(&unchanged) {
@@ -244,6 +241,7 @@ fn assemble(at: &FileSurvey, request: &RestoreRequest, to: &Slot) -> Result<Draf
             live: live.clone(),
             to: to.clone(),
             bring,
+            rows: BTreeMap::new(),
         },
         expect: vec![fact("exists", to, "yes")?, fact("file", &live, at.live)?],
         guard,
@@ -271,4 +269,68 @@ fn holds_all(at: &FileSurvey, point: &PointMap, request: &RestoreRequest) -> boo
         };
         after.map(|v| v.id) == present(point.map.get(name)).map(|v| v.id)
     })
+}
+
+/// Where versions are held.
+pub(super) struct Held;
+
+impl Held {
+    /// The newest point that holds a version and is `there`.
+    pub(super) fn find(
+        points: &[PointMap],
+        name: &RelationName,
+        wanted: &Version,
+        there: impl Fn(ReleaseId) -> bool,
+    ) -> Result<ReleaseId, EngineError> {
+        let mut held = points.iter().rev().filter(|p| there(p.point.release));
+        let held = held.find(|p| present(p.map.get(name)).is_some_and(|v| v.id == wanted.id));
+        held.map(|p| p.point.release).ok_or_else(|| {
+            EngineError::new(
+                ErrorKind::Missing,
+                format!("no restore point holds {name} as it was in {}", wanted.id),
+            )
+        })
+    }
+}
+
+/// Steps that put rows of older versions in place of others, in a clone.
+pub(super) fn rows(survey: &Survey, request: &RowsRequest) -> Result<Steps, EngineError> {
+    let test = Test::of(&request.reconciling.rows)?;
+    let (mut drafts, mut swaps) = (Vec::new(), Vec::new());
+    for at in &survey.files {
+        let live = Slot::Live(at.database.clone());
+        let to = Slot::Build(request.release, at.database.clone());
+        let mut guard = vec![fact("file", &live, at.live)?, fact("exists", &to, "no")?];
+        let mut rows = BTreeMap::new();
+        for (name, pair) in &request.relations {
+            if name.database != at.database {
+                continue;
+            }
+            let there = |release| at.points.contains_key(&release);
+            let release = Held::find(&request.points, name, &pair.then, there)?;
+            let source = Slot::Point(release, at.database.clone());
+            let identity = at.points.get(&release).copied().unwrap_or_default();
+            guard.push(fact("file", &source, identity)?);
+            rows.insert(name.clone(), (source, test.clone()));
+        }
+        if rows.is_empty() {
+            continue;
+        }
+        drafts.push(Draft {
+            action: MemoryAction::Assemble {
+                live: live.clone(),
+                to: to.clone(),
+                bring: BTreeMap::new(),
+                remove: BTreeSet::new(),
+                rows,
+            },
+            expect: vec![fact("exists", &to, "yes")?, fact("file", &live, at.live)?],
+            guard,
+            production: false,
+            explain: format!("clone {live} and bring the rows back in the clone"),
+        });
+        swaps.push(swap(at, to, None, request.live)?);
+    }
+    drafts.extend(swaps);
+    number(drafts, "bring rows back in a clone".to_owned())
 }

@@ -209,6 +209,21 @@ pub fn load(client: &mut impl GenericClient, scope: &[Scope]) -> Result<Catalog,
     Ok(catalog)
 }
 
+/// One relation's columns, in order.
+pub fn columns_of(
+    client: &mut impl GenericClient,
+    oid: u32,
+) -> Result<Vec<Attribute>, EngineError> {
+    let compression = match server_version(client)? {
+        ..140_000 => "''",
+        _ => "a.attcompression",
+    };
+    let columns = sql::COLUMNS
+        .replace("{compression}", compression)
+        .replace("c.relnamespace = ANY($1)", "c.oid = $1");
+    rows(client, &columns, &[&oid])
+}
+
 /// The production schemas: the named ones that are there, or all that may be.
 pub fn production(namespaces: &[Namespace], only: Option<&[String]>) -> Vec<Scope> {
     namespaces
