@@ -33,6 +33,10 @@ pub(super) fn carry_out(
             let file = db.file(&live)?.clone();
             assemble::assemble(&mut db.sessions, &file, &base, &to, &sources, &remove, on)
         }
+        DuckAction::Exchange { live, to, rows } => {
+            let live = db.file(&live)?.path.clone();
+            super::rows::exchange(&mut db.sessions, &live, &to, &rows, on)
+        }
         DuckAction::Swap {
             live,
             incoming,

@@ -10,7 +10,7 @@ use super::sql::diff::{self, DiffError};
 use super::sql::quote;
 use super::store::Store;
 use super::worker::Open;
-use super::{assemble, carry_out, doctor, facts, observe, query};
+use super::{assemble, carry_out, doctor, facts, observe, query, rows};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,6 +25,7 @@ use unship_core::fault::boundary;
 use unship_core::ident::{RelationName, ReleaseId};
 use unship_core::ledger::Seal;
 use unship_core::plan::Step;
+use unship_core::rows::{RowsRequest, RowsSurvey};
 
 /// The catalog names under which two files are compared.
 const OLD: &str = "unship_old";
@@ -366,6 +367,18 @@ impl Engine for DuckDb {
         request: &RestoreRequest,
     ) -> Result<Steps, EngineError> {
         plan::restore(&read_survey(survey)?, request)
+    }
+
+    fn survey_rows(
+        &mut self,
+        request: &RowsRequest,
+        on: OnProgress<'_>,
+    ) -> Result<RowsSurvey, EngineError> {
+        rows::survey(self, request, on)
+    }
+
+    fn plan_rows(&self, survey: &RowsSurvey, request: &RowsRequest) -> Result<Steps, EngineError> {
+        plan::rows(survey, request)
     }
 
     fn fact(&mut self, subject: &str) -> Result<String, EngineError> {

@@ -17,6 +17,7 @@ mod observe;
 pub mod plan;
 mod query;
 mod retained;
+mod rows;
 mod sessions;
 pub mod sql;
 pub mod store;

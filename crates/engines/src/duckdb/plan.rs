@@ -3,11 +3,14 @@
 mod action;
 mod publish;
 mod restore;
+mod rows;
 mod survey;
 
-pub use action::{DuckAction, Source};
+pub use action::{DuckAction, RowsFrom, Source};
 pub use publish::publish;
 pub use restore::restore;
+pub(super) use restore::source_of;
+pub(super) use rows::rows;
 pub use survey::{FileSurvey, PointSurvey, Survey};
 
 use super::facts;

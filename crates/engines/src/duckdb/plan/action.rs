@@ -1,5 +1,6 @@
 //! What a step does, as it stands in a plan.
 
+use crate::duckdb::sql::rows::Chosen;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -41,6 +42,15 @@ pub enum DuckAction {
         /// What to remove.
         remove: BTreeSet<RelationName>,
     },
+    /// Clones production and brings rows of older versions into the clone.
+    Exchange {
+        /// The production file, which is cloned.
+        live: PathBuf,
+        /// The new file.
+        to: PathBuf,
+        /// The rows of each relation.
+        rows: Vec<RowsFrom>,
+    },
     /// Makes a file production and retains the old one.
     Swap {
         /// The production file.
@@ -73,6 +83,19 @@ pub struct Source {
     pub path: PathBuf,
     /// The relations, with the fingerprint that was recorded of each, where one was.
     pub relations: BTreeMap<RelationName, Option<Fingerprint>>,
+}
+
+/// Rows of one relation, and the file that they come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowsFrom {
+    /// The file.
+    pub path: PathBuf,
+    /// The relation.
+    pub relation: RelationName,
+    /// The rows.
+    pub chosen: Chosen,
+    /// What all of the relation is afterwards.
+    pub after: Fingerprint,
 }
 
 impl DuckAction {

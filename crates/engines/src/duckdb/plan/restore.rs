@@ -234,7 +234,7 @@ fn restore_relations(
         .iter()
         .filter(|(name, _)| name.database == at.catalog)
     {
-        let source = source_of(at, request, name, wanted)?;
+        let source = source_of(at, &request.points, name, wanted)?;
         let fingerprint = wanted.state.as_ref().and_then(|s| s.fingerprint.clone());
         by_source
             .entry(source)
@@ -310,14 +310,14 @@ fn restore_relations(
     Ok(swap(at, file, &build, None, request.live))
 }
 
-fn source_of(
+/// The point that holds a version of a relation; an unpacked one, if there is.
+pub(in crate::duckdb) fn source_of(
     at: &FileSurvey,
-    request: &RestoreRequest,
+    points: &[PointMap],
     name: &RelationName,
     wanted: &Version,
 ) -> Result<ReleaseId, EngineError> {
-    request
-        .points
+    points
         .iter()
         .filter(|p| at.points.contains_key(&p.point.release))
         .filter(|p| present(p.map.get(name)).is_some_and(|v| v.id == wanted.id))
@@ -338,7 +338,7 @@ fn source_of(
         })
 }
 
-fn unpack(at: &FileSurvey, point: ReleaseId, to: &Path) -> Draft {
+pub(super) fn unpack(at: &FileSurvey, point: ReleaseId, to: &Path) -> Draft {
     Draft {
         action: DuckAction::Unpack {
             file: at.path.clone(),
@@ -369,7 +369,7 @@ fn clone(from: &Path, to: &Path, identity: &str) -> Draft {
     }
 }
 
-fn enough_room(at: &FileSurvey, bytes: u64) -> Result<(), EngineError> {
+pub(super) fn enough_room(at: &FileSurvey, bytes: u64) -> Result<(), EngineError> {
     if bytes <= at.free {
         return Ok(());
     }
@@ -385,7 +385,7 @@ fn enough_room(at: &FileSurvey, bytes: u64) -> Result<(), EngineError> {
     .hint("free some space; `unship gc` drops restore points that the retention does not ask for"))
 }
 
-fn missing(release: ReleaseId, at: &FileSurvey) -> EngineError {
+pub(super) fn missing(release: ReleaseId, at: &FileSurvey) -> EngineError {
     EngineError::new(
         ErrorKind::Missing,
         format!("{release} has no restore point for {}", at.path.display()),

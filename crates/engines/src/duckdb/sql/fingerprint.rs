@@ -78,12 +78,24 @@ pub fn fingerprint(
     relation: &RelationName,
     columns: &[Column],
 ) -> Result<Fingerprint, WorkerError> {
+    fingerprint_of(worker, &quote::full(relation), columns)
+}
+
+/// The same of anything that a query can read from: a quoted name, or a query in parentheses.
+///
+/// # Errors
+/// DuckDB's own, or the worker's end.
+pub(super) fn fingerprint_of(
+    worker: &mut Worker,
+    from: &str,
+    columns: &[Column],
+) -> Result<Fingerprint, WorkerError> {
     // The text of a timestamp inside a nested value depends on the session's time zone.
     let in_its_zone = |worker: &mut Worker, hashes: Vec<String>, with_text: bool| {
         if with_text {
-            in_utc(worker, |worker| scan(worker, relation, columns, &hashes))
+            in_utc(worker, |worker| scan(worker, from, columns, &hashes))
         } else {
-            scan(worker, relation, columns, &hashes)
+            scan(worker, from, columns, &hashes)
         }
     };
     let with_text = !columns.iter().all(|c| is_hashed_without_text(&c.data_type));
@@ -154,7 +166,7 @@ pub(super) fn in_utc<T>(
 
 fn scan(
     worker: &mut Worker,
-    relation: &RelationName,
+    from: &str,
     columns: &[Column],
     hashes: &[String],
 ) -> Result<Fingerprint, WorkerError> {
@@ -177,7 +189,7 @@ fn scan(
         "SELECT {} FROM (SELECT {} FROM {})",
         sums.join(", "),
         inner.join(", "),
-        quote::full(relation)
+        from
     );
     let garbled = || WorkerError::Garbled("a fingerprint without numbers".to_owned());
     let row = worker

@@ -11,6 +11,7 @@ pub mod profile;
 pub mod quote;
 mod reads;
 pub mod restore;
+pub mod rows;
 mod storage;
 
 #[cfg(test)]
