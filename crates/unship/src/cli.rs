@@ -255,6 +255,20 @@ pub struct Target {
     /// Not this part
     #[arg(long, value_name = "SELECTOR", num_args = 1.., requires = "select")]
     pub exclude: Vec<String>,
+    /// Only the rows for which this is true (`order_date = date '2026-11-20'`); the rest stays
+    #[arg(long = "where", value_name = "PREDICATE", requires = "select")]
+    pub predicate: Option<String>,
+    /// Only the rows with this value in a column, or of this partition of a PostgreSQL table
+    #[arg(
+        long,
+        value_name = "COLUMN=VALUE|NAME",
+        requires = "select",
+        conflicts_with = "predicate"
+    )]
+    pub partition: Option<String>,
+    /// Why only these rows; it is written down beside them
+    #[arg(long, short = 'm', value_name = "TEXT")]
+    pub reason: Option<String>,
 }
 
 /// `unship plan`

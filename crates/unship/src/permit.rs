@@ -68,7 +68,9 @@ pub fn needed(context: &Context, ledger: &Ledger, plan: &Plan) -> CliResult<Opti
     let asked = rule.filter(acts).and_then(|rule| rule.approvals.clone());
     // What was decided is about the way back that was looked at then, and no other.
     let as_decided = match &plan.operation {
-        Operation::Rollback { to, select: None } => decision.back_to == Some(*to),
+        Operation::Rollback {
+            to, select: None, ..
+        } => decision.back_to == Some(*to),
         _ => false,
     };
     let now = Action::RollBackNow;

@@ -110,6 +110,14 @@ fn carry_out(
             plan.impact.untouched,
             plan.from
         );
+        for (name, rows) in &plan.impact.rows {
+            crate::say!(
+                "  {name}: {} out and kept, {} of {} in",
+                count(usize::try_from(rows.out).unwrap_or(usize::MAX), "row"),
+                count(usize::try_from(rows.back).unwrap_or(usize::MAX), "row"),
+                rows.from,
+            );
+        }
         for (name, what) in &plan.impact.stay {
             crate::say!("  {name} stays: {what}, and no older copy is kept");
         }

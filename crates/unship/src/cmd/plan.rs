@@ -12,6 +12,7 @@ use std::io::Read;
 use std::path::Path;
 use unship_core::operate::Ask;
 use unship_core::plan::PlanId;
+use unship_core::rows::{Reconciling, Rows};
 
 /// The shape of a plan's document, on standard output and in a file alike.
 const SCHEMA: &str = "unship.plan/1";
@@ -156,5 +157,30 @@ pub fn ask(bench: &mut Workbench, target: &Target) -> CliResult<Ask> {
             &target.exclude,
         )?)
     };
-    Ok(Ask::Rollback { to, select })
+    let rows = match (&target.predicate, &target.partition) {
+        (Some(predicate), _) => Some(Rows::Where(predicate.clone())),
+        (None, Some(partition)) => Some(match partition.split_once('=') {
+            Some((column, value)) => Rows::Value {
+                column: column.to_owned(),
+                value: value.to_owned(),
+            },
+            None => Rows::Partition(partition.clone()),
+        }),
+        (None, None) => None,
+    };
+    match (rows, select) {
+        (Some(rows), Some(select)) => Ok(Ask::Rows {
+            to,
+            select,
+            reconciling: Reconciling {
+                rows,
+                reason: target.reason.clone(),
+            },
+        }),
+        (None, select) if target.reason.is_none() => Ok(Ask::Rollback { to, select }),
+        _ => Err(CliError::usage(
+            "`--reason` says why only some rows go back, and none are chosen",
+        )
+        .hint("choose them by `--select` and `--where`, or by `--partition`")),
+    }
 }

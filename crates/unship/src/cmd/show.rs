@@ -11,7 +11,7 @@ use std::io::Write;
 use unship_core::check::Finding;
 use unship_core::engine::Point;
 use unship_core::history::{BrokenGlass, Decided};
-use unship_core::release::{Release, VersionId};
+use unship_core::release::{Operation, Release, VersionId};
 use unship_core::restore::Map;
 
 #[derive(Serialize)]
@@ -76,6 +76,22 @@ pub fn run(global: &Global, args: &Show) -> CliResult {
         render::state(&release, live)
     );
     line("what", render::operation(&release));
+    if let Operation::Rollback {
+        to,
+        rows: Some(reconciling),
+        ..
+    } = &release.operation
+    {
+        for name in map.iter().filter(|(_, v)| v.id.release == release.id) {
+            line(
+                "rows",
+                format!("{} {} come from {to}", name.0, reconciling.rows),
+            );
+        }
+        if let Some(reason) = &reconciling.reason {
+            line("", reason);
+        }
+    }
     line("who", &release.actor);
     line("opened", text::moment(release.opened));
     if let Some(closed) = release.closed {

@@ -64,11 +64,13 @@ pub fn what(plan: &Plan) -> String {
             Operation::Rollback {
                 to,
                 select: Some(select),
+                rows,
             },
             _,
-        ) => {
-            format!("rollback of {select} to {to}")
-        }
+        ) => match rows {
+            Some(of) => format!("rollback of the rows of {select} {} to {to}", of.rows),
+            None => format!("rollback of {select} to {to}"),
+        },
         (operation, Some(to)) => format!("{} to {to}", operation.word()),
         (operation, None) => operation.word().to_owned(),
     }
@@ -107,6 +109,17 @@ fn impact(plan: &Plan) {
         plan.impact.untouched
     );
     text::print_table(&table);
+    if !plan.impact.rows.is_empty() {
+        crate::say!("\n{}", paint(BOLD, "Only some rows of"));
+        for (name, rows) in &plan.impact.rows {
+            crate::say!(
+                "  - {name}: {} out, and kept; {} of {} in",
+                text::number(rows.out),
+                text::number(rows.back),
+                rows.from,
+            );
+        }
+    }
     for (title, map) in [
         ("Written by others since; stays as it is", &plan.impact.kept),
         (

@@ -34,8 +34,14 @@ pub fn operation(release: &Release) -> String {
         Operation::Rollback {
             to,
             select: Some(select),
-        } => format!("rollback to {to} of {select}"),
-        Operation::Rollback { to, select: None } => format!("rollback to {to}"),
+            rows,
+        } => match rows {
+            Some(of) => format!("rollback to {to} of the rows of {select} {}", of.rows),
+            None => format!("rollback to {to} of {select}"),
+        },
+        Operation::Rollback {
+            to, select: None, ..
+        } => format!("rollback to {to}"),
         Operation::Undo { to } => format!("undo, back to {to}"),
         Operation::Redo { to } => format!("redo, forward to {to}"),
     }
