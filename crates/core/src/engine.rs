@@ -7,6 +7,7 @@ use crate::check::{Answer, Detail, RelationProfile};
 use crate::diff::RelationDiff;
 use crate::ident::{RelationName, ReleaseId};
 use crate::ledger::Seal;
+use crate::others::Written;
 use crate::plan::{Fact, Step};
 use crate::relation::RelationState;
 use crate::release::{Version, VersionId};
@@ -140,6 +141,9 @@ pub struct RestoreRequest {
     /// Releases whose points must outlive this: what is renamed into place is cloned instead.
     #[serde(default)]
     pub pinned: BTreeSet<ReleaseId>,
+    /// Relations into which what others wrote is put again, with the engine's own part of how.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub keep: BTreeMap<RelationName, serde_json::Value>,
 }
 
 /// What a publish shall bring about.
@@ -323,6 +327,17 @@ pub trait Engine {
         survey: &serde_json::Value,
         request: &RestoreRequest,
     ) -> Result<Steps, EngineError>;
+
+    /// Looks at what others wrote, since it was published, to relations that a request replaces.
+    /// `published` is what they were then. What cannot be told is left out.
+    fn survey_others(
+        &mut self,
+        _request: &RestoreRequest,
+        _published: &BTreeMap<RelationName, RelationState>,
+        _on: OnProgress<'_>,
+    ) -> Result<BTreeMap<RelationName, Written>, EngineError> {
+        Ok(BTreeMap::new())
+    }
 
     /// Looks at the rows that a request is about: whether its predicate is one expression that means
     /// the same rows whenever it is asked, how the columns of the two versions fit, and what the

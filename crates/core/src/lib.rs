@@ -20,6 +20,7 @@ pub mod lineage;
 pub mod log;
 pub mod notice;
 pub mod operate;
+pub mod others;
 pub mod pipeline;
 pub mod plan;
 pub mod quarantine;

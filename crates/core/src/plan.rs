@@ -107,6 +107,9 @@ pub struct Impact {
     /// copy is kept. They stay as they are.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub stay: BTreeMap<RelationName, String>,
+    /// The same, inside of what this plan changes; they are put into the version that comes back.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub replayed: BTreeMap<RelationName, String>,
     /// The same, inside of what this plan changes; they are set aside with the retained version.
     pub set_aside: BTreeMap<RelationName, String>,
     /// Relations of which only some rows change, with how many.

@@ -2,6 +2,7 @@
 
 use crate::engine::{PointMap, RestoreRequest, Steps};
 use crate::ident::{RelationName, ReleaseId};
+use crate::others::Written;
 use crate::plan::{FORMAT, Impact, Plan, RelationImpact, RowsImpact};
 use crate::relation::{Column, RelationKind, RelationState};
 use crate::release::{Operation, Version, VersionId};
@@ -166,6 +167,7 @@ impl Wish {
             remove,
             points: self.points.clone(),
             pinned: self.pinned.clone(),
+            keep: BTreeMap::new(),
         })
     }
 
@@ -173,8 +175,23 @@ impl Wish {
         self.only.as_ref().is_none_or(|only| only.contains(name))
     }
 
-    /// The plan, from the engine's steps.
-    pub fn plan(&self, request: &RestoreRequest, steps: Steps) -> Plan {
+    /// The plan, from the engine's steps. `written` is what others wrote to relations that it replaces,
+    /// as far as that is known.
+    pub fn plan(
+        &self,
+        request: &RestoreRequest,
+        written: &BTreeMap<RelationName, Written>,
+        mut steps: Steps,
+    ) -> Plan {
+        let kept = |name: &RelationName| {
+            let replay = written.get(name)?.keep.as_ref().ok();
+            replay.filter(|_| request.keep.contains_key(name))
+        };
+        for name in request.keep.keys() {
+            if let Some(replay) = kept(name) {
+                steps.mixed.insert(name.clone(), replay.after.clone());
+            }
+        }
         let mut result = request.bring.clone();
         if !self.proves_identity {
             for state in result.values_mut().filter_map(|v| v.state.as_mut()) {
@@ -209,7 +226,18 @@ impl Wish {
             let owned = true;
             result.insert(name.clone(), Version { id, owned, state });
         }
-        let impact = self.impact(request, &result, steps.bytes);
+        let mut impact = self.impact(request, &result, steps.bytes);
+        for (name, what) in written {
+            let Some(text) = impact.set_aside.get_mut(name) else {
+                continue;
+            };
+            *text = format!("{text}; {}", what.words());
+            if let Some(replay) = kept(name) {
+                let text = format!("{text}; {}", replay.words());
+                impact.set_aside.remove(name);
+                impact.replayed.insert(name.clone(), text);
+            }
+        }
         Plan {
             format: FORMAT,
             env: self.env.clone(),

@@ -9,16 +9,18 @@ use crate::cmd::verify;
 use crate::context::{Context, Workbench};
 use crate::deciding;
 use crate::error::{CliError, CliResult};
+use crate::loader;
 use crate::notify::live;
 use crate::render::text::{self, BAD, BOLD, GOOD, paint};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::time::Instant;
 use unship_core::check::{Finding, gate};
 use unship_core::decide::{Action, Decision};
 use unship_core::event::Event;
 use unship_core::execute::{Notice, Watch};
-use unship_core::ident::ReleaseId;
+use unship_core::ident::{RelationName, ReleaseId};
 use unship_core::log::Ledger;
 use unship_core::operate::{Ask, Checks, Proof, count};
 use unship_core::plan::Plan;
@@ -44,6 +46,9 @@ pub struct Returned {
     pub to: ReleaseId,
     /// How long it took until it was production.
     pub milliseconds: u64,
+    /// What others wrote to what was replaced, and is only in the retained version.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub set_aside: BTreeMap<RelationName, String>,
     /// How many relations were proved equal, row by row, to what was recorded of them.
     pub proved: usize,
 }
@@ -227,7 +232,12 @@ fn go_back(
         to: decision.back_to,
         select: None,
     };
-    let plan = session.plan(&ask)?;
+    let mut plan = session.plan(&ask)?;
+    let known = plan.notes.len();
+    loader::tell(&context.config, session.ledger, &mut plan)?;
+    for note in plan.notes.iter().skip(known) {
+        session.watch.notice(Notice::Note(note));
+    }
     let to = plan.operation.target().unwrap_or(plan.from);
     session
         .ledger
@@ -247,7 +257,13 @@ fn carry_out(
     to: ReleaseId,
 ) -> CliResult<Returned> {
     let started = Instant::now();
-    let made = bench.session().apply(plan, false)?.release;
+    // Nobody is there to be asked: what others wrote stays in the retained version, and is named.
+    let set_aside = plan.impact.set_aside.clone();
+    for (name, what) in &set_aside {
+        let text = format!("{name}, set aside in {}: {what}", plan.from);
+        bench.terminal.notice(Notice::Note(&text));
+    }
+    let made = bench.session().apply(plan, true)?.release;
     let took = started.elapsed();
     let proof: Proof = verify::prove(bench, made)?;
     verify::report(&proof, true).map_err(|e| context.told(e))?;
@@ -255,6 +271,7 @@ fn carry_out(
         release: made,
         to,
         milliseconds: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        set_aside,
         proved: proof.equal,
     })
 }

@@ -277,16 +277,33 @@ pub struct Plan {
     /// Where to.
     #[command(flatten)]
     pub target: Target,
+    /// What becomes of what others wrote to what is replaced
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub others: Option<Others>,
     /// Write the plan to a file, for `unship apply`
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
 }
 
+/// What becomes of rows that others wrote since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Others {
+    /// What they added is put into the version that comes back
+    Keep,
+    /// It stays in the retained version, and is named
+    SetAside,
+    /// It is given up, and goes with the retained version
+    Drop,
+}
+
 /// What every restoring command may be told.
 #[derive(Debug, Clone, Args)]
 pub struct Restore {
-    /// Go on although others wrote to what is replaced: their rows stay in the retained version
-    #[arg(long)]
+    /// What becomes of what others wrote to what is replaced [default: stop and ask]
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub others: Option<Others>,
+    /// The same as `--others set-aside`
+    #[arg(long, hide = true, conflicts_with = "others")]
     pub set_aside: bool,
     /// Do not read every row afterwards to prove the result
     #[arg(long)]

@@ -3,6 +3,7 @@
 use crate::dbt_cloud::config::DbtCloud;
 use crate::declared::{Check, Checks, time};
 use crate::error::CliError;
+use crate::loader;
 use crate::notify::config::{self as notify, Escalation, Route};
 use crate::pipeline::dbt::connection::holds_password;
 use crate::pipeline::dbt::staging::{LONGEST_NAME, PREFIX, staging_schema};
@@ -43,6 +44,9 @@ pub struct Config {
     /// What is checked besides what is checked by itself.
     #[serde(default, rename = "check", skip_serializing_if = "Vec::is_empty")]
     pub declared: Vec<Check>,
+    /// Tables in which loaders remember how far they came.
+    #[serde(default, rename = "state", skip_serializing_if = "Vec::is_empty")]
+    pub states: Vec<loader::Declared>,
     /// What is done about a bad release, and who is asked.
     #[serde(default, skip_serializing_if = "is_default")]
     pub policy: Policy,

@@ -277,8 +277,18 @@ impl From<OperateError> for CliError {
                     .collect();
                 Self::new(exit::REFUSED, format!("{text}: {}", list.join(", ")))
                     .production("nothing was changed")
-                    .hint("`--set-aside` goes on: what they wrote stays in the retained version, and nowhere else")
+                    .hint(
+                        "`--others keep` puts what they added into the version that comes back; \
+                         `--others set-aside` goes on without: it stays in the retained version, and \
+                         nowhere else",
+                    )
             }
+            OperateError::CannotKeep(_) => Self::new(exit::REFUSED, text)
+                .production("nothing was changed")
+                .hint(
+                    "`--others set-aside` goes on without: what they wrote stays in the retained \
+                     version; or leave these relations out with `--select` and `--exclude`",
+                ),
             OperateError::Conflict { .. } => Self::new(exit::REFUSED, text)
                 .production("as others left it; what the job built is kept to be looked at")
                 .hint("run the job again; with `freeze_writers = true` others wait instead"),

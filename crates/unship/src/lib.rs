@@ -37,6 +37,7 @@ pub mod git;
 pub mod http;
 pub mod job;
 pub mod ledger_at;
+pub mod loader;
 pub mod notify;
 pub mod permit;
 pub mod pipeline;

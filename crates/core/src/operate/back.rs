@@ -2,10 +2,11 @@
 
 use super::look::progress;
 use super::{OperateError, Session};
-use crate::engine::{EngineError, ErrorKind, PointMap, Steps};
+use crate::engine::{EngineError, ErrorKind, PointMap, RestoreRequest, Steps};
 use crate::event::Event;
 use crate::execute::Notice;
 use crate::ident::{RelationName, ReleaseId};
+use crate::others::{Others, Written};
 use crate::plan::Plan;
 use crate::quarantine;
 use crate::release::{Operation, Release, Stage, Verdict};
@@ -144,6 +145,14 @@ impl Session<'_> {
 
     /// Makes the plan for an ask. Nothing is changed, except that what others wrote is recorded.
     pub fn plan(&mut self, ask: &Ask) -> Result<Plan, OperateError> {
+        self.plan_with(ask, Others::Ask)
+    }
+
+    /// The same, with a person's word of what is to become of what others wrote.
+    ///
+    /// # Errors
+    /// [`OperateError::CannotKeep`] where it is to be kept and cannot be, with the reasons.
+    pub fn plan_with(&mut self, ask: &Ask, others: Others) -> Result<Plan, OperateError> {
         self.nothing_open()?;
         let operation = self.resolve(ask)?;
         let only = match ask {
@@ -163,7 +172,7 @@ impl Session<'_> {
             return Err(OperateError::NeverLive(target));
         }
         for _ in 0..LOOKS {
-            let plan = self.plan_once(&operation, only.clone(), target)?;
+            let plan = self.plan_once(&operation, only.clone(), target, others)?;
             // What is not among what others wrote must not be among what is replaced either.
             let seen = self.live()?.mark;
             if self.engine.capabilities().proves_identity || self.engine.mark()? == seen {
@@ -183,6 +192,7 @@ impl Session<'_> {
         operation: &Operation,
         only: Option<BTreeSet<RelationName>>,
         target: ReleaseId,
+        others: Others,
     ) -> Result<Plan, OperateError> {
         let (live, live_map) = self.see_drift()?;
         let target_map = self.ledger.history(|h| h.map(target))?.unwrap_or_default();
@@ -208,9 +218,20 @@ impl Session<'_> {
             ..
         } = operation
         {
-            return self.plan_rows(&wish, reconciling);
+            let plan = self.plan_rows(&wish, reconciling)?;
+            let written = &plan.impact.set_aside;
+            if others == Others::Keep && !written.is_empty() {
+                let why = "they may be among the chosen rows, whose place others take";
+                let names = written.keys().map(|name| (name.clone(), why.to_owned()));
+                return Err(OperateError::CannotKeep(names.collect()));
+            }
+            return Ok(plan);
         }
-        let request = wish.request()?;
+        let mut request = wish.request()?;
+        let written = self.others(&wish, &request)?;
+        if others == Others::Keep {
+            request.keep = keep(&wish, &request, &written)?;
+        }
         let steps = if request.bring.is_empty() && request.remove.is_empty() {
             Steps {
                 method: "nothing differs: only the ledger is written".to_owned(),
@@ -226,7 +247,36 @@ impl Session<'_> {
             let survey = self.engine.survey(wish.release, &relations)?;
             self.engine.plan_restore(&survey, &request)?
         };
-        Ok(wish.plan(&request, steps))
+        Ok(wish.plan(&request, &written, steps))
+    }
+
+    /// What others wrote, since it was published, to what a request replaces.
+    fn others(
+        &mut self,
+        wish: &Wish,
+        request: &RestoreRequest,
+    ) -> Result<BTreeMap<RelationName, Written>, OperateError> {
+        let mut published = BTreeMap::new();
+        for name in drifted(wish, request) {
+            // What it was when a release brought it last, however often others were seen since.
+            let mut version = wish.live_map.get(name).cloned();
+            while let Some(drifted) = version.as_ref().filter(|v| v.id.drift > 0) {
+                let release = drifted.id.release;
+                let map = self.ledger.history(|h| h.published_map(release))?;
+                let before = map.and_then(|mut map| map.remove(name));
+                version = before.filter(|v| v.id < drifted.id);
+            }
+            if let Some(state) = version.and_then(|v| v.state) {
+                published.insert(name.clone(), state);
+            }
+        }
+        if published.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        self.watch
+            .notice(Notice::Phase("counting what others wrote"));
+        let on = progress(self.watch);
+        Ok(self.engine.survey_others(request, &published, &on)?)
     }
 
     fn plan_rows(&mut self, wish: &Wish, reconciling: &Reconciling) -> Result<Plan, OperateError> {
@@ -311,7 +361,10 @@ impl Session<'_> {
         }
         let written = now.iter().filter(|(name, version)| {
             let id = version.id;
-            plan.result.contains_key(*name) && id.release == live && id.drift > drifts
+            // What goes on being added is put into the older version when its turn comes.
+            let replayed = plan.impact.replayed.contains_key(*name);
+            let replaced = plan.result.contains_key(*name) && !replayed;
+            replaced && id.release == live && id.drift > drifts
         });
         let written: BTreeMap<_, _> = written
             .map(|(name, version)| (name.clone(), restore::written_since(version)))
@@ -424,6 +477,42 @@ impl Session<'_> {
             };
         }
         Ok(all)
+    }
+}
+
+/// The relations that a request replaces and that others wrote to.
+fn drifted<'a>(
+    wish: &'a Wish,
+    request: &'a RestoreRequest,
+) -> impl Iterator<Item = &'a RelationName> {
+    let replaced = request.bring.keys().chain(&request.remove);
+    replaced.filter(|name| {
+        let live = restore::present(wish.live_map.get(*name));
+        live.is_some_and(|live| live.id.drift > 0)
+    })
+}
+
+/// How what others wrote is put into what comes back, for all that they wrote to.
+fn keep(
+    wish: &Wish,
+    request: &RestoreRequest,
+    written: &BTreeMap<RelationName, Written>,
+) -> Result<BTreeMap<RelationName, serde_json::Value>, OperateError> {
+    let mut out = BTreeMap::new();
+    let mut cannot = BTreeMap::new();
+    for name in drifted(wish, request) {
+        match written.get(name).map(|written| &written.keep) {
+            Some(Ok(replay)) => drop(out.insert(name.clone(), replay.engine.clone())),
+            Some(Err(why)) => drop(cannot.insert(name.clone(), why.clone())),
+            None => {
+                let why = "it cannot be told which rows are theirs";
+                cannot.insert(name.clone(), why.to_owned());
+            }
+        }
+    }
+    match cannot.is_empty() {
+        true => Ok(out),
+        false => Err(OperateError::CannotKeep(cannot)),
     }
 }
 

@@ -90,6 +90,9 @@ pub enum OperateError {
     /// Others wrote to what would be replaced.
     #[error("others wrote to {} that would be replaced", count(.0.len(), "relation"))]
     OthersWrote(BTreeMap<RelationName, String>),
+    /// What others wrote is to be kept, and cannot be.
+    #[error("what others wrote cannot be kept: {}", names(.0))]
+    CannotKeep(BTreeMap<RelationName, String>),
     /// Others wrote to what a job built, while it ran.
     #[error("{release} was not published: others wrote to {} while the job ran", names(.conflicts))]
     Conflict {

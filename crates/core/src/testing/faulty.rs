@@ -16,6 +16,7 @@ use crate::execute::{RecordError, Recorder};
 use crate::ident::{RelationName, ReleaseId};
 use crate::ledger::{Entry, Seal, SqliteLedger, View};
 use crate::log::{Ledger, LogError};
+use crate::others::Written;
 use crate::plan::Step;
 use crate::relation::RelationState;
 use crate::rows::{RowsRequest, RowsSurvey};
@@ -232,6 +233,17 @@ impl Engine for Faulty {
     ) -> Result<Steps, EngineError> {
         self.fuse
             .pass("plan restore", || self.engine.plan_restore(survey, request))
+    }
+
+    fn survey_others(
+        &mut self,
+        request: &RestoreRequest,
+        published: &BTreeMap<RelationName, RelationState>,
+        on: OnProgress<'_>,
+    ) -> Result<BTreeMap<RelationName, Written>, EngineError> {
+        self.fuse.pass("survey others", || {
+            self.engine.survey_others(request, published, on)
+        })
     }
 
     fn survey_rows(

@@ -23,6 +23,7 @@ use unship_core::engine::{
 use unship_core::fault::boundary;
 use unship_core::ident::{RelationName, ReleaseId};
 use unship_core::ledger::Seal;
+use unship_core::others::Written;
 use unship_core::plan::{Fact, Step};
 use unship_core::relation::RelationState;
 use unship_core::rows::{RowsRequest, RowsSurvey};
@@ -339,6 +340,15 @@ impl Engine for Postgres {
         plan::restore(&read_survey(survey)?, request)
     }
 
+    fn survey_others(
+        &mut self,
+        request: &RestoreRequest,
+        published: &BTreeMap<RelationName, RelationState>,
+        on: OnProgress<'_>,
+    ) -> Result<BTreeMap<RelationName, Written>, EngineError> {
+        rows::others::survey(self.client()?, request, published, on)
+    }
+
     fn survey_rows(
         &mut self,
         request: &RowsRequest,
@@ -378,7 +388,7 @@ impl Engine for Postgres {
         let client = self.client()?;
         match PgAction::of(&step.action)? {
             PgAction::Schemas { names, staging } => {
-                for table in [retained::TABLE, granted::TABLE] {
+                for table in [retained::TABLE, granted::TABLE, rows::others::TABLE] {
                     client
                         .batch_execute(table)
                         .doing("make unship's own schema")?;
@@ -500,6 +510,9 @@ impl Engine for Postgres {
         let mut done = retained::housekeep(client, keep, on)?;
         let (dropped, freed) = rows::housekeep(client, &keep.keep)?;
         rows::forget_gone(client)?;
+        if !done.dropped.is_empty() {
+            rows::others::forget_gone(client)?;
+        }
         done.freed += freed;
         let all: BTreeSet<_> = done.dropped.iter().copied().chain(dropped).collect();
         done.dropped = all.into_iter().collect();

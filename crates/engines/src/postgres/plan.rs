@@ -179,6 +179,8 @@ struct Moves {
     leaving: Vec<Leaving>,
     keys: Vec<LeftKey>,
     record: Vec<String>,
+    /// What is done when everything is in its place.
+    last: Vec<String>,
     schemas: BTreeSet<String>,
     guard: Vec<Fact>,
     expect: Vec<Fact>,
@@ -353,6 +355,7 @@ impl Moves {
                 .map_err(|refusal| EngineError::new(ErrorKind::Refused, refusal.to_string()))?;
             let mut record = retain(&survey.swap, &plan, &self.leaving)?;
             record.append(&mut self.record);
+            record.append(&mut self.last);
             let all = [
                 &plan.prepare,
                 &plan.lock_incoming,
@@ -378,6 +381,7 @@ impl Moves {
                 names.join(", ")
             )];
             steps.push(rebuild(anew)?);
+            self.record.append(&mut self.last);
             action = PgAction::SwapAfterRebuild {
                 request: Box::new(request),
                 leaving: self.leaving,
@@ -446,10 +450,15 @@ pub fn retain(
     let coming = survey.relations.values();
     let coming = coming.filter(|r| places.contains(&(&*r.schema, &*r.name)));
     let both = coming
+        .clone()
         .map(|r| r.oid)
         .chain(leaving.iter().map(|one| one.oid));
+    let incoming = coming.clone().map(|r| r.oid).collect();
     // Before any right is taken from what leaves.
-    let mut out = vec![granted::record(&both.collect())];
+    let mut out = vec![
+        granted::record(&both.collect()),
+        rows::others::record(&incoming),
+    ];
     let children = writers::children(survey);
     for one in leaving {
         let left = plan.left_keys.iter();
@@ -551,6 +560,13 @@ pub fn restore(survey: &Survey, request: &RestoreRequest) -> Result<Steps, Engin
     }
     for name in &request.remove {
         moves.out(survey, name, request.live_map.get(name))?;
+    }
+    for (name, statements) in &request.keep {
+        let statements: Vec<String> = serde_json::from_value(statements.clone()).map_err(|e| {
+            let text = format!("what is to be kept of {name} cannot be read");
+            EngineError::new(ErrorKind::Io, text).because(e)
+        })?;
+        moves.last.extend(statements);
     }
     let method = format!(
         "move {} back from where they are retained, and what is there now into schemas named after \

@@ -19,6 +19,7 @@ mod cluster;
 mod disk_full;
 mod kills;
 mod login;
+mod others;
 mod pooled;
 mod story;
 

@@ -2,9 +2,10 @@
 
 use super::plan::ask;
 use super::verify;
-use crate::cli::{Apply, Global, Restore, Rollback};
+use crate::cli::{self, Apply, Global, Restore, Rollback};
 use crate::context::{Context, Workbench};
 use crate::error::{CliError, CliResult, exit};
+use crate::loader;
 use crate::notify::live;
 use crate::permit;
 use crate::render::text::{self, BOLD, GOOD, paint};
@@ -12,12 +13,13 @@ use crate::render::{json, plan as render};
 use jiff::SignedDuration;
 use std::time::Instant;
 use unship_core::operate::{Ask, Done, count};
+use unship_core::others::Others;
 use unship_core::plan::Plan;
 
 /// Goes back.
 pub fn rollback(global: &Global, args: &Rollback) -> CliResult {
     let context = Context::find(global)?;
-    let ask = |bench: &mut Workbench| ask(bench, &args.target);
+    let ask = |bench: &mut Workbench| ask(&context.config, bench, &args.target);
     planned(global, &context, "unship rollback", ask, &args.restore)
 }
 
@@ -56,10 +58,22 @@ fn planned(
         let ask = ask(&mut bench)?;
         let mut session = bench.session();
         session.engine.freeze().map_err(CliError::from)?;
-        let plan = session.plan(&ask)?;
+        let mut plan = session.plan_with(&ask, others(args))?;
+        loader::tell(&context.config, &bench.ledger, &mut plan)?;
         restore(global, context, plan, bench, args)
     };
     go().map_err(|e| context.told(e))
+}
+
+/// What a person said of what others wrote.
+fn others(args: &Restore) -> Others {
+    match args.others {
+        Some(cli::Others::Keep) => Others::Keep,
+        Some(cli::Others::SetAside) => Others::SetAside,
+        Some(cli::Others::Drop) => Others::Drop,
+        None if args.set_aside => Others::SetAside,
+        None => Others::Ask,
+    }
 }
 
 fn restore(
@@ -91,8 +105,10 @@ fn carry_out(
 ) -> CliResult {
     let id = plan.id()?;
     let keep = context.config.keep.parse()?;
+    let said = others(args);
+    let goes_on = matches!(said, Others::SetAside | Others::Drop);
     let started = Instant::now();
-    let Done { release, plan } = bench.session().apply(plan, args.set_aside)?;
+    let Done { release, plan } = bench.session().apply(plan, goes_on)?;
     let took = SignedDuration::try_from(started.elapsed()).unwrap_or_default();
     bench.terminal.finish();
     if !global.json {
@@ -118,6 +134,14 @@ fn carry_out(
                 rows.from,
             );
         }
+        for (name, what) in &plan.impact.replayed {
+            crate::say!("  {name}: {what}");
+        }
+        if said != Others::Drop {
+            for (name, what) in &plan.impact.set_aside {
+                crate::say!("  {name}, set aside in {}: {what}", plan.from);
+            }
+        }
         for (name, what) in &plan.impact.stay {
             crate::say!("  {name} stays: {what}, and no older copy is kept");
         }
@@ -142,6 +166,7 @@ fn carry_out(
             "changed": plan.impact.changes.len(),
             "untouched": plan.impact.untouched,
             "milliseconds": took.as_millis() as u64,
+            "others": { "kept": plan.impact.replayed, "set_aside": plan.impact.set_aside },
             "glass_broken": passed,
             "proved": proof.as_ref().map(|p| p.differences.is_empty()),
         });

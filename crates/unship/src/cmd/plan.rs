@@ -1,8 +1,10 @@
 //! `unship plan`
 
-use crate::cli::{Global, Plan, Target};
+use crate::cli::{self, Global, Plan, Target};
+use crate::config::Config;
 use crate::context::{Context, Workbench};
 use crate::error::{CliError, CliResult, exit};
+use crate::loader;
 use crate::permit;
 use crate::refs;
 use crate::render::{json, plan as render};
@@ -11,6 +13,7 @@ use serde::Deserialize;
 use std::io::Read;
 use std::path::Path;
 use unship_core::operate::Ask;
+use unship_core::others::Others;
 use unship_core::plan::PlanId;
 use unship_core::rows::{Reconciling, Rows};
 
@@ -94,8 +97,15 @@ pub fn given(context: &Context, given: &Path) -> CliResult<unship_core::plan::Pl
 pub fn run(global: &Global, args: &Plan) -> CliResult {
     let context = Context::find(global)?;
     let mut bench = context.look()?;
-    let ask = ask(&mut bench, &args.target)?;
-    let plan = bench.session().plan(&ask)?;
+    let ask = ask(&context.config, &mut bench, &args.target)?;
+    let others = match args.others {
+        Some(cli::Others::Keep) => Others::Keep,
+        Some(cli::Others::SetAside) => Others::SetAside,
+        Some(cli::Others::Drop) => Others::Drop,
+        None => Others::Ask,
+    };
+    let mut plan = bench.session().plan_with(&ask, others)?;
+    loader::tell(&context.config, &bench.ledger, &mut plan)?;
     bench.terminal.finish();
     let id = plan.id()?;
     // Whoever writes a plan down that needs approvals asks for them.
@@ -133,7 +143,7 @@ pub fn run(global: &Global, args: &Plan) -> CliResult {
 }
 
 /// What the arguments of a rollback ask for.
-pub fn ask(bench: &mut Workbench, target: &Target) -> CliResult<Ask> {
+pub fn ask(config: &Config, bench: &mut Workbench, target: &Target) -> CliResult<Ask> {
     let to = match &target.to {
         Some(text) => Some(refs::release(&bench.ledger, text)?.id),
         None => None,
@@ -150,12 +160,16 @@ pub fn ask(bench: &mut Workbench, target: &Target) -> CliResult<Ask> {
                 session.newest_good_before(live)?
             }
         };
-        Some(scope::relations(
-            &bench.ledger,
-            end,
-            &target.select,
-            &target.exclude,
-        )?)
+        let (text, mut picked) =
+            scope::relations(&bench.ledger, end, &target.select, &target.exclude)?;
+        // Rows of a loader's state cannot be told from other rows of it; the plan says so.
+        if target.predicate.is_none() && target.partition.is_none() {
+            let live = bench.session().live()?.release;
+            let map = bench.ledger.history(|h| h.map(live))?.unwrap_or_default();
+            let states = loader::states(config, &bench.ledger, &map)?;
+            picked.extend(loader::along(&states, &picked));
+        }
+        Some((text, picked))
     };
     let rows = match (&target.predicate, &target.partition) {
         (Some(predicate), _) => Some(Rows::Where(predicate.clone())),

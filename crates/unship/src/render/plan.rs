@@ -127,6 +127,10 @@ fn impact(plan: &Plan) {
             &plan.impact.stay,
         ),
         (
+            "Written by others since; kept in the version that comes back",
+            &plan.impact.replayed,
+        ),
+        (
             "Written by others since; only the retained version will have it",
             &plan.impact.set_aside,
         ),

@@ -140,6 +140,7 @@ impl World {
             remove,
             points: Vec::<PointMap>::new(),
             pinned: BTreeSet::new(),
+            keep: BTreeMap::new(),
         };
         let steps = self.engine.plan_restore(&survey, &request)?;
         self.apply(&steps);

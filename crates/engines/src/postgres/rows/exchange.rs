@@ -179,9 +179,11 @@ pub fn run(
     extra: &[String],
     on: OnProgress<'_>,
 ) -> Result<(), EngineError> {
-    client
-        .batch_execute(held::TABLES)
-        .doing("make unship's own tables")?;
+    for tables in [held::TABLES, super::others::TABLE] {
+        client
+            .batch_execute(tables)
+            .doing("make unship's own tables")?;
+    }
     let mut tries = 0;
     loop {
         tries += 1;
@@ -242,6 +244,8 @@ fn once(
         }
     }
     let mut end: Vec<String> = exchanges.iter().flat_map(Exchange::record).collect();
+    let oids = exchanges.iter().map(|one| one.oid).collect();
+    end.push(super::others::record(&oids));
     end.extend(extra.iter().cloned());
     transaction
         .batch_execute(&end.join(";\n"))

@@ -7,6 +7,7 @@
 
 mod exchange;
 mod held;
+pub mod others;
 mod predicate;
 mod survey;
 

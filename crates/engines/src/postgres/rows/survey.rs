@@ -216,16 +216,17 @@ pub fn print(
 }
 
 /// A table with its columns.
-struct Side {
-    name: Name,
-    oid: u32,
-    partitioned: bool,
-    columns: Vec<Attribute>,
-    version: u32,
+#[derive(Clone)]
+pub(super) struct Side {
+    pub(super) name: Name,
+    pub(super) oid: u32,
+    pub(super) partitioned: bool,
+    pub(super) columns: Vec<Attribute>,
+    pub(super) version: u32,
 }
 
 impl Side {
-    fn load(client: &mut Client, name: &Name) -> Result<Self, EngineError> {
+    pub(super) fn load(client: &mut Client, name: &Name) -> Result<Self, EngineError> {
         let what = format!("look at {name}");
         let sql =
             "SELECT c.oid, c.relkind FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -259,19 +260,19 @@ impl Side {
         quote::relation(&self.name.schema, &self.name.name)
     }
 
-    fn own(&self) -> String {
+    pub(super) fn own(&self) -> String {
         match self.partitioned {
             true => self.full(),
             false => format!("ONLY {}", self.full()),
         }
     }
 
-    fn names(&self) -> Vec<String> {
+    pub(super) fn names(&self) -> Vec<String> {
         self.columns.iter().map(|c| c.name.clone()).collect()
     }
 
     /// The chosen rows, as a query reads them.
-    fn chosen(&self, predicate: &str) -> String {
+    pub(super) fn chosen(&self, predicate: &str) -> String {
         format!(
             "(SELECT * FROM {} WHERE (\n{predicate}\n)) chosen",
             self.own()
@@ -379,15 +380,19 @@ impl Side {
 }
 
 /// What a column gets from a row of an older version.
-struct Fit {
-    column: String,
-    cell: String,
-    written: bool,
+pub(super) struct Fit {
+    pub(super) column: String,
+    pub(super) cell: String,
+    pub(super) written: bool,
 }
 
 /// Columns by name. What the older version did not have gets its default where that is a constant;
 /// what production does not have stays where it is retained.
-fn fit(live: &Side, older: &Side, from: ReleaseId) -> Result<(Vec<Fit>, Vec<String>), EngineError> {
+pub(super) fn fit(
+    live: &Side,
+    older: &Side,
+    from: ReleaseId,
+) -> Result<(Vec<Fit>, Vec<String>), EngineError> {
     let mut fits = Vec::new();
     let mut notes = Vec::new();
     let refused = |text: String| {

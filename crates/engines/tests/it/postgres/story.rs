@@ -15,7 +15,7 @@ use unship_engines::postgres::connect::Connector;
 use unship_engines::postgres::ledger::PostgresLedger;
 
 /// A database, and a world in it whose ledger is beside it or in it.
-fn world(sealed: bool) -> Option<(World, Sql)> {
+pub(super) fn world(sealed: bool) -> Option<(World, Sql)> {
     let server = super::server()?;
     let database = Database::new(&server);
     let dir = TempDir::new().unwrap();
@@ -33,10 +33,10 @@ fn world(sealed: bool) -> Option<(World, Sql)> {
 }
 
 /// Somebody with a prompt, and where the ledger's replica is.
-struct Sql(String, TempDir);
+pub(super) struct Sql(pub(super) String, TempDir);
 
 impl Sql {
-    fn run(&self, sql: &str) {
+    pub(super) fn run(&self, sql: &str) {
         self.try_run(sql).unwrap_or_else(|e| panic!("{sql}: {e}"));
     }
 
@@ -49,7 +49,7 @@ impl Sql {
         })
     }
 
-    fn yes(&self, ask: &str) -> bool {
+    pub(super) fn yes(&self, ask: &str) -> bool {
         let mut client = postgres::Client::connect(&self.0, postgres::NoTls).unwrap();
         client
             .query_one(&format!("SELECT {ask}"), &[])
@@ -63,7 +63,7 @@ fn table(world: &World, name: &str, rows: &[Row]) -> Write {
     Write::Replace(name, Table::new(&["id", "value"], rows.iter().cloned()))
 }
 
-fn build(world: &mut World, rows: &[Row]) {
+pub(super) fn build(world: &mut World, rows: &[Row]) {
     let script = Script::good([table(world, "orders", rows)]);
     assert!(world.run(&script).unwrap().published);
 }
@@ -72,7 +72,7 @@ fn version(world: &mut World, name: &RelationName) -> VersionId {
     world.session(|s| s.see_drift().unwrap().1)[name].id
 }
 
-fn proved(world: &mut World) {
+pub(super) fn proved(world: &mut World) {
     let live = world.live().unwrap();
     assert_eq!(live.drifts, 0, "nobody else wrote to {}", live.release);
     let proof = world.session(|s| s.verify(live.release)).unwrap();
