@@ -228,7 +228,11 @@ impl Session<'_> {
             return Ok(plan);
         }
         let mut request = wish.request()?;
-        let written = self.others(&wish, &request)?;
+        let written = match self.others(&wish, &request) {
+            // What cannot be counted is no reason not to go back.
+            Err(_) if others != Others::Keep => BTreeMap::new(),
+            counted => counted?,
+        };
         if others == Others::Keep {
             request.keep = keep(&wish, &request, &written)?;
         }

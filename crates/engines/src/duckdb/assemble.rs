@@ -7,9 +7,11 @@ use super::layout::{DbFile, with_suffix};
 use super::plan::Source;
 use super::retained::clear;
 use super::sessions::Sessions;
+use super::sql::others::{self, Added};
 use super::sql::restore::{self, RestoreError, Restored};
+use super::sql::rows;
 use super::worker::Open;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use unship_core::engine::{EngineError, ErrorKind, OnProgress};
 use unship_core::fault::boundary;
@@ -28,6 +30,16 @@ pub(super) fn bench(to: &Path) -> PathBuf {
     folder.join(to.file_name().unwrap_or_default())
 }
 
+/// What a file is assembled of, beside what it is a clone of.
+pub(super) struct Content<'a> {
+    /// What is brought.
+    pub(super) sources: &'a [Source],
+    /// What is removed.
+    pub(super) remove: &'a BTreeSet<RelationName>,
+    /// What others added to relations that are brought.
+    pub(super) keep: &'a BTreeMap<RelationName, Added>,
+}
+
 /// Makes the file `to`: a clone of `base` (production, or a build) with `sources`' relations brought
 /// in and `remove` removed, one transaction a source. Under its final name it is whole or not there.
 pub(super) fn assemble(
@@ -35,10 +47,14 @@ pub(super) fn assemble(
     file: &DbFile,
     base: &Path,
     to: &Path,
-    sources: &[Source],
-    remove: &BTreeSet<RelationName>,
+    content: &Content<'_>,
     on: OnProgress<'_>,
 ) -> Result<(), EngineError> {
+    let Content {
+        sources,
+        remove,
+        keep,
+    } = *content;
     let bench = bench(to);
     clear(&bench)?;
     file::clone(base, &bench, on)?;
@@ -61,6 +77,10 @@ pub(super) fn assemble(
         restore_from(sessions, &bench, source, &removed)?;
         boundary("assemble restored");
     }
+    for (name, added) in keep {
+        put_again(sessions, &bench, file, name, added)?;
+        boundary("assemble kept");
+    }
     if file::has_wal(&bench)? {
         sessions.checkpoint(&bench)?;
     }
@@ -70,6 +90,31 @@ pub(super) fn assemble(
     file::rename(&bench, to)?;
     boundary("assemble named");
     clear(&bench)
+}
+
+/// Puts what others added to a relation into the version of it that was brought, and makes sure that
+/// it is what was planned.
+fn put_again(
+    sessions: &mut Sessions,
+    bench: &Path,
+    file: &DbFile,
+    name: &RelationName,
+    added: &Added,
+) -> Result<(), EngineError> {
+    let worker = sessions.must_open(Open::writable(bench).with(&file.path, SOURCE))?;
+    let under = |database: &str| RelationName {
+        database: database.to_owned(),
+        ..name.clone()
+    };
+    let (relation, now) = (under(worker.database()), under(SOURCE));
+    others::put(worker, &relation, &now, added)?;
+    let whole = rows::whole(worker, &relation)?;
+    worker.close()?;
+    if whole == added.after {
+        return Ok(());
+    }
+    let text = format!("{name} with what others added would not be what was planned");
+    Err(EngineError::new(ErrorKind::Refused, text).hint("make a new plan"))
 }
 
 fn restore_from(

@@ -29,9 +29,15 @@ pub(super) fn carry_out(
             to,
             sources,
             remove,
+            keep,
         } => {
             let file = db.file(&live)?.clone();
-            assemble::assemble(&mut db.sessions, &file, &base, &to, &sources, &remove, on)
+            let content = assemble::Content {
+                sources: &sources,
+                remove: &remove,
+                keep: &keep,
+            };
+            assemble::assemble(&mut db.sessions, &file, &base, &to, &content, on)
         }
         DuckAction::Exchange { live, to, rows } => {
             let live = db.file(&live)?.path.clone();

@@ -24,7 +24,9 @@ use unship_core::engine::{
 use unship_core::fault::boundary;
 use unship_core::ident::{RelationName, ReleaseId};
 use unship_core::ledger::Seal;
+use unship_core::others::Written;
 use unship_core::plan::Step;
+use unship_core::relation::RelationState;
 use unship_core::rows::{RowsRequest, RowsSurvey};
 
 /// The catalog names under which two files are compared.
@@ -102,7 +104,11 @@ impl DuckDb {
         }
     }
 
-    fn survey_file(&self, file: &DbFile, release: ReleaseId) -> Result<FileSurvey, EngineError> {
+    pub(super) fn survey_file(
+        &self,
+        file: &DbFile,
+        release: ReleaseId,
+    ) -> Result<FileSurvey, EngineError> {
         let points = points_of(file)?;
         let dir = file.path.parent().unwrap_or(Path::new("/"));
         let stat = nix::sys::statvfs::statvfs(dir)
@@ -367,6 +373,15 @@ impl Engine for DuckDb {
         request: &RestoreRequest,
     ) -> Result<Steps, EngineError> {
         plan::restore(&read_survey(survey)?, request)
+    }
+
+    fn survey_others(
+        &mut self,
+        request: &RestoreRequest,
+        published: &BTreeMap<RelationName, RelationState>,
+        on: OnProgress<'_>,
+    ) -> Result<BTreeMap<RelationName, Written>, EngineError> {
+        rows::others(self, request, published, on)
     }
 
     fn survey_rows(

@@ -7,15 +7,17 @@ use super::file;
 use super::plan::{self, RowsFrom, Survey};
 use super::retained::clear;
 use super::sessions::Sessions;
+use super::sql::others;
 use super::sql::rows::{self, Chosen};
 use super::worker::{Open, WorkerError};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
-use unship_core::engine::{Engine, EngineError, ErrorKind, OnProgress, Place};
+use unship_core::engine::{Engine, EngineError, ErrorKind, OnProgress, Place, RestoreRequest};
 use unship_core::fault::boundary;
 use unship_core::ident::RelationName;
-use unship_core::relation::RelationState;
+use unship_core::others::Written;
+use unship_core::relation::{RelationKind, RelationState};
 use unship_core::rows::{RowsRequest, RowsSurvey, Slice};
 
 /// The catalog name that the older file is attached under.
@@ -92,6 +94,49 @@ pub(super) fn survey(
     }
     let engine = serde_json::to_value(Found { disk, chosen }).map_err(unreadable)?;
     Ok(RowsSurvey { slices, engine })
+}
+
+/// Looks at what others wrote to the relations that a request replaces.
+pub(super) fn others(
+    db: &mut DuckDb,
+    request: &RestoreRequest,
+    published: &BTreeMap<RelationName, RelationState>,
+    on: OnProgress<'_>,
+) -> Result<BTreeMap<RelationName, Written>, EngineError> {
+    let mut out = BTreeMap::new();
+    let total = published.len() as u64;
+    for (n, (name, then)) in published.iter().enumerate() {
+        on("counting what others wrote", n as u64, total);
+        let file = db.files.iter().find(|file| file.catalog == name.database);
+        let (Some(file), RelationKind::Table) = (file.cloned(), then.kind) else {
+            continue;
+        };
+        let at = db.survey_file(&file, request.release)?;
+        let wanted = request.bring.get(name);
+        let source = match wanted {
+            Some(version) => {
+                let point = plan::source_of(&at, &request.points, name, version)?;
+                Some(db.path_at(&file, Place::Point(point), on)?)
+            }
+            None => None,
+        };
+        let mut open = Open::read_only(&file.path);
+        if let Some(source) = &source {
+            open = open.with(source, SOURCE);
+        }
+        let Some(worker) = db.sessions.open(open)? else {
+            continue;
+        };
+        let live = here(name, worker.database());
+        let older = here(name, SOURCE);
+        let state = wanted.and_then(|version| version.state.as_ref());
+        let older = state.map(|state| (&older, state));
+        if let Some(written) = others::written(worker, &live, then, older, request.live)? {
+            out.insert(name.clone(), written);
+        }
+        worker.close()?;
+    }
+    Ok(out)
 }
 
 /// A relation under another catalog's name.

@@ -143,6 +143,7 @@ fn write(root: &Path, env: &str, environment: Env, dbt: Option<Dbt>, force: bool
             keep: Keep::default(),
             checks: Checks::default(),
             declared: Vec::new(),
+            states: Vec::new(),
             policy: Policy::default(),
             roles: BTreeMap::new(),
             signatures: Signatures::default(),

@@ -30,6 +30,7 @@ mod readers;
 mod reading;
 mod replay;
 mod restore;
+mod rows;
 mod settings;
 mod story;
 mod tell;

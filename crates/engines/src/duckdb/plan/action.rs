@@ -1,5 +1,6 @@
 //! What a step does, as it stands in a plan.
 
+use crate::duckdb::sql::others::Added;
 use crate::duckdb::sql::rows::Chosen;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +42,9 @@ pub enum DuckAction {
         sources: Vec<Source>,
         /// What to remove.
         remove: BTreeSet<RelationName>,
+        /// What others added to relations that are brought, and is put into them again.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        keep: BTreeMap<RelationName, Added>,
     },
     /// Clones production and brings rows of older versions into the clone.
     Exchange {

@@ -88,6 +88,7 @@ fn carried(
             count(relations.len(), "relation")
         ),
         action: DuckAction::Assemble {
+            keep: BTreeMap::new(),
             live: at.path.clone(),
             base: build.to_owned(),
             to: to.clone(),

@@ -56,6 +56,10 @@ pub fn restore(survey: &Survey, request: &RestoreRequest) -> Result<Steps, Engin
 
 /// The point whose file is exactly what this file shall become, or why there is none.
 fn whole_file<'a>(at: &FileSurvey, request: &'a RestoreRequest) -> Result<&'a PointMap, String> {
+    let kept = request.keep.keys().find(|name| name.database == at.catalog);
+    if let Some(name) = kept {
+        return Err(format!("what others added to {name} is put into it"));
+    }
     let mut reason = None;
     let mut candidates: Vec<_> = request
         .points
@@ -271,6 +275,16 @@ fn restore_relations(
         "sequences of {} are not rewound: numbers that were given out are not given out again",
         at.catalog
     ));
+    let mut keep = BTreeMap::new();
+    for (name, of) in &request.keep {
+        if name.database == at.catalog {
+            let added = serde_json::from_value(of.clone()).map_err(|e| {
+                let text = format!("what is to be kept of {name} cannot be read");
+                EngineError::new(ErrorKind::Io, text).because(e)
+            })?;
+            keep.insert(name.clone(), added);
+        }
+    }
     let build = file.build(request.release);
     guard.push(facts::exists(&build, false));
     let remove: BTreeSet<_> = request
@@ -292,6 +306,7 @@ fn restore_relations(
             relations.len()
         ),
         action: DuckAction::Assemble {
+            keep,
             live: at.path.clone(),
             base: at.path.clone(),
             to: build.clone(),

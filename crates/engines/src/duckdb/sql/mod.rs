@@ -7,6 +7,7 @@ pub mod diff;
 pub mod fingerprint;
 mod lexer;
 mod observe;
+pub mod others;
 pub mod profile;
 pub mod quote;
 mod reads;

@@ -53,18 +53,69 @@ pub fn chosen(
     for relation in [live, older] {
         check(worker, relation, predicate)?;
     }
+    let fit = fitted(worker, live, older, from)?;
+    let now = columns(worker, live)?;
+    let out = format!(
+        "SELECT * FROM {} WHERE (\n{predicate}\n)",
+        quote::full(live)
+    );
+    let back = fit.select(&format!("{} WHERE (\n{predicate}\n)", quote::full(older)));
+    let (out, back) = in_utc(worker, |worker| {
+        Ok((
+            fingerprint_of(worker, &format!("({out})"), &now)?,
+            fingerprint_of(worker, &format!("({back})"), &now)?,
+        ))
+    })?;
+    Ok(Chosen {
+        predicate: predicate.to_owned(),
+        written: fit.written,
+        out,
+        back,
+        notes: fit.notes,
+    })
+}
+
+/// How the columns of one table get their values from another's.
+pub(super) struct Fit {
+    /// Every column, and what it gets.
+    pub(super) cells: Vec<(String, String)>,
+    /// The same of those that are written.
+    pub(super) written: Vec<(String, String)>,
+    /// What a person should know of it, each a sentence.
+    pub(super) notes: Vec<String>,
+}
+
+impl Fit {
+    /// A query of all columns, from what follows `FROM`.
+    pub(super) fn select(&self, from: &str) -> String {
+        let cells = self.cells.iter();
+        let cells: Vec<_> = cells
+            .map(|(column, cell)| format!("{cell} AS {}", quote::name(column)))
+            .collect();
+        format!("SELECT {} FROM {from}", cells.join(", "))
+    }
+}
+
+/// Fits columns by name. What the older version did not have gets its default where that is a
+/// constant; what production does not have stays where it is retained.
+pub(super) fn fitted(
+    worker: &mut Worker,
+    live: &RelationName,
+    older: &RelationName,
+    from: ReleaseId,
+) -> Result<Fit, EngineError> {
     let (now, then) = (columns(worker, live)?, columns(worker, older)?);
     let made = made(worker, live)?;
     let mut notes = Vec::new();
     let mut written = Vec::new();
-    let mut coming = Vec::new();
+    let mut cells = Vec::new();
     for column in &now {
         let made = made.get(&column.name);
         let generated = made.is_some_and(|made| made.generated);
         let then = then.iter().find(|c| c.name == column.name);
         let default = made.and_then(|made| made.default.as_deref());
         let cell = fit(live, column, then, generated, default, from, &mut notes)?;
-        coming.push(format!("{cell} AS {}", quote::name(&column.name)));
+        cells.push((column.name.clone(), cell.clone()));
         if !generated {
             written.push((column.name.clone(), cell));
         }
@@ -75,26 +126,9 @@ pub fn chosen(
             column.name
         ));
     }
-    let out = format!(
-        "SELECT * FROM {} WHERE (\n{predicate}\n)",
-        quote::full(live)
-    );
-    let back = format!(
-        "SELECT {} FROM {} WHERE (\n{predicate}\n)",
-        coming.join(", "),
-        quote::full(older)
-    );
-    let (out, back) = in_utc(worker, |worker| {
-        Ok((
-            fingerprint_of(worker, &format!("({out})"), &now)?,
-            fingerprint_of(worker, &format!("({back})"), &now)?,
-        ))
-    })?;
-    Ok(Chosen {
-        predicate: predicate.to_owned(),
+    Ok(Fit {
+        cells,
         written,
-        out,
-        back,
         notes,
     })
 }
