@@ -98,8 +98,11 @@ fn planned(case: Case) -> String {
         Ok(request) => request,
         Err(error) => return format!("{about}\n\nrefused: {error}\n"),
     };
-    let plan = wish.plan(&request, Steps::default());
-    assert_eq!(plan, wish.plan(&request, Steps::default()));
+    let plan = wish.plan(&request, &BTreeMap::new(), Steps::default());
+    assert_eq!(
+        plan,
+        wish.plan(&request, &BTreeMap::new(), Steps::default())
+    );
     let names = |map: &Map| -> BTreeMap<String, String> {
         map.iter()
             .map(|(name, version)| {

@@ -7,7 +7,8 @@ use super::observe::{self, Look};
 use super::plan::{self, ENGINE, Held, PgAction, Survey};
 use super::swap::{self, Event, Name, Scope, SwapPlan};
 use super::{
-    access, build, catalog, diff, doctor, granted, layout, profile, query, quote, retained, rows, session,
+    access, build, catalog, diff, doctor, granted, layout, profile, query, quote, retained, rows,
+    session,
 };
 use postgres::Client;
 use serde::Deserialize;

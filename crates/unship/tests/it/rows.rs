@@ -43,7 +43,7 @@ fn one_day_comes_back_and_the_rest_stays() {
     again.says(75, &["the chosen rows are the same"]);
 
     lab.ok(&["undo"]);
-    assert_eq!(good(), "");
+    assert_eq!(good(), "None", "no row is as it was in R2");
     let third = [
         "rollback",
         "--to",
