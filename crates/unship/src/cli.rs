@@ -277,8 +277,8 @@ pub struct Plan {
     /// Where to.
     #[command(flatten)]
     pub target: Target,
-    /// What becomes of what others wrote to what is replaced
-    #[arg(long, value_enum, value_name = "WHAT")]
+    /// What becomes of what others wrote to what is replaced: `keep`, `set-aside` or `drop`
+    #[arg(long, value_enum, value_name = "WHAT", hide_possible_values = true)]
     pub others: Option<Others>,
     /// Write the plan to a file, for `unship apply`
     #[arg(long, short, value_name = "FILE")]
@@ -299,8 +299,9 @@ pub enum Others {
 /// What every restoring command may be told.
 #[derive(Debug, Clone, Args)]
 pub struct Restore {
-    /// What becomes of what others wrote to what is replaced [default: stop and ask]
-    #[arg(long, value_enum, value_name = "WHAT")]
+    /// What becomes of what others wrote to what is replaced: `keep`, `set-aside` or `drop`
+    /// [default: stop and ask]
+    #[arg(long, value_enum, value_name = "WHAT", hide_possible_values = true)]
     pub others: Option<Others>,
     /// The same as `--others set-aside`
     #[arg(long, hide = true, conflicts_with = "others")]
