@@ -229,7 +229,9 @@ fn a_rollback_opens_an_incident_that_is_told_once_and_closed_with_its_cause() {
 #[test]
 fn that_production_is_being_restored_is_told_while_it_is() {
     let Some(tools) = tools() else { return };
-    let restore = |url: &str, events: &str| {
+    let job = "create or replace table mart as select 2 * sum(id) as total, 2 as release from raw";
+    let run = ["run", "--in-place", "--", "python", "job.py", job];
+    let protected = |url: &str, events: &str| {
         let mut lab = lab::new(&tools);
         let config = lab.read("unship.toml").replace("\"never\"", "\"high\"");
         let env = config.split('"').nth(1).unwrap().to_owned();
@@ -239,9 +241,11 @@ fn that_production_is_being_restored_is_told_while_it_is() {
         let policy = format!("[policy]\nprotected = [{env:?}]\n");
         lab.write("unship.toml", format!("{config}\n{policy}{check}{hook}"));
         lab.set("HOOK_SECRET", SECRET);
-        let job =
-            "create or replace table mart as select 2 * sum(id) as total, 2 as release from raw";
-        lab.unship(&["run", "--in-place", "--", "python", "job.py", job])
+        lab
+    };
+    let restore = |url: &str, events: &str| {
+        let lab = protected(url, events);
+        lab.unship(&run)
             .says(76, &["rolled back:", "brings back R1"]);
         lab
     };
@@ -263,10 +267,25 @@ fn that_production_is_being_restored_is_told_while_it_is() {
 
     // Whoever does not answer is told nothing that is over.
     let (url, told) = server(vec![Answer::Hang]);
-    let lab = restore(&url, "events = [\"restoring\"]\n");
+    let only = "events = [\"restoring\"]\n";
+    let lab = restore(&url, only);
     assert_eq!(outbox(&lab), pairs(&[("restoring", "given_up")]));
     lab.ok(&["notify", "escalate"]);
     assert_eq!(told.try_iter().count(), 1);
+
+    // Nor is anybody told again by whoever goes on where unship was killed.
+    let (url, told) = server(vec![Answer::Hang]);
+    let lab = protected(&url, only);
+    let mut child = lab.unship_command(&run).spawn().unwrap();
+    told.recv_timeout(Duration::from_secs(60)).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    lab.ok(&["policy", "act"]);
+    lab.ok(&["notify", "escalate"]);
+    assert_eq!(outbox(&lab), pairs(&[("restoring", "given_up")]));
+    assert_eq!(told.try_iter().count(), 0);
+    let status = lab.json("unship.status/1", &["status", "--json"]);
+    assert_eq!(status["good"], true, "{status}");
 }
 
 #[test]
