@@ -468,7 +468,7 @@ mod tests {
             examples: None,
             sql: None,
         };
-        assert_eq!(at(&[failed.clone()], &[&c]), a, "a check");
+        assert_eq!(at(std::slice::from_ref(&failed), &[&c]), a, "a check");
         let warning = Finding {
             severity: Severity::Low,
             ..failed.clone()
