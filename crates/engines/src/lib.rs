@@ -4,3 +4,4 @@
 pub mod duckdb;
 pub mod postgres;
 mod quote;
+pub mod snowflake;

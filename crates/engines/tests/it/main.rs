@@ -5,4 +5,6 @@ mod duckdb;
 #[cfg(test)]
 mod postgres;
 #[cfg(test)]
+mod snowflake;
+#[cfg(test)]
 mod sql;

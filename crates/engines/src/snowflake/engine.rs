@@ -1,0 +1,406 @@
+//! Snowflake as an [`Engine`].
+
+use super::build::{self, Wanted};
+use super::catalog::{self, Extent};
+use super::client::Client;
+use super::plan::{self, Change, ENGINE, SfAction};
+use super::session::Session;
+use super::sql::{self, Place as At};
+use super::survey::{self, Survey};
+use super::{access, diff, doctor, facts, layout, measure, observe, retained};
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use unship_core::check::{Answer, Detail, RelationProfile};
+use unship_core::diff::RelationDiff;
+use unship_core::engine::{
+    Atomicity, Build, Capabilities, Depth, Diagnosis, Engine, EngineError, ErrorKind, Housekeeping,
+    Observation, OnProgress, Place, Point, PublishRequest, RestoreRequest, Retention, Steps, Unmet,
+};
+use unship_core::fault::boundary;
+use unship_core::ident::{RelationName, ReleaseId};
+use unship_core::ledger::Seal;
+use unship_core::plan::{Action, Fact, Step};
+use unship_core::relation::RelationState;
+
+/// One database of a Snowflake account.
+pub struct Snowflake {
+    pub(super) session: Session,
+    /// The schemas that are looked at; empty means all of production.
+    pub(super) guarded: BTreeSet<String>,
+    wanted: Wanted,
+    notes: Vec<String>,
+}
+
+impl Snowflake {
+    /// Nothing is sent yet. `guarded` are the schemas that are looked at, all of them if it is empty;
+    /// `wanted` is what a job is about to build.
+    pub fn new(client: Client, guarded: BTreeSet<String>, wanted: Wanted) -> Self {
+        Self {
+            session: Session::new(client),
+            guarded,
+            wanted,
+            notes: Vec::new(),
+        }
+    }
+
+    /// How many statements were sent so far.
+    pub fn statements(&self) -> u64 {
+        self.session.client().statements()
+    }
+
+    /// Carries out an action. `step` and the release are what Snowflake's history shows.
+    fn act(&mut self, action: &Action, step: u32) -> Result<(), EngineError> {
+        let release = action.args.get("release").and_then(|r| r.as_str());
+        let release = release.unwrap_or("?").to_owned();
+        self.session.tag(format!("unship {release} step {step}"));
+        let done = self.carry_out(&SfAction::of(action)?);
+        self.session.tag("unship".to_owned());
+        done
+    }
+
+    fn carry_out(&mut self, action: &SfAction) -> Result<(), EngineError> {
+        let database = self.session.database().to_owned();
+        if let SfAction::Swap {
+            live,
+            other,
+            token,
+            rows,
+            access,
+        } = action
+        {
+            return self.swap(live, other, token.as_deref(), *rows, access);
+        }
+        if let SfAction::Grants { changes } = action {
+            return self.grants(changes);
+        }
+        for statement in action.statements(&database) {
+            self.session.run(&statement, "change what stands where")?;
+            boundary("statement run");
+        }
+        Ok(())
+    }
+
+    fn grants(&self, changes: &[Change]) -> Result<(), EngineError> {
+        for change in changes {
+            let what = format!("change who may read {}", change.place);
+            self.session.run(&change.statement(), &what)?;
+            boundary("privilege changed");
+        }
+        Ok(())
+    }
+
+    /// Exchanges two tables, if nobody wrote to production's since it was looked at and everybody
+    /// who may read it may read the other.
+    fn swap(
+        &mut self,
+        live: &At,
+        other: &At,
+        token: Option<&str>,
+        rows: Option<u64>,
+        wanted: &access::Access,
+    ) -> Result<(), EngineError> {
+        if let Some(token) = token {
+            let now = catalog::tokens(&self.session, std::slice::from_ref(live))?;
+            if now.get(live).is_some_and(|now| now != token) {
+                return Err(EngineError::new(
+                    ErrorKind::Refused,
+                    format!("others wrote to {live} after it was looked at"),
+                )
+                .hint(
+                    "run the command again: what they wrote is then part of what is decided on",
+                ));
+            }
+        }
+        if !wanted.grants.is_empty() {
+            let has = access::read(&self.session, other, false)?;
+            if let Some(grant) = access::lost(wanted, &has).first() {
+                return Err(EngineError::new(
+                    ErrorKind::Refused,
+                    format!("{} would lose {} on {live}", grant.to, grant.privilege),
+                ));
+            }
+        }
+        let what = format!("exchange {live} with {other}");
+        self.session.run(&sql::swap(live, other), &what)?;
+        boundary("tables exchanged");
+        self.written_late(live, other, rows)
+    }
+
+    /// What was written between the last look and the exchange is in what gave way: said, and how
+    /// much.
+    fn written_late(
+        &mut self,
+        live: &At,
+        other: &At,
+        rows: Option<u64>,
+    ) -> Result<(), EngineError> {
+        let scope = BTreeSet::from([other.schema.clone()]);
+        let there = catalog::load(&self.session, &scope, Extent::Names)?;
+        let now = there.get(other).and_then(|relation| relation.rows);
+        if let (Some(then), Some(now)) = (rows, now)
+            && then != now
+        {
+            self.notes.push(format!(
+                "{live} had {then} rows when it was looked at and {now} when it gave way: what \
+                 others wrote in between is kept with it"
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Engine for Snowflake {
+    fn capabilities(&mut self) -> Capabilities {
+        let version = self.session.rows(&sql::session(), "ask for the version");
+        let version = version.ok().and_then(|rows| {
+            let row = rows.into_iter().next()?;
+            super::session::text(super::session::cell(&row, 1))
+        });
+        Capabilities {
+            engine: ENGINE.to_owned(),
+            version,
+            atomicity: Atomicity::Relation,
+            restore_point: "the old tables themselves, moved to schemas named after the release \
+                            that built them; Time Travel is not relied on"
+                .to_owned(),
+            aside: true,
+            free_clone: true,
+            proves_identity: true,
+            relations: Ok(()),
+            carries: [
+                "rows",
+                "columns",
+                "views",
+                "keys",
+                "defaults",
+                "clustering",
+                "comments",
+                "privileges",
+                "Time Travel history",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+            not_protected: vec![
+                "rows that others write into a released relation: they are noticed, and retained \
+                 with it"
+                    .to_owned(),
+                "streams, pipes, dynamic tables, materialized views, policies and shares on a \
+                 table: a release that would lose one is refused by name"
+                    .to_owned(),
+                "functions, procedures, stages, tasks and sequences that a job makes".to_owned(),
+            ],
+        }
+    }
+
+    fn doctor(&mut self) -> Vec<Diagnosis> {
+        doctor::examine(self)
+    }
+
+    fn mark(&mut self) -> Result<String, EngineError> {
+        let all = catalog::schemas(&self.session)?;
+        let scope = catalog::production(&all, &self.guarded);
+        let mut hasher = blake3::Hasher::new();
+        for (at, relation) in catalog::load(&self.session, &scope, Extent::All)? {
+            let line =
+                serde_json::json!([at, relation.created, relation.token, relation.definition()]);
+            hasher.update(line.to_string().as_bytes());
+        }
+        Ok(hasher.finalize().to_hex().to_string())
+    }
+
+    /// Nobody can be kept out: what others write to what is not released stays, and what they write
+    /// to what is released is found before it is replaced.
+    fn freeze(&mut self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    fn observe(
+        &mut self,
+        place: Place,
+        depth: &Depth,
+        on: OnProgress<'_>,
+    ) -> Result<Observation, EngineError> {
+        observe::observe(&self.session, &self.guarded, place, depth, on)
+    }
+
+    /// A table's storage begins with its identity, which it keeps wherever it is moved.
+    fn same_relation(&self, one: &RelationState, other: &RelationState) -> bool {
+        let identity = |state: &RelationState| -> Option<String> {
+            let storage = state.storage.as_deref()?;
+            storage.split(' ').next().map(str::to_owned)
+        };
+        identity(one).is_some_and(|one| identity(other) == Some(one))
+    }
+
+    fn begin_build(
+        &mut self,
+        release: ReleaseId,
+        _live: ReleaseId,
+        aside: bool,
+        on: OnProgress<'_>,
+    ) -> Result<Build, EngineError> {
+        if !aside {
+            return Err(EngineError::new(
+                ErrorKind::Unsupported,
+                "a job that builds in place is not guarded in Snowflake yet",
+            )
+            .hint("let it build aside, which is the default"));
+        }
+        self.session.tag(format!("unship {release} build"));
+        let begun = build::begin(&self.session, release, &self.wanted, on);
+        self.session.tag("unship".to_owned());
+        begun?;
+        let mut env = BTreeMap::from([
+            ("UNSHIP_RELEASE".to_owned(), release.to_string()),
+            ("UNSHIP_SCHEMA_PREFIX".to_owned(), layout::BUILD.to_owned()),
+            (
+                "UNSHIP_DATABASE".to_owned(),
+                self.session.database().to_owned(),
+            ),
+        ]);
+        let mut schemas = self.wanted.schemas.iter();
+        if let (Some(schema), None) = (schemas.next(), schemas.next()) {
+            env.insert("UNSHIP_SCHEMA".to_owned(), layout::build(schema)?);
+        }
+        Ok(Build {
+            release,
+            files: Vec::new(),
+            env,
+        })
+    }
+
+    fn keep_build(&mut self, release: ReleaseId) -> Result<(), EngineError> {
+        build::keep(&self.session, release)
+    }
+
+    fn discard_build(&mut self, release: ReleaseId) -> Result<(), EngineError> {
+        build::discard(&self.session, release)
+    }
+
+    fn survey(
+        &mut self,
+        release: ReleaseId,
+        relations: &BTreeSet<RelationName>,
+    ) -> Result<serde_json::Value, EngineError> {
+        let survey = survey::survey(&self.session, release, relations)?;
+        serde_json::to_value(survey)
+            .map_err(|e| EngineError::new(ErrorKind::Io, "the survey cannot be written").because(e))
+    }
+
+    fn plan_publish(
+        &self,
+        survey: &serde_json::Value,
+        request: &PublishRequest,
+    ) -> Result<Steps, EngineError> {
+        plan::publish(&read_survey(survey)?, request)
+    }
+
+    fn plan_restore(
+        &self,
+        survey: &serde_json::Value,
+        request: &RestoreRequest,
+    ) -> Result<Steps, EngineError> {
+        plan::restore(&read_survey(survey)?, request)
+    }
+
+    fn fact(&mut self, subject: &str) -> Result<String, EngineError> {
+        let now = facts::now(&self.session, &[subject])?;
+        Ok(now.into_iter().next().unwrap_or_default())
+    }
+
+    fn unmet(&mut self, facts: &[Fact]) -> Result<Option<Unmet>, EngineError> {
+        if facts.is_empty() {
+            return Ok(None);
+        }
+        let subjects: Vec<&str> = facts.iter().map(|fact| fact.subject.as_str()).collect();
+        let now = facts::now(&self.session, &subjects)?;
+        let unmet = facts.iter().zip(now).find(|(fact, now)| fact.is != *now);
+        Ok(unmet.map(|(fact, now)| Unmet {
+            fact: fact.clone(),
+            now,
+        }))
+    }
+
+    fn apply(
+        &mut self,
+        step: &Step,
+        _seal: Option<&Seal>,
+        _on: OnProgress<'_>,
+    ) -> Result<(), EngineError> {
+        self.act(&step.action, step.id)
+    }
+
+    fn notes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notes)
+    }
+
+    fn revert(&mut self, step: &Step, _on: OnProgress<'_>) -> Result<(), EngineError> {
+        let undo = step.undo.as_ref().ok_or_else(|| {
+            EngineError::new(
+                ErrorKind::Unsupported,
+                format!("step {} cannot be taken back", step.id),
+            )
+        })?;
+        self.act(undo, step.id)
+    }
+
+    fn points(&mut self) -> Result<Vec<Point>, EngineError> {
+        retained::points(&self.session)
+    }
+
+    fn prove_point(&mut self, release: ReleaseId) -> Result<(), EngineError> {
+        retained::prove(&self.session, release)
+    }
+
+    fn diff(
+        &mut self,
+        old: (Place, &RelationName),
+        new: (Place, &RelationName),
+        key: Option<&[String]>,
+        examples: u64,
+        _on: OnProgress<'_>,
+    ) -> Result<RelationDiff, EngineError> {
+        diff::diff(&self.session, old, new, key, examples)
+    }
+
+    fn profile(
+        &mut self,
+        place: Place,
+        relations: &BTreeMap<RelationName, Detail>,
+        on: OnProgress<'_>,
+    ) -> Result<BTreeMap<RelationName, RelationProfile>, EngineError> {
+        measure::profiles(&self.session, place, relations, on)
+    }
+
+    fn address(&mut self, place: Place, relation: &RelationName) -> Result<String, EngineError> {
+        Ok(sql::full(&measure::needed(&self.session, place, relation)?))
+    }
+
+    fn query(
+        &mut self,
+        place: Place,
+        sql: &str,
+        limit: u64,
+        timeout: Duration,
+    ) -> Result<Answer, EngineError> {
+        measure::query(&self.session, place, &self.guarded, sql, limit, timeout)
+    }
+
+    fn housekeep(
+        &mut self,
+        keep: &Retention,
+        on: OnProgress<'_>,
+    ) -> Result<Housekeeping, EngineError> {
+        retained::housekeep(&self.session, keep, on)
+    }
+
+    fn fsck(&mut self, on: OnProgress<'_>) -> Result<Vec<Diagnosis>, EngineError> {
+        retained::fsck(&self.session, on)
+    }
+}
+
+fn read_survey(survey: &serde_json::Value) -> Result<Survey, EngineError> {
+    Survey::deserialize(survey)
+        .map_err(|e| EngineError::new(ErrorKind::Io, "the survey cannot be read").because(e))
+}

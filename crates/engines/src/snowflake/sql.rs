@@ -1,0 +1,555 @@
+//! Every statement that unship sends to Snowflake. None is put together anywhere else, so that one
+//! test can list and parse them all; the address beside each is the page that defines it.
+
+pub use crate::quote::{name, names};
+
+/// `"database"."schema"."name"`.
+pub fn full(place: &Place) -> String {
+    format!(
+        "{}.{}.{}",
+        name(&place.database),
+        name(&place.schema),
+        name(&place.name)
+    )
+}
+
+/// A string literal. Snowflake reads a backslash in one as the beginning of an escape.
+pub fn text(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+/// Where a relation physically is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub struct Place {
+    /// The database.
+    pub database: String,
+    /// The schema, ours or production's.
+    pub schema: String,
+    /// The relation.
+    pub name: String,
+}
+
+impl Place {
+    /// Puts the three together.
+    pub fn new(
+        database: impl Into<String>,
+        schema: impl Into<String>,
+        name: impl Into<String>,
+    ) -> Self {
+        Self {
+            database: database.into(),
+            schema: schema.into(),
+            name: name.into(),
+        }
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.schema, self.name)
+    }
+}
+
+fn schema(database: &str, schema: &str) -> String {
+    format!("{}.{}", name(database), name(schema))
+}
+
+/// Who we are. <https://docs.snowflake.com/en/sql-reference/functions/current_role>
+pub fn session() -> String {
+    "SELECT CURRENT_ROLE() AS ROLE, CURRENT_VERSION() AS VERSION, CURRENT_WAREHOUSE() AS WAREHOUSE"
+        .to_owned()
+}
+
+/// <https://docs.snowflake.com/en/sql-reference/info-schema/schemata>
+pub fn schemas(database: &str) -> String {
+    format!(
+        "SELECT SCHEMA_NAME FROM {}.INFORMATION_SCHEMA.SCHEMATA ORDER BY SCHEMA_NAME",
+        name(database)
+    )
+}
+
+fn among<'a>(schemas: impl IntoIterator<Item = &'a String>) -> String {
+    let list: Vec<String> = schemas.into_iter().map(|schema| text(schema)).collect();
+    format!("TABLE_SCHEMA IN ({})", list.join(", "))
+}
+
+/// The relations of some schemas. <https://docs.snowflake.com/en/sql-reference/info-schema/tables>
+pub fn tables<'a>(database: &str, schemas: impl IntoIterator<Item = &'a String>) -> String {
+    format!(
+        "SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE, IS_TRANSIENT, IS_ICEBERG, IS_DYNAMIC, \
+         TABLE_OWNER, CREATED, ROW_COUNT, BYTES, CLUSTERING_KEY, COMMENT \
+         FROM {}.INFORMATION_SCHEMA.TABLES WHERE {} ORDER BY TABLE_SCHEMA, TABLE_NAME",
+        name(database),
+        among(schemas)
+    )
+}
+
+/// <https://docs.snowflake.com/en/sql-reference/info-schema/columns>
+pub fn columns<'a>(database: &str, schemas: impl IntoIterator<Item = &'a String>) -> String {
+    format!(
+        "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, DATA_TYPE, IS_NULLABLE, \
+         CHARACTER_MAXIMUM_LENGTH, NUMERIC_PRECISION, NUMERIC_SCALE, COLUMN_DEFAULT, IS_IDENTITY, \
+         COLLATION_NAME, COMMENT FROM {}.INFORMATION_SCHEMA.COLUMNS WHERE {} \
+         ORDER BY TABLE_SCHEMA, TABLE_NAME, ORDINAL_POSITION",
+        name(database),
+        among(schemas)
+    )
+}
+
+/// <https://docs.snowflake.com/en/sql-reference/info-schema/views>
+pub fn views<'a>(database: &str, schemas: impl IntoIterator<Item = &'a String>) -> String {
+    format!(
+        "SELECT TABLE_SCHEMA, TABLE_NAME, VIEW_DEFINITION, IS_SECURE \
+         FROM {}.INFORMATION_SCHEMA.VIEWS WHERE {} ORDER BY TABLE_SCHEMA, TABLE_NAME",
+        name(database),
+        among(schemas)
+    )
+}
+
+/// What changes with every write to a table, for some tables at once.
+/// <https://docs.snowflake.com/en/sql-reference/functions/system_last_change_commit_time>
+pub fn tokens<'a>(places: impl IntoIterator<Item = &'a Place>) -> String {
+    let asked: Vec<String> = places
+        .into_iter()
+        .enumerate()
+        .map(|(n, place)| {
+            format!(
+                "SYSTEM$LAST_CHANGE_COMMIT_TIME({}) AS T{n}",
+                text(&full(place))
+            )
+        })
+        .collect();
+    format!("SELECT {}", asked.join(", "))
+}
+
+/// What says whose a staging schema is.
+/// <https://docs.snowflake.com/en/sql-reference/sql/create-view>
+pub fn mark(mark: &Place, release: &str) -> String {
+    format!(
+        "CREATE VIEW {} AS SELECT {} AS \"RELEASE\"",
+        full(mark),
+        text(release)
+    )
+}
+
+/// <https://docs.snowflake.com/en/sql-reference/sql/create-schema>
+pub fn create_schema(database: &str, of: &str) -> String {
+    format!("CREATE SCHEMA IF NOT EXISTS {}", schema(database, of))
+}
+
+/// Drops a schema that is ours with what is in it. It can be undropped for as long as Time Travel
+/// reaches. <https://docs.snowflake.com/en/sql-reference/sql/drop-schema>
+pub fn drop_schema(database: &str, of: &str) -> String {
+    format!("DROP SCHEMA IF EXISTS {} CASCADE", schema(database, of))
+}
+
+/// A copy that shares its rows with the original. One of a transient table is transient.
+/// <https://docs.snowflake.com/en/sql-reference/sql/create-clone>
+pub fn clone(copy: &Place, of: &Place, transient: bool) -> String {
+    format!(
+        "CREATE OR REPLACE {}TABLE {} CLONE {}",
+        if transient { "TRANSIENT " } else { "" },
+        full(copy),
+        full(of)
+    )
+}
+
+/// Exchanges two tables, at once. Everything that hangs on a table goes with it, privileges too.
+/// <https://docs.snowflake.com/en/sql-reference/sql/alter-table>
+pub fn swap(one: &Place, other: &Place) -> String {
+    format!("ALTER TABLE {} SWAP WITH {}", full(one), full(other))
+}
+
+/// <https://docs.snowflake.com/en/sql-reference/sql/alter-table>
+pub fn rename(old: &Place, new: &Place) -> String {
+    format!("ALTER TABLE {} RENAME TO {}", full(old), full(new))
+}
+
+/// <https://docs.snowflake.com/en/sql-reference/sql/drop-table>
+pub fn drop_table(place: &Place) -> String {
+    format!("DROP TABLE IF EXISTS {}", full(place))
+}
+
+/// <https://docs.snowflake.com/en/sql-reference/sql/drop-view>
+pub fn drop_view(place: &Place) -> String {
+    format!("DROP VIEW IF EXISTS {}", full(place))
+}
+
+/// Makes a view, or puts it in the place of another at once; the privileges stay.
+/// <https://docs.snowflake.com/en/sql-reference/sql/create-view>
+pub fn create_view(place: &Place, secure: bool, comment: Option<&str>, body: &str) -> String {
+    let comment = comment.map(|c| format!(" COMMENT = {}", text(c)));
+    format!(
+        "CREATE OR REPLACE {}VIEW {} COPY GRANTS{} AS {body}",
+        if secure { "SECURE " } else { "" },
+        full(place),
+        comment.unwrap_or_default()
+    )
+}
+
+/// <https://docs.snowflake.com/en/sql-reference/sql/show-grants>
+pub fn show_grants(place: &Place, view: bool) -> String {
+    format!("SHOW GRANTS ON {} {}", sort(view), full(place))
+}
+
+fn sort(view: bool) -> &'static str {
+    if view { "VIEW" } else { "TABLE" }
+}
+
+/// <https://docs.snowflake.com/en/sql-reference/sql/grant-privilege>
+pub fn grant(place: &Place, view: bool, grant: &Grant) -> String {
+    format!(
+        "GRANT {} ON {} {} TO {}{}",
+        grant.privilege,
+        sort(view),
+        full(place),
+        grant.to,
+        if grant.option {
+            " WITH GRANT OPTION"
+        } else {
+            ""
+        }
+    )
+}
+
+/// <https://docs.snowflake.com/en/sql-reference/sql/revoke-privilege>
+pub fn revoke(place: &Place, view: bool, grant: &Grant) -> String {
+    format!(
+        "REVOKE {} ON {} {} FROM {}",
+        grant.privilege,
+        sort(view),
+        full(place),
+        grant.to
+    )
+}
+
+/// A privilege on a relation, and who has it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub struct Grant {
+    /// The privilege: capitals and spaces, and nothing else.
+    pub privilege: String,
+    /// Who has it.
+    pub to: Grantee,
+    /// Whether it may be passed on.
+    pub option: bool,
+}
+
+impl Grant {
+    /// `None` where the privilege's text is not one: it goes into a statement as it is.
+    pub fn new(privilege: &str, to: Grantee, option: bool) -> Option<Self> {
+        let word = |c: char| c.is_ascii_uppercase() || c == ' ' || c == '_';
+        let known = !privilege.is_empty() && privilege.chars().all(word);
+        known.then(|| Self {
+            privilege: privilege.to_owned(),
+            to,
+            option,
+        })
+    }
+}
+
+/// Who holds a privilege.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub enum Grantee {
+    /// A role of the account.
+    Role(String),
+    /// A role of a database.
+    DatabaseRole(String, String),
+}
+
+impl std::fmt::Display for Grantee {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Role(role) => write!(f, "ROLE {}", name(role)),
+            Self::DatabaseRole(database, role) => {
+                write!(f, "DATABASE ROLE {}.{}", name(database), name(role))
+            }
+        }
+    }
+}
+
+/// <https://docs.snowflake.com/en/sql-reference/sql/show-streams>
+pub fn show_streams(database: &str) -> String {
+    format!("SHOW STREAMS IN DATABASE {}", name(database))
+}
+
+/// <https://docs.snowflake.com/en/sql-reference/sql/show-pipes>
+pub fn show_pipes(database: &str) -> String {
+    format!("SHOW PIPES IN DATABASE {}", name(database))
+}
+
+/// <https://docs.snowflake.com/en/sql-reference/sql/show-dynamic-tables>
+pub fn show_dynamic_tables(database: &str) -> String {
+    format!("SHOW DYNAMIC TABLES IN DATABASE {}", name(database))
+}
+
+/// <https://docs.snowflake.com/en/sql-reference/sql/show-materialized-views>
+pub fn show_materialized_views(database: &str) -> String {
+    format!("SHOW MATERIALIZED VIEWS IN DATABASE {}", name(database))
+}
+
+/// The masking and row access policies of a relation.
+/// <https://docs.snowflake.com/en/sql-reference/functions/policy_references>
+pub fn policies(place: &Place, domain: &str) -> String {
+    format!(
+        "SELECT POLICY_DB, POLICY_SCHEMA, POLICY_NAME, POLICY_KIND, REF_COLUMN_NAME \
+         FROM TABLE({}.INFORMATION_SCHEMA.POLICY_REFERENCES(REF_ENTITY_NAME => {}, \
+         REF_ENTITY_DOMAIN => {}))",
+        name(&place.database),
+        text(&full(place)),
+        text(domain)
+    )
+}
+
+/// The tags of a relation and of its columns; those that it inherits are not its own.
+/// <https://docs.snowflake.com/en/sql-reference/functions/tag_references_all_columns>
+pub fn tags(place: &Place) -> String {
+    format!(
+        "SELECT TAG_DATABASE, TAG_SCHEMA, TAG_NAME, TAG_VALUE, LEVEL, COLUMN_NAME \
+         FROM TABLE({}.INFORMATION_SCHEMA.TAG_REFERENCES_ALL_COLUMNS({}, 'TABLE'))",
+        name(&place.database),
+        text(&full(place))
+    )
+}
+
+/// Rows and digests: of whole rows, and of each column. Cells of a type that cannot be hashed are
+/// hashed as text. <https://docs.snowflake.com/en/sql-reference/functions/hash_agg>
+pub fn fingerprint(place: &Place, columns: &[(String, String)]) -> String {
+    let cell = |(column, data_type): &(String, String)| match data_type.as_str() {
+        "GEOGRAPHY" | "GEOMETRY" => format!("ST_ASWKT({})", name(column)),
+        _ => name(column),
+    };
+    let cells: Vec<String> = columns.iter().map(cell).collect();
+    let mut asked = vec![
+        "COUNT(*) AS N".to_owned(),
+        format!("HASH_AGG({}) AS H", cells.join(", ")),
+    ];
+    let each = cells.iter().enumerate();
+    asked.extend(each.map(|(n, cell)| format!("HASH_AGG({cell}) AS H{n}")));
+    format!("SELECT {} FROM {}", asked.join(", "), full(place))
+}
+
+/// <https://docs.snowflake.com/en/sql-reference/functions/count>
+pub fn count(place: &Place) -> String {
+    format!("SELECT COUNT(*) AS N FROM {}", full(place))
+}
+
+/// Proves that a relation can be read. <https://docs.snowflake.com/en/sql-reference/constructs/limit>
+pub fn first_row(place: &Place) -> String {
+    format!("SELECT * FROM {} LIMIT 1", full(place))
+}
+
+/// Rows, and of each column how many cells are not `NULL`; of numbers and moments about how many
+/// values, and the first and last; of numbers the sum.
+/// <https://docs.snowflake.com/en/sql-reference/functions/approx_count_distinct>
+pub fn profile(place: &Place, columns: &[(String, bool)], numbers: &[bool]) -> String {
+    let mut asked = vec!["COUNT(*)".to_owned()];
+    for ((column, ordered), number) in columns.iter().zip(numbers) {
+        let cell = name(column);
+        asked.push(format!("COUNT({cell})"));
+        if *ordered {
+            asked.push(format!("APPROX_COUNT_DISTINCT({cell})"));
+            asked.push(format!("MIN({cell})"));
+            asked.push(format!("MAX({cell})"));
+        }
+        if *number {
+            asked.push(format!("SUM({cell})"));
+        }
+    }
+    format!("SELECT {} FROM {}", asked.join(", "), full(place))
+}
+
+/// A query of somebody's, of which so many rows are wanted.
+/// <https://docs.snowflake.com/en/sql-reference/constructs/limit>
+pub fn bounded(query: &str, limit: u64) -> String {
+    let query = query.trim().trim_end_matches(';');
+    format!("SELECT * FROM (\n{query}\n) AS UNSHIP_QUERY LIMIT {limit}")
+}
+
+fn list(columns: &[String], of: &str) -> String {
+    let cells: Vec<String> = columns.iter().map(|c| format!("{of}{}", name(c))).collect();
+    cells.join(", ")
+}
+
+/// How often each row stands in one table and in another, where that differs, and how often in both:
+/// a row that stands twice counts twice.
+/// <https://docs.snowflake.com/en/sql-reference/constructs/join>
+fn matched(old: &Place, new: &Place, columns: &[String]) -> String {
+    let grouped = |place: &Place| {
+        let cells = list(columns, "");
+        format!(
+            "SELECT {cells}, COUNT(*) AS UNSHIP_N FROM {} GROUP BY {cells}",
+            full(place)
+        )
+    };
+    let same: Vec<String> = columns
+        .iter()
+        .map(|c| format!("O.{0} IS NOT DISTINCT FROM N.{0}", name(c)))
+        .collect();
+    format!(
+        "({}) AS O FULL OUTER JOIN ({}) AS N ON {}",
+        grouped(old),
+        grouped(new),
+        same.join(" AND ")
+    )
+}
+
+/// Rows that only one of two tables has, and rows of both.
+/// <https://docs.snowflake.com/en/sql-reference/constructs/join>
+pub fn difference(old: &Place, new: &Place, columns: &[String]) -> String {
+    let (o, n) = ("COALESCE(O.UNSHIP_N, 0)", "COALESCE(N.UNSHIP_N, 0)");
+    format!(
+        "SELECT COALESCE(SUM(GREATEST({n} - {o}, 0)), 0) AS ADDED, \
+         COALESCE(SUM(GREATEST({o} - {n}, 0)), 0) AS REMOVED, \
+         COALESCE(SUM(LEAST({o}, {n})), 0) AS UNCHANGED FROM {}",
+        matched(old, new, columns)
+    )
+}
+
+/// Some rows that stand more often in the new table, or in the old one.
+/// <https://docs.snowflake.com/en/sql-reference/constructs/join>
+pub fn examples(old: &Place, new: &Place, columns: &[String], added: bool, limit: u64) -> String {
+    let (side, more, less) = match added {
+        true => ("N.", "N.UNSHIP_N", "O.UNSHIP_N"),
+        false => ("O.", "O.UNSHIP_N", "N.UNSHIP_N"),
+    };
+    let order: Vec<String> = (1..=columns.len()).map(|n| n.to_string()).collect();
+    format!(
+        "SELECT {} FROM {} WHERE COALESCE({more}, 0) > COALESCE({less}, 0) ORDER BY {} LIMIT {limit}",
+        list(columns, side),
+        matched(old, new, columns),
+        order.join(", ")
+    )
+}
+
+/// The keys of two tables: how many are only in the new one, only in the old one, in both, and how
+/// many of those of both have another row.
+/// <https://docs.snowflake.com/en/sql-reference/constructs/join>
+pub fn by_key(old: &Place, new: &Place, key: &[String], rest: &[String]) -> String {
+    let Some(first) = key.first().map(|c| name(c)) else {
+        return difference(old, new, rest);
+    };
+    let same = |columns: &[String], word: &str| {
+        let all: Vec<String> = columns
+            .iter()
+            .map(|c| format!("O.{0} IS NOT DISTINCT FROM N.{0}", name(c)))
+            .collect();
+        if all.is_empty() {
+            "TRUE".to_owned()
+        } else {
+            all.join(word)
+        }
+    };
+    let mut asked = vec![
+        format!("COUNT_IF(O.{first} IS NULL) AS ADDED"),
+        format!("COUNT_IF(N.{first} IS NULL) AS REMOVED"),
+    ];
+    let both = format!("O.{first} IS NOT NULL AND N.{first} IS NOT NULL");
+    let equal = same(rest, " AND ");
+    asked.push(format!("COUNT_IF({both} AND NOT ({equal})) AS CHANGED"));
+    asked.push(format!("COUNT_IF({both} AND {equal}) AS UNCHANGED"));
+    asked.extend(rest.iter().enumerate().map(|(n, column)| {
+        let cell = name(column);
+        format!("COUNT_IF({both} AND O.{cell} IS DISTINCT FROM N.{cell}) AS C{n}")
+    }));
+    let on: Vec<String> = key
+        .iter()
+        .map(|c| format!("O.{0} = N.{0}", name(c)))
+        .collect();
+    format!(
+        "SELECT {} FROM {} AS O FULL OUTER JOIN {} AS N ON {}",
+        asked.join(", "),
+        full(old),
+        full(new),
+        on.join(" AND ")
+    )
+}
+
+/// Some rows of the same key that differ: the old row's cells, then the new one's.
+/// <https://docs.snowflake.com/en/sql-reference/constructs/join>
+pub fn changed(old: &Place, new: &Place, key: &[String], all: &[String], limit: u64) -> String {
+    let on: Vec<String> = key
+        .iter()
+        .map(|c| format!("O.{0} = N.{0}", name(c)))
+        .collect();
+    let differ: Vec<String> = all
+        .iter()
+        .map(|c| format!("O.{0} IS DISTINCT FROM N.{0}", name(c)))
+        .collect();
+    let aliased = |side: &str, mark: &str| -> Vec<String> {
+        let cells = all.iter().enumerate();
+        cells
+            .map(|(n, c)| format!("{side}.{} AS {mark}{n}", name(c)))
+            .collect()
+    };
+    format!(
+        "SELECT {}, {} FROM {} AS O JOIN {} AS N ON {} WHERE {} ORDER BY {} LIMIT {limit}",
+        aliased("O", "O").join(", "),
+        aliased("N", "N").join(", "),
+        full(old),
+        full(new),
+        on.join(" AND "),
+        differ.join(" OR "),
+        list(key, "O.")
+    )
+}
+
+/// How many rows have no key, and how many keys stand more than once.
+/// <https://docs.snowflake.com/en/sql-reference/constructs/group-by>
+pub fn key_faults(place: &Place, key: &[String]) -> String {
+    let none: Vec<String> = key.iter().map(|c| format!("{} IS NULL", name(c))).collect();
+    let cells = list(key, "");
+    format!(
+        "SELECT COUNT(*) AS N FROM (SELECT {cells} FROM {} GROUP BY {cells} \
+         HAVING COUNT(*) > 1 OR {}) AS UNSHIP_KEYS",
+        full(place),
+        none.join(" OR ")
+    )
+}
+
+/// Some rows whose key only the new table has, or only the old one.
+/// <https://docs.snowflake.com/en/sql-reference/operators-subquery>
+pub fn only(
+    old: &Place,
+    new: &Place,
+    key: &[String],
+    all: &[String],
+    added: bool,
+    limit: u64,
+) -> String {
+    let (has, lacks) = if added { (new, old) } else { (old, new) };
+    let on: Vec<String> = key
+        .iter()
+        .map(|c| format!("A.{0} = B.{0}", name(c)))
+        .collect();
+    format!(
+        "SELECT {} FROM {} AS A WHERE NOT EXISTS (SELECT 1 FROM {} AS B WHERE {}) ORDER BY {} LIMIT {limit}",
+        list(all, "A."),
+        full(has),
+        full(lacks),
+        on.join(" AND "),
+        list(key, "A.")
+    )
+}
+
+/// <https://docs.snowflake.com/en/sql-reference/sql/show-grants>
+pub fn show_database_grants(database: &str) -> String {
+    format!("SHOW GRANTS ON DATABASE {}", name(database))
+}
+
+/// What a person is told to run. <https://docs.snowflake.com/en/sql-reference/sql/grant-privilege>
+pub fn grant_usage(database: &str, of: &str, role: &str) -> String {
+    format!(
+        "GRANT USAGE ON SCHEMA {} TO ROLE {}",
+        schema(database, of),
+        name(role)
+    )
+}
+
+/// What a person is told to run. <https://docs.snowflake.com/en/sql-reference/sql/grant-privilege>
+pub fn grant_create_schema(database: &str, role: &str) -> String {
+    format!(
+        "GRANT CREATE SCHEMA ON DATABASE {} TO ROLE {}",
+        name(database),
+        name(role)
+    )
+}
