@@ -1,6 +1,6 @@
 # What a contributor needs. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-2 demo test test-all fuzz bench lint docs
+.PHONY: help setup setup-2 demo test test-all test-snowflake fuzz bench lint docs
 
 # The environment the tests and the demo use; an interpreter given from outside wins.
 export UNSHIP_TEST_PYTHON ?= $(CURDIR)/.venv/bin/python
@@ -8,10 +8,10 @@ export UNSHIP_TEST_DBT ?= $(CURDIR)/.venv/bin/dbt
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 NEXTEST := $(shell command -v cargo-nextest)
-SCRIPTS := scripts/setup scripts/python-env scripts/postgres scripts/postgres-version scripts/fuzz demo/check .ci/run
+SCRIPTS := scripts/setup scripts/python-env scripts/snowflake-emulator scripts/postgres scripts/postgres-version scripts/fuzz demo/check .ci/run
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## the C compiler, git, PostgreSQL and Python packages that everything below needs
 	@scripts/setup
@@ -50,10 +50,16 @@ ifdef NEXTEST
 		UNSHIP_POSTGRES_VERSION=$$version UNSHIP_CRASH_EVERY=150 UNSHIP_KILL_ROUNDS=8 \
 			scripts/postgres run cargo nextest run --package unship-engines -E 'test(postgres) | binary(swap)' || exit 1; \
 	done
+	scripts/snowflake-emulator run cargo nextest run --package unship-engines --run-ignored all -E 'test(snowflake)'
 else
 	scripts/postgres run cargo test --workspace --lib --bins --tests -- --ignored
 endif
 	demo/check
+
+# Never by itself: it costs money. docs/src/snowflake.md says what to set.
+test-snowflake: ## the conformance suite on the Snowflake account that UNSHIP_TEST_SNOWFLAKE_ACCOUNT names
+	@test -n "$$UNSHIP_TEST_SNOWFLAKE_ACCOUNT" || { echo "UNSHIP_TEST_SNOWFLAKE_ACCOUNT is not set: docs/src/snowflake.md" >&2; exit 2; }
+	cargo test --package unship-engines --test it -- --include-ignored --test-threads 1 snowflake::
 
 fuzz: setup ## everything that parses a file, a minute each; FUZZ="pack plan" for some of them
 	VIRTUAL_ENV="$(CURDIR)/.venv" PATH="$(CURDIR)/.venv/bin:$$PATH" scripts/fuzz $(FUZZ)

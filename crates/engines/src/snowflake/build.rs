@@ -2,10 +2,10 @@
 //! their rows with the originals.
 
 use super::catalog::{self, Extent};
-use super::layout;
 use super::observe::{STANDS_IN, is_helper};
 use super::session::Session;
-use super::sql::{self, Place};
+use super::sql::{self, Place, ViewText};
+use super::{layout, plan};
 use std::collections::BTreeSet;
 use unship_core::engine::{EngineError, ErrorKind, OnProgress};
 use unship_core::fault::boundary;
@@ -79,8 +79,16 @@ pub fn begin(
             "SELECT * FROM {}",
             sql::full(&Place::new(database, schema, name))
         );
-        let statement = sql::create_view(&view, false, Some(STANDS_IN), &body);
-        session.run(&statement, &format!("show {schema}.{name} to the job"))?;
+        let stands_in = ViewText {
+            body: &body,
+            columns: &[],
+            secure: false,
+            comment: Some(STANDS_IN),
+        };
+        session.run(
+            &sql::create_view(&view, &stands_in),
+            &format!("show {schema}.{name} to the job"),
+        )?;
     }
     Ok(())
 }
@@ -96,22 +104,30 @@ pub fn keep(session: &Session, release: ReleaseId) -> Result<(), EngineError> {
     let what = format!("keep what was built for {release}");
     let database = session.database();
     let staged = staged(session, release)?;
-    let catalog = catalog::load(session, &staged, Extent::Views)?;
+    let catalog = catalog::load(session, &staged, Extent::All)?;
     for schema in &staged {
         let Some(production) = layout::parse_build(schema) else {
             continue;
         };
         let version = VersionId { release, drift: 0 };
         let kept = layout::retained(version, production)?;
-        session.run(&sql::create_schema(database, &kept), &what)?;
+        for statement in plan::schemas(database, &BTreeSet::from([kept.clone()])) {
+            session.run(&statement, &what)?;
+        }
         let inside = catalog.iter().filter(|(at, _)| at.schema == *schema);
         for (at, relation) in inside.filter(|(at, relation)| !is_helper(at, relation)) {
             let to = Place::new(database, &*kept, &*at.name);
             match (relation.kind, &relation.body) {
                 (RelationKind::View, Some(body)) => {
-                    let comment = relation.comment.as_deref();
-                    let view = sql::create_view(&to, relation.secure, comment, body);
-                    session.run(&view, &what)?;
+                    let columns: Vec<String> =
+                        relation.columns.iter().map(|c| c.name.clone()).collect();
+                    let view = ViewText {
+                        body,
+                        columns: &columns,
+                        secure: relation.secure,
+                        comment: relation.comment.as_deref(),
+                    };
+                    session.run(&sql::create_view(&to, &view), &what)?;
                 }
                 (RelationKind::Table, _) if relation.special.is_none() => {
                     session.run(&sql::rename(at, &to), &what)?;

@@ -29,6 +29,7 @@ pub struct Snowflake {
     /// The schemas that are looked at; empty means all of production.
     pub(super) guarded: BTreeSet<String>,
     wanted: Wanted,
+    version: Option<String>,
     notes: Vec<String>,
 }
 
@@ -40,6 +41,7 @@ impl Snowflake {
             session: Session::new(client),
             guarded,
             wanted,
+            version: None,
             notes: Vec::new(),
         }
     }
@@ -73,6 +75,18 @@ impl Snowflake {
         }
         if let SfAction::Grants { changes } = action {
             return self.grants(changes);
+        }
+        if let SfAction::Move {
+            from,
+            created: Some(created),
+            ..
+        } = action
+        {
+            let now = facts::now(&self.session, &[&facts::table(from, None).subject])?;
+            if now.first() != Some(created) {
+                let text = format!("{from} is another table than the one that was to be moved");
+                return Err(EngineError::new(ErrorKind::Refused, text));
+            }
         }
         for statement in action.statements(&database) {
             self.session.run(&statement, "change what stands where")?;
@@ -152,14 +166,14 @@ impl Snowflake {
 
 impl Engine for Snowflake {
     fn capabilities(&mut self) -> Capabilities {
-        let version = self.session.rows(&sql::session(), "ask for the version");
-        let version = version.ok().and_then(|rows| {
-            let row = rows.into_iter().next()?;
-            super::session::text(super::session::cell(&row, 1))
-        });
+        if self.version.is_none() {
+            let rows = self.session.rows(&sql::session(), "ask for the version");
+            let row = rows.ok().and_then(|rows| rows.into_iter().next());
+            self.version = row.and_then(|row| super::session::text(super::session::cell(&row, 1)));
+        }
         Capabilities {
             engine: ENGINE.to_owned(),
-            version,
+            version: self.version.clone(),
             atomicity: Atomicity::Relation,
             restore_point: "the old tables themselves, moved to schemas named after the release \
                             that built them; Time Travel is not relied on"
@@ -346,11 +360,11 @@ impl Engine for Snowflake {
     }
 
     fn points(&mut self) -> Result<Vec<Point>, EngineError> {
-        retained::points(&self.session)
+        retained::points(&self.session, &self.guarded)
     }
 
     fn prove_point(&mut self, release: ReleaseId) -> Result<(), EngineError> {
-        retained::prove(&self.session, release)
+        retained::prove(&self.session, &self.guarded, release)
     }
 
     fn diff(
@@ -392,11 +406,11 @@ impl Engine for Snowflake {
         keep: &Retention,
         on: OnProgress<'_>,
     ) -> Result<Housekeeping, EngineError> {
-        retained::housekeep(&self.session, keep, on)
+        retained::housekeep(&self.session, &self.guarded, keep, on)
     }
 
     fn fsck(&mut self, on: OnProgress<'_>) -> Result<Vec<Diagnosis>, EngineError> {
-        retained::fsck(&self.session, on)
+        retained::fsck(&self.session, &self.guarded, on)
     }
 }
 

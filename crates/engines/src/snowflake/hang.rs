@@ -75,11 +75,18 @@ fn mentions(text: &str, home: &str, place: &Place) -> bool {
     names(text, place) || (home == place.schema && view::words(text).contains(&place.name))
 }
 
-/// The policies and tags of a table, each in words that another table can be compared by.
-pub fn protection(session: &Session, place: &Place) -> Result<BTreeSet<String>, EngineError> {
+/// The policies and tags of a relation, each in words that another one can be compared by.
+pub fn protection(
+    session: &Session,
+    place: &Place,
+    view: bool,
+) -> Result<BTreeSet<String>, EngineError> {
     let mut out = BTreeSet::new();
     let what = format!("see which policies protect {place}");
-    for row in session.named(&sql::policies(place, "TABLE"), &what)? {
+    for row in session.named(
+        &sql::policies(place, if view { "VIEW" } else { "TABLE" }),
+        &what,
+    )? {
         let get = |name| row.text(name).unwrap_or_default();
         let on = match row.text("ref_column_name") {
             Some(column) => format!(" of column {column}"),

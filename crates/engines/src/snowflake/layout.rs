@@ -1,5 +1,6 @@
 //! Which schemas are whose: production, builds and retained versions. A name says it all: there is
-//! no table beside the data that could disagree with it.
+//! no table beside the data that could disagree with it. Only that something was retained once is
+//! written down, so that its loss is noticed: by a view of that name in [`HOME`].
 
 use unship_core::engine::{EngineError, ErrorKind};
 use unship_core::ident::ReleaseId;
@@ -8,6 +9,9 @@ use unship_core::release::VersionId;
 /// What the staging schema of a production schema begins with, in the case of that schema: dbt puts
 /// it before a name that Snowflake may then fold to capitals.
 pub const BUILD: &str = "UNSHIP_BUILD_";
+
+/// The schema of what unship remembers.
+pub const HOME: &str = "UNSHIP";
 
 /// The view in a staging schema that says whose it is.
 pub const MARK: &str = "UNSHIP_BUILD";
@@ -82,7 +86,10 @@ pub fn parse_build(name: &str) -> Option<&str> {
 
 /// Whether production can be in a schema of this name: it is neither the system's nor ours.
 pub fn may_be_production(name: &str) -> bool {
-    name != "INFORMATION_SCHEMA" && parse_build(name).is_none() && parse_retained(name).is_none()
+    name != "INFORMATION_SCHEMA"
+        && name != HOME
+        && parse_build(name).is_none()
+        && parse_retained(name).is_none()
 }
 
 #[cfg(test)]
@@ -115,12 +122,14 @@ mod tests {
             "UNSHIP_R1_",
             "UNSHIP_R1P0_X",
             "UNSHIP_RX_Y",
+            "UNSHIPPED",
             "UNSHIP_BUILD_",
             "UNSHIP_BUILD_marts",
             "ÄÄÄÄÄÄÄÄ",
         ] {
             assert!(may_be_production(strange), "{strange}");
         }
+        assert!(!may_be_production("UNSHIP") && !may_be_production("INFORMATION_SCHEMA"));
         assert!(retained(version(1, 0), &"x".repeat(250)).is_err());
     }
 }

@@ -21,3 +21,6 @@ mod view;
 
 pub use build::Wanted;
 pub use engine::Snowflake;
+
+#[cfg(test)]
+mod tests;

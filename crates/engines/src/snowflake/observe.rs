@@ -25,7 +25,13 @@ pub fn scope(
     Ok(match place {
         Place::Live => catalog::production(&all, only),
         Place::Build(release) => catalog::staging(session, &all, release)?,
-        Place::Point(release) => catalog::retained(&all, release),
+        Place::Point(release) => catalog::retained(&all, release)
+            .into_iter()
+            .filter(|name| {
+                let of = layout::parse_retained(name).map(|(_, schema)| schema);
+                only.is_empty() || of.is_some_and(|schema| only.contains(schema))
+            })
+            .collect(),
     })
 }
 

@@ -63,6 +63,8 @@ pub enum SfAction {
         from: Place,
         /// To where.
         to: Place,
+        /// Which table it must be; any, if it is a copy that was not there yet when this was planned.
+        created: Option<String>,
     },
     /// Makes a view, or puts it in the place of another.
     MakeView {
@@ -74,6 +76,8 @@ pub enum SfAction {
         secure: bool,
         /// Its comment.
         comment: Option<String>,
+        /// Its columns' names.
+        columns: Vec<String>,
     },
     /// Drops a view.
     DropView {
@@ -109,10 +113,7 @@ impl SfAction {
     /// The statements, in order.
     pub fn statements(&self, database: &str) -> Vec<String> {
         match self {
-            Self::Schemas { names } => names
-                .iter()
-                .map(|name| sql::create_schema(database, name))
-                .collect(),
+            Self::Schemas { names } => schemas(database, names),
             Self::Grants { changes } => changes.iter().map(Change::statement).collect(),
             Self::Clone {
                 copy,
@@ -120,13 +121,22 @@ impl SfAction {
                 transient,
             } => vec![sql::clone(copy, of, *transient)],
             Self::Swap { live, other, .. } => vec![sql::swap(live, other)],
-            Self::Move { from, to } => vec![sql::rename(from, to)],
+            Self::Move { from, to, .. } => vec![sql::rename(from, to)],
             Self::MakeView {
                 place,
                 body,
                 secure,
                 comment,
-            } => vec![sql::create_view(place, *secure, comment.as_deref(), body)],
+                columns,
+            } => {
+                let view = sql::ViewText {
+                    body,
+                    columns,
+                    secure: *secure,
+                    comment: comment.as_deref(),
+                };
+                vec![sql::create_view(place, &view)]
+            }
             Self::DropView { place } => vec![sql::drop_view(place)],
         }
     }
@@ -288,7 +298,13 @@ impl<'a> Planner<'a> {
         let make = SfAction::Schemas {
             names: self.schemas.clone(),
         };
-        let there = self.schemas.iter().map(|s| facts::schema(s)).collect();
+        let remembered = self
+            .schemas
+            .iter()
+            .filter(|name| layout::parse_retained(name).is_some())
+            .map(|name| facts::made(&Place::new(&*self.database, layout::HOME, &**name)));
+        let there = self.schemas.iter().map(|s| facts::schema(s));
+        let there = there.chain(remembered).collect();
         let mut steps = vec![Step {
             explain: format!(
                 "make sure of {}: where the release goes, and where what gives way is kept",
@@ -385,7 +401,9 @@ impl<'a> Planner<'a> {
         }
         let schema = layout::retained(version.id, &name.schema)?;
         let away = Place::new(&*name.database, &*schema, &*name.name);
-        if self.survey.at(&away).is_some() {
+        // A view that is retained is a text, which stays when it is brought back.
+        let text = |there: &There| there.view.is_some() && live.view.is_some();
+        if self.survey.at(&away).is_some_and(|there| !text(there)) {
             self.refusals.push(format!(
                 "{name}: {} is there already, and is where this version would be kept",
                 away
@@ -419,7 +437,7 @@ impl<'a> Planner<'a> {
             ));
         }
         let lost: Vec<&String> = live.protection.difference(&incoming.protection).collect();
-        for what in lost {
+        for what in lost.into_iter().filter(|_| incoming.view.is_none()) {
             self.refusals.push(format!(
                 "{name}: {what} would not be on what takes its place"
             ));
@@ -447,6 +465,15 @@ impl<'a> Planner<'a> {
         let at = place(name);
         let live = self.survey.at(&at);
         self.refuse(name, one.there);
+        if one.there.view.is_some() {
+            // A view is made anew from its text, which says nothing of these.
+            let both = live.map(|live| &live.protection).into_iter();
+            for what in both.flatten().chain(&one.there.protection) {
+                self.refusals.push(format!(
+                    "{name}: {what} would not be on the view that is made anew"
+                ));
+            }
+        }
         if !self.survey.schemas.contains(&name.schema) {
             self.schemas.insert(name.schema.clone());
         }
@@ -588,16 +615,19 @@ impl<'a> Planner<'a> {
     }
 
     fn put_away(&mut self, from: &Place, to: &Place, created: &str) -> Result<(), EngineError> {
-        let guard = vec![facts::table(from, Some(created)), facts::table(to, None)];
+        // That it is there is what the step before this brings about.
+        let guard = vec![facts::table(to, None)];
         let expect = vec![facts::table(from, None), facts::table(to, Some(created))];
         let (away, back) = (
             SfAction::Move {
                 from: from.clone(),
                 to: to.clone(),
+                created: Some(created.to_owned()),
             },
             SfAction::Move {
                 from: to.clone(),
                 to: from.clone(),
+                created: Some(created.to_owned()),
             },
         );
         self.steps.push(Step {
@@ -623,13 +653,16 @@ impl<'a> Planner<'a> {
             true => facts::made(at),
             false => facts::table(at, Some(created)),
         });
+        let which = (!clone).then(|| created.to_owned());
         let back = SfAction::Move {
             from: at.clone(),
             to: from.clone(),
+            created: which.clone(),
         };
         let come = SfAction::Move {
             from: from.clone(),
             to: at.clone(),
+            created: which,
         };
         self.steps.push(Step {
             production: true,
@@ -760,12 +793,24 @@ impl<'a> Planner<'a> {
     }
 }
 
+/// Statements that make schemas, and remember those that retain something.
+pub fn schemas(database: &str, names: &BTreeSet<String>) -> Vec<String> {
+    let retain = names
+        .iter()
+        .filter(|name| layout::parse_retained(name).is_some());
+    let home = sql::create_schema(database, layout::HOME);
+    let remember = retain.map(|name| sql::mark(&Place::new(database, layout::HOME, &**name), name));
+    let make = names.iter().map(|name| sql::create_schema(database, name));
+    make.chain([home]).chain(remember).collect()
+}
+
 fn make_view(at: &Place, view: &View) -> SfAction {
     SfAction::MakeView {
         place: at.clone(),
         body: view.body.clone().unwrap_or_default(),
         secure: view.secure,
         comment: view.comment.clone(),
+        columns: view.columns.clone(),
     }
 }
 

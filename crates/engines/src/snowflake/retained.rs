@@ -1,30 +1,42 @@
 //! Retained versions: which release built each, whether it can be read, and when it goes.
 
 use super::catalog::{self, Catalog, Extent};
-use super::session::{Session, missing};
+use super::session::Session;
 use super::sql::{self, Place};
 use super::{layout, observe};
 use std::collections::{BTreeMap, BTreeSet};
 use unship_core::engine::{
-    Diagnosis, EngineError, Housekeeping, Level, OnProgress, Point, Retention,
+    Diagnosis, EngineError, ErrorKind, Housekeeping, Level, OnProgress, Point, Retention,
 };
 use unship_core::ident::ReleaseId;
 use unship_core::relation::RelationKind;
+use unship_core::release::VersionId;
 
-fn everything(session: &Session, extent: Extent) -> Result<Catalog, EngineError> {
+/// The version behind the name of a retained schema, if it is of a schema that is guarded: another
+/// environment may keep its versions in the same database.
+fn of_ours(name: &str, guarded: &BTreeSet<String>) -> Option<VersionId> {
+    let (version, schema) = layout::parse_retained(name)?;
+    (guarded.is_empty() || guarded.contains(schema)).then_some(version)
+}
+
+fn everything(
+    session: &Session,
+    guarded: &BTreeSet<String>,
+    extent: Extent,
+) -> Result<Catalog, EngineError> {
     let all = catalog::schemas(session)?;
     let ours = all
         .into_iter()
-        .filter(|name| layout::parse_retained(name).is_some());
+        .filter(|name| of_ours(name, guarded).is_some());
     catalog::load(session, &ours.collect(), extent)
 }
 
 /// The retained states, by the release that built them. Of several versions of a relation that one
 /// release built, the newest stands for it.
-pub fn points(session: &Session) -> Result<Vec<Point>, EngineError> {
+pub fn points(session: &Session, guarded: &BTreeSet<String>) -> Result<Vec<Point>, EngineError> {
     let mut out: BTreeMap<ReleaseId, Point> = BTreeMap::new();
     let database = session.database();
-    for (at, relation) in everything(session, Extent::Names)? {
+    for (at, relation) in everything(session, guarded, Extent::Names)? {
         let Some((version, _)) = layout::parse_retained(&at.schema) else {
             continue;
         };
@@ -46,13 +58,26 @@ pub fn points(session: &Session) -> Result<Vec<Point>, EngineError> {
 }
 
 /// Proves that everything retained of a release is there and can be read.
-pub fn prove(session: &Session, release: ReleaseId) -> Result<(), EngineError> {
-    let scope = catalog::retained(&catalog::schemas(session)?, release);
-    let held = catalog::load(session, &scope, Extent::Names)?;
-    if held.is_empty() {
-        let none = Place::new(session.database(), format!("UNSHIP_R{}_…", release.0), "*");
-        return Err(missing(&none));
+pub fn prove(
+    session: &Session,
+    guarded: &BTreeSet<String>,
+    release: ReleaseId,
+) -> Result<(), EngineError> {
+    let all = catalog::schemas(session)?;
+    let home = BTreeSet::from([layout::HOME.to_owned()]);
+    for (remembered, _) in catalog::load(session, &home, Extent::Names)? {
+        let of = of_ours(&remembered.name, guarded).map(|version| version.release);
+        if of == Some(release) && !all.contains(&remembered.name) {
+            return Err(EngineError::new(
+                ErrorKind::Missing,
+                format!("the schema {} is gone: somebody dropped or renamed it", remembered.name),
+            )
+            .hint("a dropped schema can be had back with UNDROP SCHEMA for as long as Time Travel reaches"));
+        }
     }
+    let mut scope = catalog::retained(&all, release);
+    scope.retain(|name| of_ours(name, guarded).is_some());
+    let held = catalog::load(session, &scope, Extent::Names)?;
     for (at, _) in held.iter().filter(|(_, r)| r.kind == RelationKind::Table) {
         session.run(&sql::first_row(at), &format!("read {at}"))?;
     }
@@ -62,12 +87,13 @@ pub fn prove(session: &Session, release: ReleaseId) -> Result<(), EngineError> {
 /// Drops the versions that nobody keeps.
 pub fn housekeep(
     session: &Session,
+    guarded: &BTreeSet<String>,
     keep: &Retention,
     on: OnProgress<'_>,
 ) -> Result<Housekeeping, EngineError> {
     let mut going: BTreeMap<ReleaseId, BTreeSet<String>> = BTreeMap::new();
     for schema in catalog::schemas(session)? {
-        if let Some((version, _)) = layout::parse_retained(&schema)
+        if let Some(version) = of_ours(&schema, guarded)
             && !keep.keep.contains(&version.release)
         {
             going.entry(version.release).or_default().insert(schema);
@@ -80,6 +106,8 @@ pub fn housekeep(
         let inside = catalog::load(session, &schemas, Extent::Names)?;
         for schema in schemas {
             let what = format!("drop {schema}");
+            let remembered = Place::new(session.database(), layout::HOME, &*schema);
+            session.run(&sql::drop_view(&remembered), &what)?;
             session.run(&sql::drop_schema(session.database(), &schema), &what)?;
         }
         // A schema that everything was taken out of again held nothing.
@@ -92,8 +120,12 @@ pub fn housekeep(
 }
 
 /// Reads every retained row.
-pub fn fsck(session: &Session, on: OnProgress<'_>) -> Result<Vec<Diagnosis>, EngineError> {
-    let all = everything(session, Extent::All)?;
+pub fn fsck(
+    session: &Session,
+    guarded: &BTreeSet<String>,
+    on: OnProgress<'_>,
+) -> Result<Vec<Diagnosis>, EngineError> {
+    let all = everything(session, guarded, Extent::All)?;
     let mut out = Vec::new();
     let total = all.len() as u64;
     for (n, (at, relation)) in all.iter().enumerate() {

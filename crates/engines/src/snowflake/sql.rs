@@ -122,11 +122,11 @@ pub fn tokens<'a>(places: impl IntoIterator<Item = &'a Place>) -> String {
     format!("SELECT {}", asked.join(", "))
 }
 
-/// What says whose a staging schema is.
+/// What says whose a staging schema is, or that a schema retains something.
 /// <https://docs.snowflake.com/en/sql-reference/sql/create-view>
 pub fn mark(mark: &Place, release: &str) -> String {
     format!(
-        "CREATE VIEW {} AS SELECT {} AS \"RELEASE\"",
+        "CREATE OR REPLACE VIEW {} AS SELECT {} AS \"RELEASE\"",
         full(mark),
         text(release)
     )
@@ -165,11 +165,6 @@ pub fn rename(old: &Place, new: &Place) -> String {
     format!("ALTER TABLE {} RENAME TO {}", full(old), full(new))
 }
 
-/// <https://docs.snowflake.com/en/sql-reference/sql/drop-table>
-pub fn drop_table(place: &Place) -> String {
-    format!("DROP TABLE IF EXISTS {}", full(place))
-}
-
 /// <https://docs.snowflake.com/en/sql-reference/sql/drop-view>
 pub fn drop_view(place: &Place) -> String {
     format!("DROP VIEW IF EXISTS {}", full(place))
@@ -177,14 +172,32 @@ pub fn drop_view(place: &Place) -> String {
 
 /// Makes a view, or puts it in the place of another at once; the privileges stay.
 /// <https://docs.snowflake.com/en/sql-reference/sql/create-view>
-pub fn create_view(place: &Place, secure: bool, comment: Option<&str>, body: &str) -> String {
-    let comment = comment.map(|c| format!(" COMMENT = {}", text(c)));
+pub fn create_view(place: &Place, view: &ViewText<'_>) -> String {
+    let comment = view.comment.map(|c| format!(" COMMENT = {}", text(c)));
+    let columns = match view.columns {
+        [] => String::new(),
+        some => format!(" ({})", list(some, "")),
+    };
     format!(
-        "CREATE OR REPLACE {}VIEW {} COPY GRANTS{} AS {body}",
-        if secure { "SECURE " } else { "" },
+        "CREATE OR REPLACE {}VIEW {}{columns} COPY GRANTS{} AS {}",
+        if view.secure { "SECURE " } else { "" },
         full(place),
-        comment.unwrap_or_default()
+        comment.unwrap_or_default(),
+        view.body
     )
+}
+
+/// What a view is.
+#[derive(Debug, Clone, Copy)]
+pub struct ViewText<'a> {
+    /// What it selects.
+    pub body: &'a str,
+    /// Its columns' names, where they may be others than the query's; none, they are the query's.
+    pub columns: &'a [String],
+    /// Whether it hides its text.
+    pub secure: bool,
+    /// Its comment.
+    pub comment: Option<&'a str>,
 }
 
 /// <https://docs.snowflake.com/en/sql-reference/sql/show-grants>
@@ -553,3 +566,6 @@ pub fn grant_create_schema(database: &str, role: &str) -> String {
         name(role)
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,6 +63,8 @@ pub struct View {
     pub secure: bool,
     /// Its comment.
     pub comment: Option<String>,
+    /// Its columns' names.
+    pub columns: Vec<String>,
     /// What tells it from another.
     pub hash: String,
 }
@@ -139,13 +141,14 @@ pub fn survey(
                 body: relation.body.clone(),
                 secure: relation.secure,
                 comment: relation.comment.clone(),
+                columns: relation.columns.iter().map(|c| c.name.clone()).collect(),
                 hash: relation.text_hash(),
             }),
             owner: relation.owner.clone(),
             access: access::read(session, at, view)?,
             refusals,
-            protection: match table {
-                true => hang::protection(session, at)?,
+            protection: match table || view {
+                true => hang::protection(session, at, view)?,
                 false => BTreeSet::new(),
             },
         });

@@ -1,5 +1,6 @@
-//! Snowflake: a database for each story, on the stand-in that `scripts/snowflake-emulator` starts.
-//! What passes here moves the right rows; that Snowflake does the same is not shown.
+//! Snowflake: a schema for each story, on the stand-in that `scripts/snowflake-emulator` starts, or on
+//! a real account. What passes on the stand-in moves the right rows; that Snowflake does the same is
+//! not shown by it.
 
 use super::sql;
 use std::collections::BTreeSet;
@@ -14,39 +15,85 @@ use unship_core::value::Value;
 use unship_engines::snowflake::client::{Client, Credentials, Pace, Secret, Settings, Statement};
 use unship_engines::snowflake::{Snowflake, Wanted, layout};
 
-const SCHEMA: &str = "S";
+/// Where a story is played: the stand-in, which needs no login, or a real account.
+#[derive(Clone)]
+struct Server {
+    account: String,
+    url: Option<String>,
+    user: String,
+    token: String,
+    role: Option<String>,
+    warehouse: Option<String>,
+    database: String,
+}
 
-/// A database of its own, and a session that knows nothing of unship.
+impl Server {
+    fn found() -> Option<Self> {
+        let get = |name: &str| std::env::var(format!("UNSHIP_TEST_SNOWFLAKE{name}")).ok();
+        if let Some(account) = get("_ACCOUNT") {
+            let needed = |name: &str| {
+                get(name).unwrap_or_else(|| panic!("UNSHIP_TEST_SNOWFLAKE{name} is needed"))
+            };
+            return Some(Self {
+                account,
+                url: None,
+                user: needed("_USER"),
+                token: needed("_TOKEN"),
+                role: Some(needed("_ROLE")),
+                warehouse: Some(needed("_WAREHOUSE")),
+                database: needed("_DATABASE"),
+            });
+        }
+        Some(Self {
+            account: "stand-in".to_owned(),
+            url: Some(get("")?),
+            user: "SUITE".to_owned(),
+            token: "none is looked at".to_owned(),
+            role: None,
+            warehouse: None,
+            database: "SUITE".to_owned(),
+        })
+    }
+}
+
+/// A schema of its own, which goes with it and with all that unship made for it.
 struct Database {
-    server: String,
+    server: Server,
     name: String,
+    schema: String,
 }
 
 impl Database {
-    fn new(server: &str) -> Self {
+    fn new(server: &Server) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let made = Self {
-            server: server.to_owned(),
-            name: format!("SUITE_{}_{number}", std::process::id()),
+            server: server.clone(),
+            name: server.database.clone(),
+            schema: format!("S{}N{number}", std::process::id()),
         };
-        made.rows(&format!("CREATE DATABASE IF NOT EXISTS \"{}\"", made.name))
-            .unwrap();
-        made.rows(&format!("CREATE SCHEMA IF NOT EXISTS \"{}\".\"{SCHEMA}\"", made.name))
-            .unwrap();
+        if server.url.is_some() {
+            made.rows(&format!("CREATE DATABASE IF NOT EXISTS \"{}\"", made.name))
+                .unwrap();
+        }
+        made.rows(&format!(
+            "CREATE SCHEMA \"{}\".\"{}\"",
+            made.name, made.schema
+        ))
+        .unwrap();
         made
     }
 
     fn client(&self) -> Client {
         let settings = Settings {
-            account: "stand-in".to_owned(),
-            base_url: Some(self.server.clone()),
-            user: "SUITE".to_owned(),
-            credentials: Credentials::AccessToken(Secret::new("none is looked at")),
-            role: None,
-            warehouse: None,
+            account: self.server.account.clone(),
+            base_url: self.server.url.clone(),
+            user: self.server.user.clone(),
+            credentials: Credentials::AccessToken(Secret::new(&*self.server.token)),
+            role: self.server.role.clone(),
+            warehouse: self.server.warehouse.clone(),
             database: self.name.clone(),
-            schema: Some(SCHEMA.to_owned()),
+            schema: Some(self.schema.clone()),
         };
         let pace = Pace {
             first: Duration::from_millis(10),
@@ -111,20 +158,35 @@ impl Database {
                     .collect()
             });
             let table = Table::new(&columns, rows);
-            into.insert(RelationName::new(&*self.name, SCHEMA, name), table);
+            into.insert(RelationName::new(&*self.name, &*self.schema, name), table);
         }
     }
 
-    fn of(release: ReleaseId) -> impl Fn(&str) -> bool {
-        move |name| {
-            layout::parse_retained(name).is_some_and(|(version, _)| version.release == release)
+    /// Whether a schema retains what a release built of this story.
+    fn retains(&self, name: &str, release: Option<ReleaseId>) -> bool {
+        layout::parse_retained(name).is_some_and(|(version, schema)| {
+            schema == self.schema && release.is_none_or(|release| version.release == release)
+        })
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let staging = layout::build(&self.schema).unwrap();
+        let ours = |name: &str| name == self.schema || name == staging || self.retains(name, None);
+        for schema in self.schemas(ours) {
+            let _ = self.rows(&format!("DROP SCHEMA IF EXISTS \"{schema}\" CASCADE"));
+            let _ = self.rows(&format!(
+                "DROP VIEW IF EXISTS \"{}\".\"{schema}\"",
+                layout::HOME
+            ));
         }
     }
 }
 
 impl Harness for Database {
     fn engine(&self) -> Box<dyn Engine> {
-        let schemas = BTreeSet::from([SCHEMA.to_owned()]);
+        let schemas = BTreeSet::from([self.schema.clone()]);
         let wanted = Wanted {
             schemas: schemas.clone(),
             ..Wanted::default()
@@ -133,7 +195,7 @@ impl Harness for Database {
     }
 
     fn relation(&self, _database: usize, name: &str) -> RelationName {
-        RelationName::new(&*self.name, SCHEMA, name.to_uppercase())
+        RelationName::new(&*self.name, &*self.schema, name.to_uppercase())
     }
 
     fn job_writes(&self, _build: &Build, write: &Write) -> Result<(), String> {
@@ -164,17 +226,17 @@ impl Harness for Database {
         of: &RelationName,
     ) -> Result<(), String> {
         if build.is_none() {
-            return self.execute(&[sql::view(view, of)]);
+            return self.execute(&[quoted_view(view, of)]);
         }
         // A job reads what it built, and what it did not build from production.
         let of = Some(Self::staged(of))
             .filter(|of| self.there(of))
             .unwrap_or(of.clone());
-        self.execute(&[sql::view(&Self::staged(view), &of)])
+        self.execute(&[quoted_view(&Self::staged(view), &of)])
     }
 
     fn lose_point(&self, release: ReleaseId) {
-        for schema in self.schemas(Self::of(release)) {
+        for schema in self.schemas(|name| self.retains(name, Some(release))) {
             self.execute(&[format!("DROP SCHEMA \"{schema}\" CASCADE")])
                 .unwrap();
         }
@@ -183,9 +245,9 @@ impl Harness for Database {
     fn read(&self, place: Place) -> Contents {
         let mut contents = Contents::new();
         let schemas = match place {
-            Place::Live => vec![SCHEMA.to_owned()],
-            Place::Build(_) => vec![layout::build(SCHEMA).unwrap()],
-            Place::Point(release) => self.schemas(Self::of(release)),
+            Place::Live => vec![self.schema.clone()],
+            Place::Build(_) => vec![layout::build(&self.schema).unwrap()],
+            Place::Point(release) => self.schemas(|name| self.retains(name, Some(release))),
         };
         for schema in schemas {
             self.read_schema(&schema, &mut contents);
@@ -207,23 +269,79 @@ impl Harness for Database {
                 "writers are frozen during a run",
                 "nobody can be kept out: what others write is found before a swap, or stays",
             ),
+            (
+                "a query reads a place and writes nothing",
+                "its names have no quotes and are small, which Snowflake reads as capitals",
+            ),
         ]
     }
 }
 
-/// Where the stand-in is; none, and a word why, where no one started one.
-fn server() -> Option<String> {
-    let server = std::env::var("UNSHIP_TEST_SNOWFLAKE").ok();
-    if server.is_none() {
-        skipped("UNSHIP_TEST_SNOWFLAKE names no server; scripts/snowflake-emulator starts one");
-    }
-    server
+/// Names without quotes would be capitals.
+fn quoted_view(view: &RelationName, of: &RelationName) -> String {
+    format!(
+        "CREATE OR REPLACE VIEW {} AS SELECT \"id\", \"value\" FROM {}",
+        sql::quoted(view),
+        sql::quoted(of)
+    )
 }
 
 /// Plays a case of the suite, where there is a server.
 fn play(case: &dyn Fn(Make<'_>)) {
-    let Some(server) = server() else { return };
+    let Some(server) = Server::found() else {
+        skipped("UNSHIP_TEST_SNOWFLAKE names no server; scripts/snowflake-emulator starts one");
+        return;
+    };
     case(&|| Box::new(Database::new(&server)));
 }
 
-unship_core::conformance_tests!(play);
+/// The cases of the suite. A story is some hundred statements, each of which takes the stand-in 20
+/// milliseconds: too long for every change.
+macro_rules! cases {
+    ($($test:ident)*) => {
+        $(
+            #[test]
+            #[ignore = "takes a minute; `make test-all` plays it"]
+            fn $test() {
+                play(&|make| unship_core::testing::conformance::play_named(stringify!($test), make));
+            }
+        )*
+
+        #[test]
+        fn every_case_is_played() {
+            let names = unship_core::testing::conformance::test_names();
+            assert_eq!(names, [$(stringify!($test)),*]);
+        }
+    };
+}
+
+cases! {
+    publish_and_roll_back
+    part_of_it
+    undo_and_redo_are_a_stack
+    what_others_wrote_stays
+    what_others_wrote_to_ours_is_set_aside
+    a_failed_job_leaves_production
+    a_failed_job_in_place_is_undone
+    points_are_readable
+    tampering_is_found
+    a_plan_for_another_moment_is_refused
+    writers_are_frozen_during_a_run
+    a_plan_is_the_same_each_time
+    views_show_what_is_live
+    only_what_was_planned_is_published
+    what_lies_packed_comes_back
+    a_lost_point_is_refused
+    versions_are_compared_row_by_row
+    relations_are_measured_where_they_lie
+    a_query_reads_a_place_and_writes_nothing
+}
+
+/// A crash at a sample of the boundaries of a run, a rollback and a partial rollback.
+#[test]
+#[ignore = "takes minutes; `make test-all` plays it"]
+fn a_crash_anywhere_is_resumed() {
+    let every = std::env::var("UNSHIP_SNOWFLAKE_CRASH_EVERY");
+    let every = every.map_or(40, |text| text.parse().unwrap());
+    play(&|make| unship_core::testing::conformance::survives_crashes(make, every));
+}

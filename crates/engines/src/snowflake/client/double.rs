@@ -21,10 +21,6 @@ impl Asked {
         found.map_or("", |(_, value)| value)
     }
 
-    pub fn statement(&self) -> &str {
-        self.body["statement"].as_str().unwrap_or_default()
-    }
-
     /// A parameter of the path.
     pub fn query(&self, name: &str) -> Option<&str> {
         let (_, query) = self.path.split_once('?')?;

@@ -23,6 +23,6 @@ pub use rows::Rows;
 pub use statement::{Client, Pace, Statement};
 
 #[cfg(test)]
-mod double;
+pub(super) mod double;
 #[cfg(test)]
 mod tests;

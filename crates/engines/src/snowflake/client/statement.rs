@@ -267,10 +267,6 @@ impl Client {
     }
 
     /// What an answer means: it, a refusal, or that it is to be asked for again.
-    #[expect(
-        clippy::type_complexity,
-        reason = "an answer, a refusal, or why not yet"
-    )]
     fn judged(
         &self,
         reply: Reply,

@@ -1,0 +1,793 @@
+//! The engine against a double: a few schemas of tables that are only names and creation times,
+//! changed by the very statements that are sent. Answers are lost on the way, and unship dies.
+
+use super::client::double::{Asked, Double, Say};
+use super::client::{Client, Credentials, Pace, Secret, Settings};
+use super::plan::{self, SfAction};
+use super::sql::{self, Grant, Grantee, Place};
+use super::survey::{Survey, Table, There, View};
+use super::{Snowflake, Wanted, access};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use unship_core::engine::{Engine, PublishRequest, RestoreRequest};
+use unship_core::event::Event;
+use unship_core::execute::{Attempt, ExecuteError, Outcome, RecordError, Recorder, execute};
+use unship_core::ident::{RelationName, ReleaseId};
+use unship_core::journal::Journal;
+use unship_core::plan::{FORMAT, Impact, Plan};
+use unship_core::relation::{RelationKind, RelationState};
+use unship_core::release::{Operation, Version, VersionId};
+
+const DATABASE: &str = "DB";
+const SCHEMAS: usize = 5;
+
+/// Tables by place, and schemas.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct World {
+    tables: BTreeMap<(String, String), String>,
+    schemas: BTreeSet<String>,
+    views: BTreeSet<(String, String)>,
+}
+
+fn at(schema: &str) -> (String, String) {
+    (schema.to_owned(), "ORDERS".to_owned())
+}
+
+fn marts(n: usize) -> String {
+    format!("MARTS{n}")
+}
+
+impl World {
+    /// Five schemas with a table each, and one built for each.
+    fn begun() -> Self {
+        let mut world = Self::default();
+        for n in 0..SCHEMAS {
+            let staging = format!("UNSHIP_BUILD_{}", marts(n));
+            world
+                .tables
+                .insert(at(&marts(n)), format!("2026-01-01T00:00:0{n}"));
+            world
+                .tables
+                .insert(at(&staging), format!("2026-02-02T00:00:0{n}"));
+            world.schemas.extend([marts(n), staging]);
+        }
+        world
+    }
+
+    fn production(&self) -> Vec<&str> {
+        let live = (0..SCHEMAS).map(|n| self.tables.get(&at(&marts(n))));
+        live.map(|created| created.map_or("absent", String::as_str))
+            .collect()
+    }
+
+    /// What a statement does and answers.
+    fn run(&mut self, statement: &str) -> Say {
+        let names = super::view::reads(statement);
+        if statement.starts_with("ALTER TABLE") {
+            // `"DB"."S"."T"` twice: of each, the second pair is schema and table.
+            let (one, other) = (names[1].clone(), names[3].clone());
+            let (Some(first), second) = (self.tables.remove(&one), self.tables.remove(&other))
+            else {
+                return Say::failed("002003", "does not exist");
+            };
+            match (statement.contains("SWAP WITH"), second) {
+                (true, Some(second)) => {
+                    self.tables.insert(one, second);
+                    self.tables.insert(other, first);
+                }
+                (false, None) => drop(self.tables.insert(other, first)),
+                _ => panic!("{statement}"),
+            }
+            return nothing();
+        }
+        if statement.starts_with("CREATE SCHEMA") {
+            self.schemas.insert(names[0].1.clone());
+            return nothing();
+        }
+        if statement.starts_with("CREATE OR REPLACE VIEW") {
+            self.views.insert(names[1].clone());
+            return nothing();
+        }
+        if statement.contains("INFORMATION_SCHEMA.SCHEMATA") {
+            let rows: Vec<[Option<&str>; 1]> =
+                self.schemas.iter().map(|s| [Some(s.as_str())]).collect();
+            let rows: Vec<&[Option<&str>]> = rows.iter().map(|row| row.as_slice()).collect();
+            return Say::rows(&[("SCHEMA_NAME", "text")], &rows);
+        }
+        if statement.contains("INFORMATION_SCHEMA.TABLES") {
+            return self.listed(statement);
+        }
+        panic!("nobody said what to answer to {statement}");
+    }
+
+    fn listed(&self, statement: &str) -> Say {
+        let columns: Vec<(String, &str)> = (0..12).map(|n| (format!("C{n}"), "text")).collect();
+        let columns: Vec<(&str, &str)> = columns.iter().map(|(n, t)| (n.as_str(), *t)).collect();
+        let asked = |schema: &str| statement.contains(&format!("'{schema}'"));
+        let tables = self
+            .tables
+            .iter()
+            .map(|((s, n), created)| (s, n, "BASE TABLE", created.as_str()));
+        let views = self
+            .views
+            .iter()
+            .map(|(s, n)| (s, n, "VIEW", "2026-03-03T00:00:00"));
+        let rows: Vec<Vec<Option<&str>>> = tables
+            .chain(views)
+            .filter(|(schema, ..)| asked(schema))
+            .map(|(schema, name, kind, created)| {
+                let mut row = vec![None; 12];
+                row[0] = Some(schema.as_str());
+                row[1] = Some(name.as_str());
+                row[2] = Some(kind);
+                row[7] = Some(created);
+                row
+            })
+            .collect();
+        let rows: Vec<&[Option<&str>]> = rows.iter().map(Vec::as_slice).collect();
+        Say::rows(&columns, &rows)
+    }
+}
+
+fn nothing() -> Say {
+    Say::rows(&[("status", "text")], &[&[Some("done")]])
+}
+
+/// What goes wrong with the n-th change of the warehouse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// The request never arrives, however often it is sent.
+    Unheard(usize),
+    /// It is done, and its answers are lost, however often it is sent.
+    Unanswered(usize),
+    /// It is done, and its first answer is lost.
+    LostOnce(usize),
+    None,
+}
+
+struct Stage {
+    double: Double,
+    world: Arc<Mutex<World>>,
+}
+
+/// A warehouse behind a double. As Snowflake, it does not do again what came with the same id.
+fn stage(fault: Fault) -> Stage {
+    let world = Arc::new(Mutex::new(World::begun()));
+    let shared = Arc::clone(&world);
+    let mut done: BTreeMap<String, Say> = BTreeMap::new();
+    let mut changes = 0;
+    let mut unlucky: BTreeMap<String, usize> = BTreeMap::new();
+    let double = Double::new(move |asked: &Asked| {
+        let id = asked.query("requestId").unwrap_or_default().to_owned();
+        let statement = asked.body["statement"].as_str().unwrap_or_default();
+        if let Some(before) = done.get(&id).cloned() {
+            assert_eq!(
+                asked.query("retry"),
+                Some("true"),
+                "sent again without saying so"
+            );
+            return match fault {
+                Fault::Unanswered(n) if unlucky.get(&id) == Some(&n) => Say::HangUp,
+                _ => before,
+            };
+        }
+        if statement.starts_with("ALTER TABLE") {
+            changes += usize::from(!unlucky.contains_key(&id));
+            let n = *unlucky.entry(id.clone()).or_insert(changes);
+            if fault == Fault::Unheard(n) {
+                return Say::HangUp;
+            }
+            let say = shared.lock().unwrap().run(statement);
+            done.insert(id, say.clone());
+            return match fault {
+                Fault::Unanswered(m) | Fault::LostOnce(m) if m == n => Say::HangUp,
+                _ => say,
+            };
+        }
+        let say = shared.lock().unwrap().run(statement);
+        done.insert(id, say.clone());
+        say
+    });
+    Stage { double, world }
+}
+
+fn engine(double: &Double) -> Snowflake {
+    let settings = Settings {
+        account: "double".to_owned(),
+        base_url: Some(double.url.clone()),
+        user: "ANA".to_owned(),
+        credentials: Credentials::AccessToken(Secret::new("hunter2")),
+        role: None,
+        warehouse: None,
+        database: DATABASE.to_owned(),
+        schema: None,
+    };
+    let pace = Pace {
+        first: Duration::from_millis(1),
+        most: Duration::from_millis(1),
+        request: Duration::from_secs(5),
+        patience: Duration::from_millis(4),
+    };
+    Snowflake::new(
+        Client::new(settings, pace),
+        BTreeSet::new(),
+        Wanted::default(),
+    )
+}
+
+fn name(schema: &str) -> RelationName {
+    RelationName::new(DATABASE, schema, "ORDERS")
+}
+
+fn version(release: u64) -> Version {
+    Version {
+        id: VersionId {
+            release: ReleaseId(release),
+            drift: 0,
+        },
+        owned: true,
+        state: Some(RelationState {
+            kind: RelationKind::Table,
+            columns: Vec::new(),
+            definition: String::new(),
+            dependents: Vec::new(),
+            rows: None,
+            fingerprint: None,
+            storage: None,
+        }),
+    }
+}
+
+fn there(schema: &str, created: &str) -> There {
+    There {
+        at: Place::new(DATABASE, schema, "ORDERS"),
+        table: Some(Table {
+            created: created.to_owned(),
+            token: None,
+            rows: None,
+            transient: true,
+        }),
+        view: None,
+        owner: Some("LOADER".to_owned()),
+        access: access::Access::default(),
+        refusals: Vec::new(),
+        protection: BTreeSet::new(),
+    }
+}
+
+/// The plan that publishes one table in each of five schemas.
+fn five() -> Plan {
+    let world = World::begun();
+    let survey = Survey {
+        role: "LOADER".to_owned(),
+        schemas: world.schemas.clone(),
+        there: world
+            .tables
+            .iter()
+            .map(|((s, _), created)| there(s, created))
+            .collect(),
+    };
+    let names = || (0..SCHEMAS).map(|n| name(&marts(n)));
+    let request = PublishRequest {
+        release: ReleaseId(2),
+        live: ReleaseId(1),
+        live_map: names().map(|name| (name, version(1))).collect(),
+        changes: names().map(|name| (name, version(2))).collect(),
+        carry: unship_core::engine::Carry::default(),
+    };
+    let steps = plan::publish(&survey, &request).unwrap();
+    Plan {
+        format: FORMAT,
+        env: "prod".to_owned(),
+        release: ReleaseId(2),
+        operation: Operation::Run {
+            aside: true,
+            replays: None,
+        },
+        from: ReleaseId(1),
+        method: steps.method,
+        steps: steps.steps,
+        impact: Impact::default(),
+        irreversible: Vec::new(),
+        notes: steps.notes,
+        needs: Vec::new(),
+        moved: BTreeMap::new(),
+        result: BTreeMap::new(),
+    }
+}
+
+/// A ledger that dies after so many events.
+struct Events {
+    all: Vec<Event>,
+    most: usize,
+}
+
+impl Recorder for Events {
+    fn record(&mut self, event: Event) -> Result<(), RecordError> {
+        if self.all.len() >= self.most {
+            return Err(RecordError("the power went".into()));
+        }
+        self.all.push(event);
+        Ok(())
+    }
+}
+
+fn go(plan: &Plan, double: &Double, events: &mut Events) -> Result<Outcome, ExecuteError> {
+    let id = plan.id().unwrap();
+    let journal = Journal::fold(&id, &events.all).unwrap();
+    let attempt = Attempt {
+        plan,
+        id,
+        journal,
+        assume: None,
+        closing: &[],
+    };
+    execute(&mut engine(double), events, &(), attempt)
+}
+
+fn old() -> Vec<String> {
+    (0..SCHEMAS)
+        .map(|n| format!("2026-01-01T00:00:0{n}"))
+        .collect()
+}
+
+fn new() -> Vec<String> {
+    (0..SCHEMAS)
+        .map(|n| format!("2026-02-02T00:00:0{n}"))
+        .collect()
+}
+
+/// Every table is somewhere: none was lost, none is there twice.
+fn whole(world: &World) {
+    let now: BTreeSet<&String> = world.tables.values().collect();
+    let begun = World::begun();
+    assert_eq!(now, begun.tables.values().collect());
+    assert_eq!(world.tables.len(), begun.tables.len());
+}
+
+#[test]
+fn tables_of_five_schemas_are_exchanged_and_kept() {
+    let stage = stage(Fault::None);
+    let plan = five();
+    let mut events = Events {
+        all: Vec::new(),
+        most: usize::MAX,
+    };
+    let done = go(&plan, &stage.double, &mut events).unwrap();
+    assert!(matches!(done, Outcome::Done { .. }), "{done:?}");
+    let world = stage.world.lock().unwrap();
+    assert_eq!(world.production(), new());
+    for (n, created) in old().iter().enumerate() {
+        assert_eq!(
+            world.tables.get(&at(&format!("UNSHIP_R1_{}", marts(n)))),
+            Some(created)
+        );
+    }
+    whole(&world);
+    assert!(
+        plan.notes.iter().any(|note| note.contains("not atomic")),
+        "{:?}",
+        plan.notes
+    );
+    let tags: BTreeSet<String> = stage
+        .double
+        .asked()
+        .iter()
+        .filter(|asked| {
+            asked.body["statement"]
+                .as_str()
+                .unwrap()
+                .contains("SWAP WITH")
+        })
+        .map(|asked| {
+            asked.body["parameters"]["query_tag"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        })
+        .collect();
+    assert_eq!(
+        tags.len(),
+        SCHEMAS,
+        "each swap says which step it is: {tags:?}"
+    );
+    assert!(tags.contains("unship R2 step 2"), "{tags:?}");
+}
+
+/// Requests that never arrive and answers that never come, at each change: production is all old or
+/// all new, unship knows which, and nothing was done twice.
+#[test]
+fn lost_requests_and_answers_leave_no_mixture() {
+    let plan = five();
+    for n in 1..=2 * SCHEMAS {
+        for fault in [Fault::Unheard(n), Fault::Unanswered(n), Fault::LostOnce(n)] {
+            let stage = stage(fault);
+            let mut events = Events {
+                all: Vec::new(),
+                most: usize::MAX,
+            };
+            let outcome = go(&plan, &stage.double, &mut events);
+            let world = stage.world.lock().unwrap();
+            match outcome {
+                Ok(Outcome::Done { .. }) => assert_eq!(world.production(), new(), "{fault:?}"),
+                Ok(Outcome::TakenBack { .. }) => assert_eq!(world.production(), old(), "{fault:?}"),
+                Err(error) => panic!("{fault:?}: {error}"),
+            }
+            let done = world.production() == new();
+            assert_eq!(done, !matches!(fault, Fault::Unheard(_)), "{fault:?}");
+            whole(&world);
+        }
+    }
+}
+
+/// unship dies at every event of its ledger and is resumed by a new process.
+#[test]
+fn a_crash_at_every_event_is_resumed() {
+    let plan = five();
+    for n in 0.. {
+        let stage = stage(Fault::None);
+        let mut events = Events {
+            all: Vec::new(),
+            most: n,
+        };
+        let first = go(&plan, &stage.double, &mut events);
+        let died = matches!(first, Err(ExecuteError::Record(_)));
+        events.most = usize::MAX;
+        let outcome = match first {
+            Err(ExecuteError::Record(_)) => go(&plan, &stage.double, &mut events).unwrap(),
+            other => other.unwrap(),
+        };
+        assert!(matches!(outcome, Outcome::Done { .. }), "{n}: {outcome:?}");
+        let world = stage.world.lock().unwrap();
+        assert_eq!(world.production(), new(), "{n}");
+        whole(&world);
+        if !died {
+            assert!(n > 2 * 2 * SCHEMAS, "every step has two events");
+            return;
+        }
+    }
+}
+
+/// A survey of one table in production and one built, changed by `with`; what the plan is refused
+/// for.
+fn refused(with: impl FnOnce(&mut There, &mut There)) -> String {
+    let (mut live, mut built) = (there("MARTS", "t1"), there("UNSHIP_BUILD_MARTS", "t2"));
+    with(&mut live, &mut built);
+    match one(live, built) {
+        Err(error) => error.message,
+        Ok(steps) => panic!("it was planned: {:?}", steps.steps),
+    }
+}
+
+fn one(
+    live: There,
+    built: There,
+) -> Result<unship_core::engine::Steps, unship_core::engine::EngineError> {
+    let survey = Survey {
+        role: "LOADER".to_owned(),
+        schemas: ["MARTS", "UNSHIP_BUILD_MARTS"].map(str::to_owned).into(),
+        there: vec![live, built],
+    };
+    let request = PublishRequest {
+        release: ReleaseId(2),
+        live: ReleaseId(1),
+        live_map: [(name("MARTS"), version(1))].into(),
+        changes: [(name("MARTS"), version(2))].into(),
+        carry: unship_core::engine::Carry::default(),
+    };
+    plan::publish(&survey, &request)
+}
+
+#[test]
+fn what_would_be_lost_is_refused_by_name() {
+    let cases: Vec<(String, &str)> = vec![
+        (
+            refused(|live, _| live.owner = Some("SOMEBODY".to_owned())),
+            "it belongs to the role SOMEBODY in production, and to LOADER afterwards",
+        ),
+        (
+            refused(|live, _| {
+                live.protection
+                    .insert("the policy G.P.MASK of column SSN".to_owned());
+            }),
+            "the policy G.P.MASK of column SSN would not be on what takes its place",
+        ),
+        (
+            refused(|live, _| {
+                live.access
+                    .others
+                    .push("SELECT of share PARTNER".to_owned())
+            }),
+            "SELECT of share PARTNER cannot be given again by unship",
+        ),
+        (
+            refused(|live, _| live.table.as_mut().unwrap().transient = false),
+            "it is permanent in production and transient afterwards",
+        ),
+        (
+            refused(|live, _| live.table.as_mut().unwrap().created = "t2".to_owned()),
+            "made in the same instant",
+        ),
+        (
+            refused(|_, built| {
+                built.table = None;
+                built.protection.insert("the policy G.P.ROWS".to_owned());
+                built.view = Some(View {
+                    body: Some("SELECT 1".to_owned()),
+                    secure: false,
+                    comment: None,
+                    columns: Vec::new(),
+                    hash: "abc".to_owned(),
+                });
+            }),
+            "the policy G.P.ROWS would not be on the view that is made anew",
+        ),
+        (
+            refused(|live, _| live.refusals.push("the stream S.X reads it".to_owned())),
+            "ORDERS: the stream S.X reads it",
+        ),
+        (
+            refused(|_, built| built.refusals.push("it is an Iceberg table".to_owned())),
+            "ORDERS: it is an Iceberg table",
+        ),
+    ];
+    for (message, expected) in cases {
+        assert!(
+            message.contains(expected),
+            "{message}\nexpected: {expected}"
+        );
+        assert!(message.contains("DB.MARTS.ORDERS"), "{message}");
+    }
+}
+
+#[test]
+fn privileges_are_given_before_the_exchange() {
+    let (mut live, built) = (there("MARTS", "t1"), there("UNSHIP_BUILD_MARTS", "t2"));
+    let reader = Grant::new("SELECT", Grantee::Role("READER".to_owned()), false).unwrap();
+    live.access.grants.insert(reader);
+    let steps = one(live, built).unwrap().steps;
+    let statements: Vec<_> = steps.iter().flat_map(|step| &step.statements).collect();
+    let place = |part: &str| statements.iter().position(|s| s.contains(part)).unwrap();
+    let grant = "GRANT SELECT ON TABLE \"DB\".\"UNSHIP_BUILD_MARTS\".\"ORDERS\" TO ROLE \"READER\"";
+    assert!(place(grant) < place("SWAP WITH"), "{statements:?}");
+    assert!(place("CREATE SCHEMA IF NOT EXISTS \"DB\".\"UNSHIP_R1_MARTS\"") < place("SWAP WITH"));
+    assert!(place("SWAP WITH") < place("RENAME TO \"DB\".\"UNSHIP_R1_MARTS\".\"ORDERS\""));
+}
+
+/// A view is put in place after the tables that it reads, and says production's names.
+#[test]
+fn views_come_after_tables_and_a_rollback_takes_rights_back() {
+    let mut view = there("UNSHIP_R1_MARTS", "t9");
+    view.at.name = "REPORT".to_owned();
+    view.table = None;
+    view.view = Some(View {
+        body: Some("SELECT * FROM DB.MARTS.ORDERS".to_owned()),
+        secure: true,
+        comment: None,
+        columns: vec!["id".to_owned()],
+        hash: "abc".to_owned(),
+    });
+    let (live, mut old) = (there("MARTS", "t1"), there("UNSHIP_R1_MARTS", "t2"));
+    let gone = Grant::new("SELECT", Grantee::Role("LEFT".to_owned()), false).unwrap();
+    old.access.grants.insert(gone);
+    let survey = Survey {
+        role: "LOADER".to_owned(),
+        schemas: ["MARTS", "UNSHIP_R1_MARTS"].map(str::to_owned).into(),
+        there: vec![view, live, old],
+    };
+    let report = RelationName::new(DATABASE, "MARTS", "REPORT");
+    let request = RestoreRequest {
+        release: ReleaseId(3),
+        live: ReleaseId(2),
+        live_map: [(name("MARTS"), version(2))].into(),
+        bring: [(report, version(1)), (name("MARTS"), version(1))].into(),
+        remove: BTreeSet::new(),
+        points: Vec::new(),
+        pinned: BTreeSet::new(),
+    };
+    let steps = plan::restore(&survey, &request).unwrap().steps;
+    let statements: Vec<_> = steps.iter().flat_map(|step| &step.statements).collect();
+    let place = |part: &str| statements.iter().position(|s| s.contains(part)).unwrap();
+    assert!(
+        place("SWAP WITH") < place("CREATE OR REPLACE SECURE VIEW \"DB\".\"MARTS\".\"REPORT\"")
+    );
+    assert!(place("REVOKE SELECT ON TABLE \"DB\".\"UNSHIP_R1_MARTS\"") < place("SWAP WITH"));
+    // What was R2's goes to R2's schema, not to where R1's came from.
+    assert!(place("RENAME TO \"DB\".\"UNSHIP_R2_MARTS\".\"ORDERS\"") > place("SWAP WITH"));
+    for step in &steps {
+        assert!(SfAction::of(&step.action).is_ok(), "{step:?}");
+    }
+}
+
+#[test]
+fn what_hangs_on_a_table_is_found() {
+    let double = Double::new(|asked| {
+        let statement = asked.body["statement"].as_str().unwrap_or_default();
+        let row = |columns: &[(&str, &str)], cells: &[&str]| {
+            let cells: Vec<Option<&str>> = cells.iter().map(|c| Some(*c)).collect();
+            Say::rows(columns, &[&cells])
+        };
+        let named = [("name", "text"), ("schema_name", "text")];
+        match statement {
+            s if s.starts_with("SHOW STREAMS") => row(
+                &[named[0], named[1], ("table_name", "text")],
+                &["CHANGES", "OPS", "DB.MARTS.ORDERS"],
+            ),
+            s if s.starts_with("SHOW PIPES") => row(
+                &[named[0], named[1], ("definition", "text")],
+                &["LOAD", "MARTS", "copy into orders from @stage"],
+            ),
+            s if s.starts_with("SHOW DYNAMIC") => row(
+                &[named[0], named[1], ("text", "text")],
+                &[
+                    "HOURLY",
+                    "OPS",
+                    "create dynamic table x as select * from db.marts.\"ORDERS\"",
+                ],
+            ),
+            s if s.starts_with("SHOW MATERIALIZED") => row(
+                &[named[0], named[1], ("text", "text")],
+                &[
+                    "TOTALS",
+                    "OPS",
+                    "create materialized view x as select * from db.other.orders",
+                ],
+            ),
+            _ => Say::failed("0", statement),
+        }
+    });
+    let engine = engine(&double);
+    let place = Place::new(DATABASE, "MARTS", "ORDERS");
+    let found = super::hang::on(&engine.session, &[place.clone()].into()).unwrap();
+    let said = found[&place].join("\n");
+    for expected in [
+        "the stream OPS.CHANGES",
+        "the pipe MARTS.LOAD",
+        "the dynamic table OPS.HOURLY",
+    ] {
+        assert!(said.contains(expected), "{said}");
+    }
+    assert!(
+        !said.contains("TOTALS"),
+        "it reads another table of that name: {said}"
+    );
+}
+
+#[test]
+fn protection_is_read_with_its_columns() {
+    let double = Double::new(|asked| {
+        let statement = asked.body["statement"].as_str().unwrap_or_default();
+        if statement.contains("POLICY_REFERENCES") {
+            let columns = [
+                "POLICY_DB",
+                "POLICY_SCHEMA",
+                "POLICY_NAME",
+                "POLICY_KIND",
+                "REF_COLUMN_NAME",
+            ]
+            .map(|name| (name, "text"));
+            return Say::rows(
+                &columns,
+                &[
+                    &[
+                        Some("G"),
+                        Some("P"),
+                        Some("MASK"),
+                        Some("MASKING_POLICY"),
+                        Some("SSN"),
+                    ],
+                    &[
+                        Some("G"),
+                        Some("P"),
+                        Some("ROWS"),
+                        Some("ROW_ACCESS_POLICY"),
+                        None,
+                    ],
+                ],
+            );
+        }
+        let columns = [
+            "TAG_DATABASE",
+            "TAG_SCHEMA",
+            "TAG_NAME",
+            "TAG_VALUE",
+            "LEVEL",
+            "COLUMN_NAME",
+        ]
+        .map(|name| (name, "text"));
+        Say::rows(
+            &columns,
+            &[
+                &[
+                    Some("G"),
+                    Some("P"),
+                    Some("PII"),
+                    Some("yes"),
+                    Some("COLUMN"),
+                    Some("SSN"),
+                ],
+                &[
+                    Some("G"),
+                    Some("P"),
+                    Some("TEAM"),
+                    Some("bi"),
+                    Some("SCHEMA"),
+                    None,
+                ],
+            ],
+        )
+    });
+    let engine = engine(&double);
+    let place = Place::new(DATABASE, "MARTS", "ORDERS");
+    let found = super::hang::protection(&engine.session, &place, false).unwrap();
+    let said: Vec<&str> = found.iter().map(String::as_str).collect();
+    assert_eq!(
+        said,
+        [
+            "the policy G.P.MASK of column SSN",
+            "the policy G.P.ROWS",
+            "the tag G.P.PII=yes of SSN"
+        ]
+    );
+}
+
+/// A role that would lose a privilege after all stops the exchange, and so does a write that came
+/// after the last look.
+#[test]
+fn an_exchange_looks_once_more() {
+    let live = Place::new(DATABASE, "MARTS", "ORDERS");
+    let other = Place::new(DATABASE, "UNSHIP_BUILD_MARTS", "ORDERS");
+    let swap = |token: Option<&str>, grants: &[Grant]| {
+        let action = SfAction::Swap {
+            live: live.clone(),
+            other: other.clone(),
+            token: token.map(str::to_owned),
+            rows: None,
+            access: access::Access {
+                grants: grants.iter().cloned().collect(),
+                others: Vec::new(),
+            },
+        };
+        let mut plan = five();
+        let mut step = plan.steps.remove(0);
+        step.action = serde_json::from_value(serde_json::to_value(&action).unwrap()).unwrap();
+        let double = Double::new(|asked| match asked.body["statement"].as_str() {
+            Some(s) if s.contains("LAST_CHANGE") => Say::rows(&[("T0", "fixed")], &[&[Some("8")]]),
+            Some(s) if s.starts_with("SHOW GRANTS") => Say::rows(
+                &[
+                    ("privilege", "text"),
+                    ("granted_to", "text"),
+                    ("grantee_name", "text"),
+                    ("grant_option", "text"),
+                ],
+                &[&[
+                    Some("OWNERSHIP"),
+                    Some("ROLE"),
+                    Some("LOADER"),
+                    Some("true"),
+                ]],
+            ),
+            _ => Say::failed("0", "it must not come to this"),
+        });
+        let error = engine(&double)
+            .apply(&step, None, &|_, _, _| {})
+            .unwrap_err();
+        assert!(
+            double
+                .asked()
+                .iter()
+                .all(|a| !a.body.to_string().contains("SWAP WITH"))
+        );
+        error.message
+    };
+    let message = swap(Some("7"), &[]);
+    assert_eq!(
+        message,
+        "others wrote to MARTS.ORDERS after it was looked at"
+    );
+    let reader = Grant::new("SELECT", Grantee::Role("READER".to_owned()), false).unwrap();
+    let message = swap(None, &[reader]);
+    assert_eq!(message, "ROLE \"READER\" would lose SELECT on MARTS.ORDERS");
+    assert!(sql::swap(&live, &other).contains("SWAP WITH"));
+}
