@@ -13,6 +13,7 @@ pub mod layout;
 mod measure;
 mod observe;
 pub mod plan;
+mod planner;
 mod retained;
 mod session;
 pub mod sql;

@@ -77,7 +77,7 @@ impl Database {
                 .unwrap();
         }
         made.rows(&format!(
-            "CREATE SCHEMA \"{}\".\"{}\"",
+            "CREATE SCHEMA IF NOT EXISTS \"{}\".\"{}\"",
             made.name, made.schema
         ))
         .unwrap();
