@@ -12,6 +12,7 @@ mod hang;
 pub mod layout;
 mod measure;
 mod observe;
+mod order;
 pub mod plan;
 mod planner;
 mod retained;

@@ -40,6 +40,17 @@ impl Settings {
         }
     }
 
+    /// Whether nobody on the way can read what is sent: over TLS, or to this machine itself.
+    pub fn is_private(&self) -> bool {
+        let base = self.base();
+        let local = ["http://127.0.0.1", "http://localhost", "http://[::1]"];
+        let is_local = |host: &&str| {
+            base.strip_prefix(host)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/']))
+        };
+        base.starts_with("https://") || local.iter().any(|host| is_local(&host))
+    }
+
     /// Which database of which account this is, for people.
     pub fn place(&self) -> String {
         format!("{} in account {}", self.database, self.account)
@@ -48,7 +59,37 @@ impl Settings {
 
 #[cfg(test)]
 mod tests {
-    use super::host;
+    use super::super::auth::Secret;
+    use super::*;
+
+    #[test]
+    fn a_token_goes_to_nobody_else() {
+        let at = |url: &str| Settings {
+            account: "a-b".to_owned(),
+            base_url: (!url.is_empty()).then(|| url.to_owned()),
+            user: "ANA".to_owned(),
+            credentials: Credentials::OAuth(Secret::new("hunter2")),
+            role: None,
+            warehouse: None,
+            database: "DB".to_owned(),
+            schema: None,
+        };
+        for private in [
+            "",
+            "https://x.privatelink.snowflakecomputing.com/",
+            "http://127.0.0.1:1",
+        ] {
+            assert!(at(private).is_private(), "{private}");
+        }
+        for open in [
+            "http://example.com",
+            "http://127.0.0.1.example.com",
+            "ftp://x",
+            "localhost",
+        ] {
+            assert!(!at(open).is_private(), "{open}");
+        }
+    }
 
     #[test]
     fn an_account_has_a_host() {

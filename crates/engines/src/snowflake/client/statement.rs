@@ -118,6 +118,13 @@ impl Client {
     /// What Snowflake answered, or that nobody answered. Only [`ClientError::NoAnswer`] leaves open
     /// whether the statement ran.
     pub fn run(&self, statement: &Statement<'_>) -> Result<Rows<'_>, ClientError> {
+        if !self.settings.is_private() {
+            return Err(ClientError::Unreachable {
+                host: self.base.clone(),
+                cause: "the address is not https, and a token would be sent for all to read"
+                    .to_owned(),
+            });
+        }
         self.sent.set(self.sent.get() + 1);
         let parameters = BTreeMap::from([
             ("query_tag", statement.tag.to_owned()),
