@@ -145,6 +145,7 @@ impl<'a> Planner<'a> {
             notes: self.notes,
             needs: Vec::new(),
             bytes: 0,
+            mixed: BTreeMap::new(),
         })
     }
 

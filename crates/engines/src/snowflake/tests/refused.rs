@@ -142,6 +142,7 @@ fn views_come_after_tables_and_a_rollback_takes_rights_back() {
         remove: BTreeSet::new(),
         points: Vec::new(),
         pinned: BTreeSet::new(),
+        keep: BTreeMap::new(),
     };
     let steps = plan::restore(&survey, &request).unwrap().steps;
     let statements: Vec<_> = steps.iter().flat_map(|step| &step.statements).collect();
