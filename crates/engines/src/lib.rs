@@ -2,6 +2,7 @@
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 pub mod duckdb;
+pub mod iceberg;
 pub mod postgres;
 mod quote;
 pub mod snowflake;

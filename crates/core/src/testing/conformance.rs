@@ -762,6 +762,9 @@ pub fn survives_crashes(make: Make<'_>, every: usize) {
     ];
     for (name, operate) in operations {
         let mut story = told(make);
+        if name == "run" && !story.world.harness.aside() {
+            continue;
+        }
         operate(&mut story.world).unwrap();
         let (old, new) = (story.at[2].clone(), story.world.production());
         // The two sides do not sample the same boundaries.

@@ -60,6 +60,12 @@ pub trait Harness {
         true
     }
 
+    /// Whether jobs build beside production. If not, all of them work on production itself, and the
+    /// suite leaves out what a crash of a job leaves there.
+    fn aside(&self) -> bool {
+        true
+    }
+
     /// The cases of the suite that this engine answers otherwise by design, with the reason.
     fn without(&self) -> &'static [(&'static str, &'static str)] {
         &[]
@@ -227,7 +233,7 @@ impl World {
                 pipeline: None,
             },
             code: None,
-            aside: !script.in_place,
+            aside: !script.in_place && self.harness.aside(),
             replays: None,
             checks: None,
         };

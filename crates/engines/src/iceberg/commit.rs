@@ -1,0 +1,333 @@
+//! One table's part of going back, and of taking that back.
+
+use super::name::{self, RELEASED};
+use super::rest::{Commit, Identifier, Properties, Reference, Requirement, TableMetadata, Update};
+use super::state::{self, TableState};
+use std::collections::BTreeMap;
+use unship_core::engine::{EngineError, ErrorKind};
+use unship_core::ident::{RelationName, ReleaseId};
+
+/// The branch that readers see.
+const MAIN: &str = "main";
+
+/// A table's way from what it is to what it was.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Moved {
+    id: Identifier,
+    uuid: String,
+    main: Option<Reference>,
+    to: Option<i64>,
+    numbers: Numbers,
+    /// The tag that keeps what it is now.
+    pub tag: Option<String>,
+    /// The tag that has kept what it was.
+    proof: Option<(String, i64)>,
+    /// What changes, but for the mark.
+    pub updates: Vec<Update>,
+    undo: Vec<Update>,
+    mark: Option<String>,
+}
+
+/// Which schema, spec and sort order count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Numbers {
+    schema: i64,
+    spec: i64,
+    sort: i64,
+}
+
+/// What brings a table to where it was. `live` is the release that it is now; `proof` the tag that
+/// points to the snapshot that is wanted.
+pub fn to(
+    id: &Identifier,
+    now: &TableMetadata,
+    wanted: &TableState,
+    live: ReleaseId,
+    proof: Option<&str>,
+) -> Moved {
+    let current = state::current(now);
+    let main = now.refs.get(MAIN).cloned().or_else(|| {
+        // A table of format version 1 may know its snapshot and no branch.
+        current.map(|snapshot_id| Reference {
+            snapshot_id,
+            r#type: "branch".to_owned(),
+            max_ref_age_ms: None,
+            max_snapshot_age_ms: None,
+            min_snapshots_to_keep: None,
+        })
+    });
+    let tag = current.map(|_| name::tag(live, |name| now.refs.contains_key(name)));
+    let mut updates = Vec::new();
+    let mut undo = Vec::new();
+    if let (Some(tag), Some(current)) = (&tag, current) {
+        updates.push(Update::point(tag, &Reference::tag(current)));
+    }
+    if current != wanted.snapshot {
+        updates.push(point(main.as_ref(), wanted.snapshot));
+        undo.push(point(main.as_ref(), current));
+    }
+    let numbers = Numbers {
+        schema: now.current_schema_id,
+        spec: now.default_spec_id,
+        sort: now.default_sort_order_id,
+    };
+    numbered(now, wanted, &mut updates, &mut undo);
+    properties(&now.properties, &wanted.properties, &mut updates);
+    properties(&wanted.properties, &now.properties, &mut undo);
+    Moved {
+        id: id.clone(),
+        uuid: now.table_uuid.clone(),
+        main,
+        to: wanted.snapshot,
+        numbers,
+        tag,
+        proof: proof.map(str::to_owned).zip(wanted.snapshot),
+        updates,
+        undo,
+        mark: now.properties.get(RELEASED).cloned(),
+    }
+}
+
+/// Points `main` somewhere, with the retention that it has.
+fn point(main: Option<&Reference>, to: Option<i64>) -> Update {
+    match to {
+        Some(snapshot_id) => Update::point(
+            MAIN,
+            &Reference {
+                snapshot_id,
+                r#type: "branch".to_owned(),
+                max_ref_age_ms: main.and_then(|m| m.max_ref_age_ms),
+                max_snapshot_age_ms: main.and_then(|m| m.max_snapshot_age_ms),
+                min_snapshots_to_keep: main.and_then(|m| m.min_snapshots_to_keep),
+            },
+        ),
+        None => Update::RemoveSnapshotRef {
+            ref_name: MAIN.to_owned(),
+        },
+    }
+}
+
+/// The schema, spec and sort order that are wanted: those that the table still has by their number,
+/// others anew.
+fn numbered(
+    now: &TableMetadata,
+    wanted: &TableState,
+    updates: &mut Vec<Update>,
+    undo: &mut Vec<Update>,
+) {
+    const LAST: i64 = -1;
+    let add = |all: &[serde_json::Value], key: &str, wanted: &serde_json::Value| {
+        let mut new = wanted.clone();
+        if let Some(map) = new.as_object_mut() {
+            map.insert(key.to_owned(), state::free_number(all, key).into());
+        }
+        new
+    };
+    match state::number_of(&now.schemas, "schema-id", &wanted.schema) {
+        Some(schema_id) if schema_id == now.current_schema_id => {}
+        found => {
+            if found.is_none() {
+                updates.push(Update::AddSchema {
+                    schema: add(&now.schemas, "schema-id", &wanted.schema),
+                });
+            }
+            updates.push(Update::SetCurrentSchema {
+                schema_id: found.unwrap_or(LAST),
+            });
+            undo.push(Update::SetCurrentSchema {
+                schema_id: now.current_schema_id,
+            });
+        }
+    }
+    match state::number_of(&now.partition_specs, "spec-id", &wanted.spec) {
+        Some(spec_id) if spec_id == now.default_spec_id => {}
+        found => {
+            if found.is_none() {
+                updates.push(Update::AddSpec {
+                    spec: add(&now.partition_specs, "spec-id", &wanted.spec),
+                });
+            }
+            updates.push(Update::SetDefaultSpec {
+                spec_id: found.unwrap_or(LAST),
+            });
+            undo.push(Update::SetDefaultSpec {
+                spec_id: now.default_spec_id,
+            });
+        }
+    }
+    match state::number_of(&now.sort_orders, "order-id", &wanted.sort) {
+        Some(sort_order_id) if sort_order_id == now.default_sort_order_id => {}
+        found => {
+            if found.is_none() {
+                updates.push(Update::AddSortOrder {
+                    sort_order: add(&now.sort_orders, "order-id", &wanted.sort),
+                });
+            }
+            updates.push(Update::SetDefaultSortOrder {
+                sort_order_id: found.unwrap_or(LAST),
+            });
+            undo.push(Update::SetDefaultSortOrder {
+                sort_order_id: now.default_sort_order_id,
+            });
+        }
+    }
+}
+
+/// What makes properties be as wanted. unship's own is none of them.
+pub fn properties(now: &Properties, wanted: &Properties, updates: &mut Vec<Update>) {
+    let set: BTreeMap<_, _> = wanted
+        .iter()
+        .filter(|(key, value)| *key != RELEASED && now.get(*key) != Some(value))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    if !set.is_empty() {
+        updates.push(Update::SetProperties { updates: set });
+    }
+    let removals: Vec<_> = now
+        .keys()
+        .filter(|key| *key != RELEASED && !wanted.contains_key(*key))
+        .cloned()
+        .collect();
+    if !removals.is_empty() {
+        updates.push(Update::RemoveProperties { removals });
+    }
+}
+
+/// What the tables of one commit bear afterwards, and nothing else ever does: the release, and a
+/// digest of all that is changed.
+pub fn token<'a>(
+    release: ReleaseId,
+    of: impl Iterator<Item = &'a Moved>,
+) -> Result<String, EngineError> {
+    let commits: Vec<_> = of.map(|moved| moved.forth("")).collect();
+    let bytes = serde_json::to_vec(&commits)
+        .map_err(|e| EngineError::new(ErrorKind::Io, "a commit cannot be written").because(e))?;
+    let digest = blake3::hash(&bytes).to_hex();
+    Ok(format!("{release} {}", digest.get(..16).unwrap_or(&digest)))
+}
+
+impl Moved {
+    /// The table.
+    pub fn id(&self) -> &Identifier {
+        &self.id
+    }
+
+    /// The mark that it bears before.
+    pub fn before(&self) -> String {
+        self.mark.clone().unwrap_or_else(|| NONE.to_owned())
+    }
+
+    /// The commit that brings it back.
+    pub fn forth(&self, token: &str) -> Commit {
+        let mut requirements = self.required(self.main.as_ref().map(|m| m.snapshot_id));
+        requirements.extend([
+            Requirement::AssertCurrentSchemaId {
+                current_schema_id: self.numbers.schema,
+            },
+            Requirement::AssertDefaultSpecId {
+                default_spec_id: self.numbers.spec,
+            },
+            Requirement::AssertDefaultSortOrderId {
+                default_sort_order_id: self.numbers.sort,
+            },
+        ]);
+        // It is new: of two commits that make it only one can happen.
+        requirements.extend(self.tag.iter().map(|tag| Requirement::AssertRefSnapshotId {
+            r#ref: tag.clone(),
+            snapshot_id: None,
+        }));
+        requirements.extend(self.proof.iter().map(|(tag, snapshot)| {
+            Requirement::AssertRefSnapshotId {
+                r#ref: tag.clone(),
+                snapshot_id: Some(*snapshot),
+            }
+        }));
+        let mut updates = self.updates.clone();
+        updates.push(marked(token));
+        self.commit(requirements, updates)
+    }
+
+    /// The commit that takes that back.
+    pub fn back(&self) -> Commit {
+        let requirements = self.required(self.to);
+        let mut updates = self.undo.clone();
+        updates.push(match &self.mark {
+            Some(mark) => marked(mark),
+            None => Update::RemoveProperties {
+                removals: vec![RELEASED.to_owned()],
+            },
+        });
+        self.commit(requirements, updates)
+    }
+
+    fn required(&self, main: Option<i64>) -> Vec<Requirement> {
+        vec![
+            Requirement::AssertTableUuid {
+                uuid: self.uuid.clone(),
+            },
+            Requirement::AssertRefSnapshotId {
+                r#ref: MAIN.to_owned(),
+                snapshot_id: main,
+            },
+        ]
+    }
+
+    fn commit(&self, requirements: Vec<Requirement>, updates: Vec<Update>) -> Commit {
+        Commit {
+            identifier: self.id.clone(),
+            requirements,
+            updates,
+        }
+    }
+
+    /// What happens to it, for a person.
+    pub fn statement(&self, name: &RelationName) -> String {
+        let number = |id: Option<i64>| id.map_or("none".to_owned(), |id| id.to_string());
+        let from = self.main.as_ref().map(|m| m.snapshot_id);
+        let mut text = format!("commit {name}: ");
+        text.push_str(&match from == self.to {
+            true => format!("snapshot {} stays", number(from)),
+            false => format!("snapshot {} -> {}", number(from), number(self.to)),
+        });
+        for update in &self.updates {
+            match update {
+                Update::SetCurrentSchema { schema_id } => {
+                    text.push_str(&changed("schema", self.numbers.schema, *schema_id));
+                }
+                Update::SetDefaultSpec { spec_id } => {
+                    text.push_str(&changed("partition spec", self.numbers.spec, *spec_id));
+                }
+                Update::SetDefaultSortOrder { sort_order_id } => {
+                    text.push_str(&changed("sort order", self.numbers.sort, *sort_order_id));
+                }
+                Update::SetProperties { updates } => {
+                    text.push_str(&format!(", {} properties set", updates.len()));
+                }
+                Update::RemoveProperties { removals } => {
+                    text.push_str(&format!(", {} properties removed", removals.len()));
+                }
+                _ => {}
+            }
+        }
+        if let Some(tag) = &self.tag {
+            text.push_str(&format!(", tag {tag} keeps what it is now"));
+        }
+        text
+    }
+}
+
+/// What a table says that bears no mark.
+pub const NONE: &str = "none";
+
+fn marked(token: &str) -> Update {
+    Update::SetProperties {
+        updates: BTreeMap::from([(RELEASED.to_owned(), token.to_owned())]),
+    }
+}
+
+fn changed(what: &str, from: i64, to: i64) -> String {
+    match to {
+        -1 => format!(", {what} {from} -> a new one"),
+        to => format!(", {what} {from} -> {to}"),
+    }
+}

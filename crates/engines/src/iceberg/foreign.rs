@@ -1,0 +1,94 @@
+//! Who committed to a table, as its own snapshots tell.
+
+use super::rest::{Snapshot, TableMetadata};
+use super::state;
+use jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+use unship_core::ident::RelationName;
+
+/// How many commits are told one by one.
+const TOLD: usize = 5;
+
+/// Where writers name themselves in a summary: Spark and Flink, Trino, and what a catalog adds.
+const ENGINE: [&str; 2] = ["engine-name", "trino_query_id"];
+const VERSION: &str = "engine-version";
+const APPLICATION: [&str; 4] = ["app-id", "spark.app.id", "flink.job-id", "app-name"];
+
+/// The commits from what `main` is back to a snapshot, the newest first, and whether they lead there.
+pub fn since(metadata: &TableMetadata, until: Option<i64>) -> (Vec<&Snapshot>, bool) {
+    let by_id: BTreeMap<_, _> = metadata
+        .snapshots
+        .iter()
+        .map(|s| (s.snapshot_id, s))
+        .collect();
+    let mut out: Vec<&Snapshot> = Vec::new();
+    let mut at = state::current(metadata);
+    while at != until && out.len() <= metadata.snapshots.len() {
+        let Some(snapshot) = at.and_then(|id| by_id.get(&id)) else {
+            return (out, at.is_none());
+        };
+        out.push(snapshot);
+        at = snapshot.parent_snapshot_id;
+    }
+    (out, at == until)
+}
+
+/// A sentence about the commits since a snapshot; `None` if there are none.
+pub fn told(name: &RelationName, metadata: &TableMetadata, until: Option<i64>) -> Option<String> {
+    let (commits, leads) = since(metadata, until);
+    if commits.is_empty() {
+        return None;
+    }
+    let mut text: Vec<_> = commits.iter().take(TOLD).map(|s| words(s)).collect();
+    if commits.len() > TOLD {
+        text.push(format!("and {} more", commits.len() - TOLD));
+    }
+    let since = match leads {
+        true => "since the snapshot that comes back",
+        false => "which do not lead back to the snapshot that comes back",
+    };
+    Some(format!(
+        "{name} has {} commits {since}, others' among them: {}",
+        commits.len(),
+        text.join("; ")
+    ))
+}
+
+/// Whether more than one engine or application committed since a snapshot, as far as they say who
+/// they are: what came of a job is then not only the job's.
+pub fn by_several(metadata: &TableMetadata, until: Option<i64>) -> bool {
+    let (commits, _) = since(metadata, until);
+    let said = |snapshot: &Snapshot, keys: &[&str]| {
+        keys.iter()
+            .find_map(|key| snapshot.summary.get(*key).cloned())
+    };
+    let writers = commits
+        .iter()
+        .map(|s| (said(s, &ENGINE), said(s, &APPLICATION)));
+    writers.collect::<BTreeSet<_>>().len() > 1
+}
+
+/// One commit: when, what, how many rows, by whom.
+fn words(snapshot: &Snapshot) -> String {
+    let said = |key: &str| snapshot.summary.get(key).map(String::as_str);
+    let mut text = match Timestamp::from_millisecond(snapshot.timestamp_ms) {
+        Ok(at) => format!("{at:.0}"),
+        Err(_) => "at no known time".to_owned(),
+    };
+    text.push_str(&format!(" {}", said("operation").unwrap_or("changed")));
+    for (key, word) in [("added-records", "+"), ("deleted-records", "-")] {
+        if let Some(rows) = said(key).filter(|rows| *rows != "0") {
+            text.push_str(&format!(" {word}{rows} rows"));
+        }
+    }
+    let engine = ENGINE.iter().find_map(|key| said(key));
+    match (engine, said(VERSION)) {
+        (Some(engine), Some(version)) => text.push_str(&format!(" by {engine} {version}")),
+        (Some(engine), None) => text.push_str(&format!(" by {engine}")),
+        (None, _) => text.push_str(" by a writer that gives no name"),
+    }
+    if let Some(application) = APPLICATION.iter().find_map(|key| said(key)) {
+        text.push_str(&format!(" ({application})"));
+    }
+    text
+}

@@ -1,0 +1,272 @@
+//! Looking at a catalog: many tables at once, as many as a catalog answers at the same time.
+
+use super::name;
+use super::rest::{
+    Client, Doing, Endpoint, Identifier, LoadTable, LoadView, RestError, Snapshots, TableMetadata,
+};
+use super::state;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use unship_core::engine::{EngineError, ErrorKind, Observation, OnProgress};
+use unship_core::ident::RelationName;
+use unship_core::relation::RelationState;
+
+/// How many requests are under way at once.
+const AT_ONCE: usize = 8;
+
+/// Tables and views as they are now.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// Tables, by name.
+    pub tables: BTreeMap<RelationName, LoadTable>,
+    /// Views, by name.
+    pub views: BTreeMap<RelationName, LoadView>,
+}
+
+impl Seen {
+    /// What the ledger remembers of each.
+    pub fn states(&self) -> Result<Observation, EngineError> {
+        let mut out = Observation::new();
+        for (name, table) in &self.tables {
+            out.insert(name.clone(), table_state(name, table)?);
+        }
+        for (name, view) in &self.views {
+            let state = state::of_view(&view.metadata).map_err(|e| broken(name, e))?;
+            out.insert(name.clone(), state);
+        }
+        Ok(out)
+    }
+}
+
+/// What the ledger remembers of a table.
+pub fn table_state(name: &RelationName, table: &LoadTable) -> Result<RelationState, EngineError> {
+    state::of_table(&table.metadata).map_err(|e| broken(name, e))
+}
+
+fn broken(name: &RelationName, error: state::Broken) -> EngineError {
+    EngineError::new(ErrorKind::Corrupt, format!("{name} cannot be read")).because(error)
+}
+
+/// Proves that a table's snapshot can be read, as far as that can be seen from here: its list of
+/// manifests is there. What lies in object storage needs rights that only readers have.
+///
+/// # Errors
+/// [`ErrorKind::Missing`] where it is not.
+pub fn readable(what: &str, metadata: &TableMetadata) -> Result<(), EngineError> {
+    match state::current(metadata) {
+        Some(snapshot) => snapshot_readable(what, metadata, snapshot),
+        None => Ok(()),
+    }
+}
+
+/// The same, of one snapshot.
+pub fn snapshot_readable(what: &str, metadata: &TableMetadata, id: i64) -> Result<(), EngineError> {
+    let missing = |text: String| {
+        EngineError::new(ErrorKind::Missing, text).hint(
+            "somebody removed files or expired snapshots: look for jobs that clean up orphan files",
+        )
+    };
+    let snapshot = metadata.snapshots.iter().find(|s| s.snapshot_id == id);
+    let snapshot = snapshot.ok_or_else(|| missing(format!("{what} lost its snapshot {id}")))?;
+    let list = snapshot.manifest_list.as_deref().and_then(local);
+    match list.filter(|path| !path.is_file()) {
+        Some(path) => Err(missing(format!(
+            "{what} lost the files of its snapshot {id}: {} is not there",
+            path.display()
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// The path of what lies on this machine.
+pub fn local(location: &str) -> Option<PathBuf> {
+    let path = match location.split_once("://") {
+        None => location.strip_prefix("file:").unwrap_or(location),
+        Some(("file", path)) => path,
+        Some(_) => return None,
+    };
+    let path = PathBuf::from(path);
+    path.is_absolute().then_some(path)
+}
+
+/// Does one thing for each, several at once, and gives the answers in order. The first failure
+/// stops it.
+pub fn each<T: Sync, R: Send>(
+    all: &[T],
+    what: &str,
+    on: OnProgress<'_>,
+    one: impl Fn(&T) -> Result<R, RestError> + Sync,
+) -> Result<Vec<R>, RestError> {
+    let next = AtomicUsize::new(0);
+    let done = AtomicUsize::new(0);
+    let total = u64::try_from(all.len()).unwrap_or(u64::MAX);
+    let failed = Mutex::new(None);
+    let answers = Mutex::new(Vec::with_capacity(all.len()));
+    let work = || {
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(item) = all.get(at) else { return };
+            match one(item) {
+                Ok(answer) => {
+                    let lock = answers.lock();
+                    lock.unwrap_or_else(PoisonError::into_inner)
+                        .push((at, answer));
+                    let so_far = done.fetch_add(1, Ordering::Relaxed) + 1;
+                    on(what, u64::try_from(so_far).unwrap_or(total), total);
+                }
+                Err(error) => {
+                    // Nobody takes up another one.
+                    next.store(all.len(), Ordering::Relaxed);
+                    let lock = failed.lock();
+                    lock.unwrap_or_else(PoisonError::into_inner)
+                        .get_or_insert(error);
+                    return;
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..AT_ONCE.min(all.len()) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(error);
+    }
+    let mut answers = answers.into_inner().unwrap_or_else(PoisonError::into_inner);
+    answers.sort_by_key(|(at, _)| *at);
+    Ok(answers.into_iter().map(|(_, answer)| answer).collect())
+}
+
+/// Where production is.
+pub struct Scope<'a> {
+    /// The catalog's name in relations.
+    pub catalog: &'a str,
+    /// The namespaces that are looked at, with those below them; all, if it is empty.
+    pub namespaces: &'a BTreeSet<Vec<String>>,
+}
+
+impl Scope<'_> {
+    /// The namespaces that are there, level by level.
+    fn there(&self, client: &Client, on: OnProgress<'_>) -> Result<Vec<Vec<String>>, RestError> {
+        let mut level: Vec<_> = match self.namespaces.is_empty() {
+            true => client.namespaces(None)?,
+            false => self.namespaces.iter().cloned().collect(),
+        };
+        let mut all = BTreeSet::new();
+        while !level.is_empty() {
+            level.retain(|namespace| self.has(namespace) && all.insert(namespace.clone()));
+            level = each(&level, "namespaces", on, |n| client.below(n))?.concat();
+        }
+        Ok(all.into_iter().collect())
+    }
+
+    fn has(&self, namespace: &[String]) -> bool {
+        let below = |guarded: &Vec<String>| namespace.starts_with(guarded);
+        !name::is_own(namespace)
+            && (self.namespaces.is_empty() || self.namespaces.iter().any(below))
+    }
+}
+
+/// Everything in production.
+pub fn everything(
+    client: &Client,
+    scope: &Scope<'_>,
+    on: OnProgress<'_>,
+) -> Result<Seen, EngineError> {
+    let look = || -> Result<Seen, RestError> {
+        let namespaces = scope.there(client, on)?;
+        let tables = each(&namespaces, "namespaces", on, |n| client.tables(n))?;
+        let views = match client.offers(Endpoint::Views) {
+            true => each(&namespaces, "namespaces", on, |n| client.views(n))?,
+            false => Vec::new(),
+        };
+        load(
+            client,
+            scope.catalog,
+            &tables.concat(),
+            &views.concat(),
+            Snapshots::Refs,
+            on,
+        )
+    };
+    look().doing("look at the catalog")
+}
+
+/// These relations, as far as they are there; with every snapshot.
+pub fn some(
+    client: &Client,
+    catalog: &str,
+    wanted: &[Identifier],
+    on: OnProgress<'_>,
+) -> Result<Seen, EngineError> {
+    let views = match client.offers(Endpoint::Views) {
+        true => wanted,
+        false => &[],
+    };
+    load(client, catalog, wanted, views, Snapshots::All, on).doing("look at the catalog")
+}
+
+fn load(
+    client: &Client,
+    catalog: &str,
+    tables: &[Identifier],
+    views: &[Identifier],
+    snapshots: Snapshots,
+    on: OnProgress<'_>,
+) -> Result<Seen, RestError> {
+    let mut seen = Seen::default();
+    let loaded = each(tables, "tables", on, |id| client.table(id, snapshots))?;
+    for (id, table) in tables.iter().zip(loaded) {
+        // One that was dropped since it was listed is not there.
+        seen.tables
+            .extend(table.map(|table| (name::relation(catalog, id), table)));
+    }
+    let loaded = each(views, "views", on, |id| client.view(id))?;
+    for (id, view) in views.iter().zip(loaded) {
+        seen.views
+            .extend(view.map(|view| (name::relation(catalog, id), view)));
+    }
+    Ok(seen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_come_in_order_and_a_failure_stops_it() {
+        let all: Vec<u64> = (0..100).collect();
+        let doubled = each(&all, "x", &|_, _, _| (), |n| Ok(n * 2)).unwrap();
+        assert_eq!(doubled, all.iter().map(|n| n * 2).collect::<Vec<_>>());
+        let failed = each(&all, "x", &|_, _, _| (), |n| match n {
+            3 => Err(RestError::Missing("3".to_owned())),
+            _ => Ok(()),
+        });
+        assert_eq!(failed.unwrap_err(), RestError::Missing("3".to_owned()));
+        let none: [u64; 0] = [];
+        let nothing = each(&none, "x", &|_, _, _| (), |n| Ok(*n)).unwrap();
+        assert!(nothing.is_empty());
+    }
+
+    #[test]
+    fn what_unship_set_aside_is_no_production() {
+        let parts = |text: &str| text.split('.').map(str::to_owned).collect::<Vec<_>>();
+        let guarded = BTreeSet::from([parts("sales")]);
+        let scope = Scope {
+            catalog: "lake",
+            namespaces: &guarded,
+        };
+        assert!(scope.has(&parts("sales")) && scope.has(&parts("sales.eu")));
+        assert!(!scope.has(&parts("raw")) && !scope.has(&parts("sales.unship_r3_eu")));
+        let all = BTreeSet::new();
+        let scope = Scope {
+            catalog: "lake",
+            namespaces: &all,
+        };
+        assert!(scope.has(&parts("raw")) && !scope.has(&parts("unship_r3_raw")));
+    }
+}

@@ -1,0 +1,17 @@
+//! Apache Iceberg tables behind a REST catalog: references are moved, and no data.
+
+mod act;
+mod commit;
+mod doctor;
+mod engine;
+mod foreign;
+pub mod kept;
+mod look;
+mod name;
+pub mod plan;
+mod point;
+pub mod rest;
+mod state;
+
+pub use engine::{Iceberg, Settings};
+pub use name::parts as namespace;

@@ -1,0 +1,157 @@
+//! Names: a namespace of several parts is a schema, and what unship sets aside has its own.
+
+use super::rest::Identifier;
+use unship_core::ident::{RelationName, ReleaseId};
+
+/// What the names begin with of everything that unship makes.
+pub const OWN: &str = "unship_r";
+
+/// The property that says which commit of unship's a table has seen last.
+pub const RELEASED: &str = "unship.release";
+
+/// A namespace as the schema of a relation: its parts with dots between, a part in quotation marks
+/// where it would be ambiguous.
+pub fn schema(parts: &[String]) -> String {
+    let text = |part: &String| match part.is_empty() || part.contains(['.', '"']) {
+        true => format!("\"{}\"", part.replace('"', "\"\"")),
+        false => part.clone(),
+    };
+    parts.iter().map(text).collect::<Vec<_>>().join(".")
+}
+
+/// The parts of a schema; `None` if it is none that [`schema`] writes.
+pub fn parts(schema: &str) -> Option<Vec<String>> {
+    let mut out = Vec::new();
+    let mut rest = schema;
+    loop {
+        let after = match rest.strip_prefix('"') {
+            None => {
+                let end = rest.find('.').unwrap_or(rest.len());
+                let (part, after) = rest.split_at(end);
+                if part.is_empty() || part.contains('"') {
+                    return None;
+                }
+                out.push(part.to_owned());
+                after
+            }
+            Some(quoted) => {
+                let mut part = String::new();
+                let mut chars = quoted.char_indices().peekable();
+                let end = loop {
+                    match chars.next()? {
+                        (_, '"') if chars.peek().is_some_and(|(_, c)| *c == '"') => {
+                            part.push('"');
+                            chars.next();
+                        }
+                        (at, '"') => break at + 1,
+                        (_, c) => part.push(c),
+                    }
+                };
+                out.push(part);
+                quoted.get(end..)?
+            }
+        };
+        match after.strip_prefix('.') {
+            Some(more) => rest = more,
+            None if after.is_empty() => return Some(out),
+            None => return None,
+        }
+    }
+}
+
+/// A relation's name.
+pub fn relation(catalog: &str, of: &Identifier) -> RelationName {
+    RelationName::new(catalog, schema(&of.namespace), &*of.name)
+}
+
+/// The catalog's name for a relation; `None` if no catalog can have it.
+pub fn identifier(of: &RelationName) -> Option<Identifier> {
+    Some(Identifier {
+        namespace: parts(&of.schema)?,
+        name: of.name.clone(),
+    })
+}
+
+/// Whether unship set aside what lies in a namespace.
+pub fn is_own(namespace: &[String]) -> bool {
+    let last = namespace.last().and_then(|part| part.strip_prefix(OWN));
+    last.and_then(|rest| rest.split_once('_'))
+        .is_some_and(|(number, of)| {
+            !of.is_empty() && !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
+        })
+}
+
+/// Where a table is set aside that was part of a release: beside its own namespace.
+pub fn aside(release: ReleaseId, of: &Identifier) -> Identifier {
+    let mut namespace = of.namespace.clone();
+    let last = namespace.pop().unwrap_or_default();
+    namespace.push(format!("{OWN}{}_{last}", release.0));
+    Identifier {
+        namespace,
+        name: of.name.clone(),
+    }
+}
+
+/// The tag of what a table was in a release: the first name that is free.
+pub fn tag(release: ReleaseId, taken: impl Fn(&str) -> bool) -> String {
+    let first = format!("{OWN}{}", release.0);
+    let others = (2_u64..).map(|n| format!("{first}_{n}"));
+    let mut names = std::iter::once(first.clone()).chain(others);
+    names.find(|name| !taken(name)).unwrap_or(first)
+}
+
+/// Whether a branch or tag has a name as unship gives it.
+pub fn is_tag(name: &str) -> bool {
+    let rest = name.strip_prefix(OWN);
+    rest.is_some_and(|rest| {
+        !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit() || b == b'_')
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_is_set_aside_is_told_by_its_name() {
+        let orders = Identifier {
+            namespace: vec!["sales".to_owned(), "eu".to_owned()],
+            name: "orders".to_owned(),
+        };
+        let set = aside(ReleaseId(12), &orders);
+        assert_eq!(set.namespace, ["sales", "unship_r12_eu"]);
+        assert!(is_own(&set.namespace));
+        for other in [
+            "eu",
+            "unship_r_eu",
+            "unship_rx_eu",
+            "unship_r12_",
+            "unship_r12",
+        ] {
+            assert!(!is_own(&[other.to_owned()]), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_tag_takes_the_first_name_that_is_free() {
+        assert_eq!(tag(ReleaseId(3), |_| false), "unship_r3");
+        assert_eq!(tag(ReleaseId(3), |name| name == "unship_r3"), "unship_r3_2");
+        assert!(is_tag("unship_r3") && is_tag("unship_r3_2"));
+        assert!(!is_tag("unship_rx") && !is_tag("main") && !is_tag("unship_r"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_namespace_comes_back(all in proptest::collection::vec("[a.\"é]{0,4}", 1..4)) {
+            prop_assert_eq!(parts(&schema(&all)), Some(all));
+        }
+
+        #[test]
+        fn any_schema_is_read_or_refused(text in "[a.\"]{0,8}") {
+            if let Some(all) = parts(&text) {
+                prop_assert_eq!(parts(&schema(&all)), Some(all));
+            }
+        }
+    }
+}

@@ -1,0 +1,753 @@
+//! What is done to go back: pure, from what was surveyed.
+//!
+//! Everything that may fail for a reason of its own comes first and can be taken back: a table under
+//! another name, one registered again, a view. Last comes one commit over all tables.
+
+use super::commit::{self, Moved};
+use super::foreign;
+use super::kept::{Kept, KeptRelation};
+use super::look;
+use super::name;
+use super::rest::{Commit, Identifier, LoadTable, LoadView, Update, ViewContent};
+use super::state::{self, TableState};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use unship_core::engine::{EngineError, ErrorKind, RestoreRequest, Steps};
+use unship_core::ident::RelationName;
+use unship_core::plan::{Action, Fact, Step};
+use unship_core::relation::{Difference, RelationKind, RelationState};
+use unship_core::release::Version;
+
+/// The engine's name, as in `unship.toml`.
+pub const ENGINE: &str = "iceberg";
+
+/// What planning needs to know.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Survey {
+    /// Tables that are asked for, with every snapshot.
+    #[serde(with = "pairs")]
+    pub tables: BTreeMap<RelationName, LoadTable>,
+    /// Views that are asked for.
+    #[serde(with = "pairs")]
+    pub views: BTreeMap<RelationName, LoadView>,
+    /// Where one of them was set aside, and what lies there.
+    pub aside: Vec<(Identifier, LoadTable)>,
+    /// The restore points, the oldest first.
+    pub kept: Vec<Kept>,
+    /// What the catalog can do.
+    pub can: Can,
+}
+
+/// A map whose keys are no text in JSON.
+mod pairs {
+    use super::RelationName;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use std::collections::BTreeMap;
+
+    pub fn serialize<S: Serializer, T: Serialize>(
+        map: &BTreeMap<RelationName, T>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.collect_seq(map)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+        from: D,
+    ) -> Result<BTreeMap<RelationName, T>, D::Error> {
+        Ok(Vec::deserialize(from)?.into_iter().collect())
+    }
+}
+
+/// What a catalog can do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Can {
+    /// Change several tables at once.
+    pub transaction: bool,
+    /// Rename tables.
+    pub rename: bool,
+    /// Make a table of its metadata file.
+    pub register: bool,
+    /// Make namespaces.
+    pub namespaces: bool,
+    /// Change views.
+    pub views: bool,
+}
+
+/// What a step does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "args", rename_all = "snake_case")]
+pub enum IcebergAction {
+    /// Writes down what is retained, and makes the namespaces that it goes to.
+    Keep {
+        /// What is retained.
+        kept: Kept,
+        /// Namespaces, each as its parts.
+        namespaces: BTreeSet<Vec<String>>,
+    },
+    /// Gives a table another name.
+    Rename {
+        /// The one that it has.
+        from: Identifier,
+        /// The one that it gets.
+        to: Identifier,
+        /// Its identity.
+        uuid: String,
+    },
+    /// Makes a table of its metadata file.
+    Register {
+        /// Its name.
+        name: Identifier,
+        /// Where its metadata lies.
+        metadata: String,
+        /// Its identity.
+        uuid: String,
+    },
+    /// Takes a table out of the catalog that was registered.
+    Unregister {
+        /// Its name.
+        name: Identifier,
+        /// Its identity.
+        uuid: String,
+    },
+    /// Makes a view, changes it, or drops it.
+    View {
+        /// Its name.
+        name: Identifier,
+        /// What it shall say; `None`, it shall not be there.
+        content: Option<ViewContent>,
+    },
+    /// Changes tables, all or none of them.
+    Commit {
+        /// What is sent, word for word.
+        #[serde(with = "texts")]
+        commits: Vec<Commit>,
+        /// What the tables bear afterwards.
+        token: String,
+    },
+}
+
+/// Commits as text. A plan's id is taken of JSON whose numbers are floats (RFC 8785), and a
+/// snapshot's number has 64 bits.
+mod texts {
+    use super::Commit;
+    use serde::{Deserialize, Deserializer, Serializer, de, ser};
+
+    pub fn serialize<S: Serializer>(commits: &[Commit], to: S) -> Result<S::Ok, S::Error> {
+        let texts = commits.iter().map(serde_json::to_string);
+        let texts: Result<Vec<_>, _> = texts.collect();
+        to.collect_seq(texts.map_err(ser::Error::custom)?)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Commit>, D::Error> {
+        let texts = Vec::<String>::deserialize(from)?;
+        let commits = texts.iter().map(|text| serde_json::from_str(text));
+        commits.collect::<Result<_, _>>().map_err(de::Error::custom)
+    }
+}
+
+impl IcebergAction {
+    /// Reads a step's action.
+    pub fn of(action: &Action) -> Result<Self, EngineError> {
+        let value = serde_json::json!({ "kind": action.kind, "args": action.args });
+        serde_json::from_value(value).map_err(|e| {
+            EngineError::new(
+                ErrorKind::Unsupported,
+                format!("the plan has a step {:?} that is not known", action.kind),
+            )
+            .because(e)
+            .hint("it may come from a newer unship")
+        })
+    }
+
+    fn action(&self) -> Result<Action, EngineError> {
+        let unwritten = |e| EngineError::new(ErrorKind::Io, "a step cannot be written").because(e);
+        let mut value = serde_json::to_value(self).map_err(unwritten)?;
+        Ok(Action {
+            kind: value["kind"].as_str().unwrap_or_default().to_owned(),
+            args: value["args"].take(),
+        })
+    }
+}
+
+/// Facts, by what they are of.
+pub mod subject {
+    use super::super::rest::Identifier;
+    use serde_json::json;
+    use unship_core::ident::ReleaseId;
+
+    fn of(word: &str, id: &Identifier) -> String {
+        format!("{word} {}", json!([id.namespace, id.name]))
+    }
+
+    /// Which commit of unship's a table has seen last.
+    pub fn released(id: &Identifier) -> String {
+        of("released", id)
+    }
+
+    /// A table's identity.
+    pub fn table(id: &Identifier) -> String {
+        of("table", id)
+    }
+
+    /// What a view says.
+    pub fn view(id: &Identifier) -> String {
+        of("view", id)
+    }
+
+    /// Whether a part of a restore point was written down.
+    pub fn kept(release: ReleaseId, digest: &str) -> String {
+        format!("kept {release} {digest}")
+    }
+}
+
+/// What a fact says of something that is not there.
+pub const ABSENT: &str = "absent";
+
+/// Steps under way.
+struct Sequence {
+    steps: Vec<Step>,
+}
+
+/// What is true before and after.
+type Turn = (String, String, String);
+
+impl Sequence {
+    fn push(
+        &mut self,
+        action: &IcebergAction,
+        undo: Option<&IcebergAction>,
+        relations: Vec<RelationName>,
+        turns: &[Turn],
+        statements: Vec<String>,
+        explain: String,
+    ) -> Result<(), EngineError> {
+        let id = u32::try_from(self.steps.len() + 1).unwrap_or(u32::MAX);
+        let fact = |subject: &String, is: &String| Fact::new(subject.clone(), is.clone());
+        self.steps.push(Step {
+            id,
+            after: if id > 1 { vec![id - 1] } else { Vec::new() },
+            engine: ENGINE.to_owned(),
+            relations,
+            action: action.action()?,
+            statements,
+            guard: turns.iter().map(|(s, before, _)| fact(s, before)).collect(),
+            expect: turns.iter().map(|(s, _, after)| fact(s, after)).collect(),
+            undo: undo.map(IcebergAction::action).transpose()?,
+            production: !matches!(action, IcebergAction::Keep { .. }),
+            explain,
+        });
+        Ok(())
+    }
+}
+
+/// A table that comes back under its name.
+enum Return {
+    /// It was set aside.
+    Renamed(Identifier),
+    /// It was dropped, and its metadata is still there.
+    Registered(String),
+}
+
+/// What happens, before it is put into steps.
+struct Intent<'a> {
+    request: &'a RestoreRequest,
+    survey: &'a Survey,
+    kept: Kept,
+    namespaces: BTreeSet<Vec<String>>,
+    leave: Vec<(RelationName, Identifier, Identifier, String)>,
+    come: Vec<(RelationName, Identifier, Return, String)>,
+    views: Vec<(RelationName, Identifier, Option<ViewContent>)>,
+    moved: Vec<(RelationName, Moved)>,
+    out: Steps,
+}
+
+/// Steps that fulfil a restore request.
+pub fn restore(survey: &Survey, request: &RestoreRequest) -> Result<Steps, EngineError> {
+    let mut intent = Intent {
+        request,
+        survey,
+        kept: Kept::new(request.live),
+        namespaces: BTreeSet::new(),
+        leave: Vec::new(),
+        come: Vec::new(),
+        views: Vec::new(),
+        moved: Vec::new(),
+        out: Steps::default(),
+    };
+    for name in &request.remove {
+        intent.remove(name)?;
+    }
+    for (name, version) in &request.bring {
+        intent.bring(name, version)?;
+    }
+    intent.possible()?;
+    intent.steps()
+}
+
+fn refused(kind: ErrorKind, text: String) -> EngineError {
+    EngineError::new(kind, text)
+}
+
+fn unknown(name: &RelationName) -> EngineError {
+    let text = format!("what {name} was is not recorded as that of an Iceberg table or view");
+    refused(ErrorKind::Unsupported, text)
+}
+
+impl Intent<'_> {
+    fn id(name: &RelationName) -> Result<Identifier, EngineError> {
+        name::identifier(name).ok_or_else(|| unknown(name))
+    }
+
+    /// Writes down what a relation is now.
+    fn keep(
+        &mut self,
+        name: &RelationName,
+        tag: Option<String>,
+        aside: Option<Identifier>,
+    ) -> Result<(), EngineError> {
+        let (state, metadata) = match (self.survey.tables.get(name), self.survey.views.get(name)) {
+            (Some(table), _) => (
+                look::table_state(name, table)?,
+                table.metadata_location.clone(),
+            ),
+            (None, Some(view)) => {
+                let state = state::of_view(&view.metadata).map_err(|e| {
+                    EngineError::new(ErrorKind::Corrupt, format!("{name} cannot be read"))
+                        .because(e)
+                })?;
+                (state, None)
+            }
+            (None, None) => return Ok(()),
+        };
+        let relation = KeptRelation {
+            state,
+            metadata,
+            tag,
+            aside,
+        };
+        self.kept.relations.insert(name.clone(), relation);
+        if let (Some(versions), Some(now)) =
+            (&mut self.kept.versions, self.request.live_map.get(name))
+        {
+            versions.insert(name.clone(), now.id);
+        }
+        Ok(())
+    }
+
+    /// Takes a relation away, so that it can be had again.
+    fn remove(&mut self, name: &RelationName) -> Result<(), EngineError> {
+        let id = Self::id(name)?;
+        if self.survey.views.contains_key(name) {
+            self.keep(name, None, None)?;
+            self.views.push((name.clone(), id, None));
+        } else if let Some(table) = self.survey.tables.get(name) {
+            let to = name::aside(self.request.live, &id);
+            let uuid = table.metadata.table_uuid.clone();
+            self.keep(name, None, Some(to.clone()))?;
+            self.namespaces.insert(to.namespace.clone());
+            self.leave.push((name.clone(), id, to, uuid));
+        }
+        Ok(())
+    }
+
+    fn bring(&mut self, name: &RelationName, version: &Version) -> Result<(), EngineError> {
+        let wanted = version.state.as_ref().ok_or_else(|| unknown(name))?;
+        let id = Self::id(name)?;
+        if wanted.kind == RelationKind::View {
+            let content = state::read_view(wanted).ok_or_else(|| unknown(name))?;
+            if self.survey.tables.contains_key(name) {
+                self.remove(name)?;
+            } else {
+                self.keep(name, None, None)?;
+            }
+            self.views.push((name.clone(), id, Some(content)));
+            return Ok(());
+        }
+        let table = TableState::read(wanted).ok_or_else(|| unknown(name))?;
+        let now = self.survey.tables.get(name);
+        match now.filter(|now| now.metadata.table_uuid == table.uuid) {
+            Some(now) => self.change(name, &id, now, &table, wanted),
+            None => {
+                // What stands there is another table of the same name.
+                self.remove(name)?;
+                self.come_back(name, id, version, wanted, table.uuid)
+            }
+        }
+    }
+
+    /// The same table, as it was.
+    fn change(
+        &mut self,
+        name: &RelationName,
+        id: &Identifier,
+        now: &LoadTable,
+        table: &TableState,
+        wanted: &RelationState,
+    ) -> Result<(), EngineError> {
+        let metadata = &now.metadata;
+        let there = |id: &i64| metadata.snapshots.iter().any(|s| s.snapshot_id == *id);
+        if let Some(gone) = table.snapshot.filter(|id| !there(id)) {
+            return Err(refused(
+                ErrorKind::Missing,
+                format!("{name} cannot go back: its snapshot {gone} was expired"),
+            )
+            .hint("`unship log` shows what is still kept; `--select` leaves this table out"));
+        }
+        let proof = self.tag_of(name, wanted).filter(|tag| {
+            let held = metadata.refs.get(tag).map(|held| held.snapshot_id);
+            held.is_some() && held == table.snapshot
+        });
+        let live = self.request.live;
+        let moved = commit::to(id, metadata, table, live, proof.as_deref());
+        self.keep(name, moved.tag.clone(), None)?;
+        self.moved.push((name.clone(), moved));
+        let drifted = |v: &Version| v.id.drift > 0;
+        if self.request.live_map.get(name).is_some_and(drifted)
+            || foreign::by_several(metadata, table.snapshot)
+        {
+            let note = foreign::told(name, metadata, table.snapshot);
+            self.out.notes.extend(note);
+        }
+        Ok(())
+    }
+
+    /// The tag that holds a relation as it was, by what was written down.
+    fn tag_of(&self, name: &RelationName, wanted: &RelationState) -> Option<String> {
+        let kept = self.survey.kept.iter().rev();
+        kept.filter_map(|kept| kept.relations.get(name))
+            .filter(|kept| kept.state.difference(wanted) == Difference::None)
+            .find_map(|kept| kept.tag.clone())
+    }
+
+    /// A table that is not there any more.
+    fn come_back(
+        &mut self,
+        name: &RelationName,
+        id: Identifier,
+        version: &Version,
+        wanted: &RelationState,
+        uuid: String,
+    ) -> Result<(), EngineError> {
+        let kept = self.survey.kept.iter().rev();
+        let all: Vec<_> = kept
+            .filter_map(|kept| kept.relations.get(name))
+            .filter(|kept| kept.state.difference(wanted) == Difference::None)
+            .collect();
+        let aside = all
+            .iter()
+            .filter_map(|kept| kept.aside.as_ref())
+            .find(|at| {
+                let lies = self.survey.aside.iter().find(|(there, _)| there == *at);
+                lies.is_some_and(|(_, table)| table.metadata.table_uuid == uuid)
+            });
+        let metadata = all.iter().find_map(|kept| kept.metadata.clone());
+        let way = match (aside, metadata) {
+            (Some(at), _) => Return::Renamed(at.clone()),
+            (None, Some(metadata)) => Return::Registered(metadata),
+            (None, None) => {
+                return Err(refused(
+                    ErrorKind::Missing,
+                    format!(
+                        "{name} was dropped, and where its metadata of {} lay is not recorded",
+                        version.id
+                    ),
+                )
+                .hint("`--select` leaves this table out"));
+            }
+        };
+        self.come.push((name.clone(), id, way, uuid));
+        Ok(())
+    }
+
+    /// Refuses what the catalog cannot do.
+    fn possible(&self) -> Result<(), EngineError> {
+        let can = self.survey.can;
+        let name = |all: &[(RelationName, Identifier, Identifier, String)]| {
+            all.first().map(|(name, ..)| name.to_string())
+        };
+        let lacks = |what: &str, of: String| {
+            Err(refused(
+                ErrorKind::Unsupported,
+                format!("the catalog cannot {what}, which {of} needs"),
+            )
+            .hint("`--select` leaves this one out; `unship doctor` lists what the catalog can do"))
+        };
+        if let (Some(first), false) = (name(&self.leave), can.rename) {
+            return lacks("rename tables", first);
+        }
+        if let (Some(first), false) = (name(&self.leave), can.namespaces) {
+            return lacks("make namespaces", first);
+        }
+        for (of, _, way, _) in &self.come {
+            match way {
+                Return::Renamed(_) if !can.rename => return lacks("rename tables", of.to_string()),
+                Return::Registered(_) if !can.register => {
+                    return lacks("register tables", of.to_string());
+                }
+                _ => {}
+            }
+        }
+        if let (Some((first, ..)), false) = (self.views.first(), can.views) {
+            return lacks("change views", first.to_string());
+        }
+        Ok(())
+    }
+
+    fn steps(mut self) -> Result<Steps, EngineError> {
+        let mut steps = Sequence { steps: Vec::new() };
+        if !self.kept.relations.is_empty() {
+            let digest = self.kept.digest()?;
+            let count = self.kept.relations.len();
+            let turn = (
+                subject::kept(self.kept.release, &digest),
+                "no".to_owned(),
+                "yes".to_owned(),
+            );
+            let made = self.namespaces.iter();
+            let made = made.map(|parts| format!("make the namespace {}", name::schema(parts)));
+            steps.push(
+                &IcebergAction::Keep {
+                    kept: self.kept.clone(),
+                    namespaces: self.namespaces.clone(),
+                },
+                None,
+                Vec::new(),
+                &[turn],
+                made.collect(),
+                format!(
+                    "write down what {} is, for the {count} that change",
+                    self.request.live
+                ),
+            )?;
+        }
+        self.leaving(&mut steps)?;
+        // A name that is taken by a view is free only when that is gone.
+        self.viewing(&mut steps, |content| content.is_none())?;
+        self.coming(&mut steps)?;
+        self.viewing(&mut steps, |content| content.is_some())?;
+        self.committing(&mut steps)?;
+        self.words(&steps);
+        self.out.steps = steps.steps;
+        Ok(self.out)
+    }
+
+    fn leaving(&self, steps: &mut Sequence) -> Result<(), EngineError> {
+        for (relation, from, to, uuid) in &self.leave {
+            let rename = |from: &Identifier, to: &Identifier| IcebergAction::Rename {
+                from: from.clone(),
+                to: to.clone(),
+                uuid: uuid.clone(),
+            };
+            let place = format!("{}.{}", name::schema(&to.namespace), to.name);
+            steps.push(
+                &rename(from, to),
+                Some(&rename(to, from)),
+                vec![relation.clone()],
+                &[
+                    (subject::table(from), uuid.clone(), ABSENT.to_owned()),
+                    (subject::table(to), ABSENT.to_owned(), uuid.clone()),
+                ],
+                vec![format!("rename {relation} to {place}")],
+                format!("set {relation} aside as {place}"),
+            )?;
+        }
+        Ok(())
+    }
+
+    fn coming(&self, steps: &mut Sequence) -> Result<(), EngineError> {
+        for (relation, id, way, uuid) in &self.come {
+            let arrives = (subject::table(id), ABSENT.to_owned(), uuid.clone());
+            let (action, undo, turns, statement) = match way {
+                Return::Renamed(at) => {
+                    let place = format!("{}.{}", name::schema(&at.namespace), at.name);
+                    let rename = |from: &Identifier, to: &Identifier| IcebergAction::Rename {
+                        from: from.clone(),
+                        to: to.clone(),
+                        uuid: uuid.clone(),
+                    };
+                    let leaves = (subject::table(at), uuid.clone(), ABSENT.to_owned());
+                    (
+                        rename(at, id),
+                        rename(id, at),
+                        vec![arrives, leaves],
+                        format!("rename {place} to {relation}"),
+                    )
+                }
+                Return::Registered(metadata) => (
+                    IcebergAction::Register {
+                        name: id.clone(),
+                        metadata: metadata.clone(),
+                        uuid: uuid.clone(),
+                    },
+                    IcebergAction::Unregister {
+                        name: id.clone(),
+                        uuid: uuid.clone(),
+                    },
+                    vec![arrives],
+                    format!("register {relation} from {metadata}"),
+                ),
+            };
+            steps.push(
+                &action,
+                Some(&undo),
+                vec![relation.clone()],
+                &turns,
+                vec![statement],
+                format!("bring {relation} back, which is not there now"),
+            )?;
+        }
+        Ok(())
+    }
+
+    fn viewing(
+        &self,
+        steps: &mut Sequence,
+        which: impl Fn(&Option<ViewContent>) -> bool,
+    ) -> Result<(), EngineError> {
+        let digest = |content: Option<&ViewContent>| match content {
+            None => Ok(ABSENT.to_owned()),
+            Some(content) => view_digest(content),
+        };
+        for (relation, id, content) in self.views.iter().filter(|(.., content)| which(content)) {
+            let now = self.survey.views.get(relation);
+            let now = now.and_then(|view| state::view_content(&view.metadata).ok());
+            let turn = (
+                subject::view(id),
+                digest(now.as_ref())?,
+                digest(content.as_ref())?,
+            );
+            let what = match (&now, content) {
+                (_, None) => "drop",
+                (None, Some(_)) => "make",
+                (Some(_), Some(_)) => "change",
+            };
+            let view = |content: &Option<ViewContent>| IcebergAction::View {
+                name: id.clone(),
+                content: content.clone(),
+            };
+            steps.push(
+                &view(content),
+                Some(&view(&now)),
+                vec![relation.clone()],
+                &[turn],
+                vec![format!("{what} the view {relation}")],
+                format!("{what} the view {relation} as it was"),
+            )?;
+        }
+        Ok(())
+    }
+
+    fn committing(&self, steps: &mut Sequence) -> Result<(), EngineError> {
+        let together = self.survey.can.transaction;
+        let groups: Vec<&[(RelationName, Moved)]> = match together {
+            true if self.moved.is_empty() => Vec::new(),
+            true => vec![&self.moved],
+            false => self.moved.chunks(1).collect(),
+        };
+        for group in groups {
+            let token = commit::token(self.request.release, group.iter().map(|(_, m)| m))?;
+            let forth: Vec<_> = group.iter().map(|(_, m)| m.forth(&token)).collect();
+            let back: Vec<_> = group.iter().map(|(_, m)| m.back()).collect();
+            // All of it happens or none: one table tells of all.
+            let turns: Vec<Turn> = group
+                .iter()
+                .take(1)
+                .map(|(_, m)| (subject::released(m.id()), m.before(), token.clone()))
+                .collect();
+            let undo_token = group.first().map(|(_, m)| m.before()).unwrap_or_default();
+            let explain = match group {
+                [(one, _)] => format!("point {one} back"),
+                all => format!("point {} tables back, in one commit", all.len()),
+            };
+            steps.push(
+                &IcebergAction::Commit {
+                    commits: forth,
+                    token,
+                },
+                Some(&IcebergAction::Commit {
+                    commits: back,
+                    token: undo_token,
+                }),
+                group.iter().map(|(name, _)| name.clone()).collect(),
+                &turns,
+                group.iter().map(|(name, m)| m.statement(name)).collect(),
+                explain,
+            )?;
+        }
+        Ok(())
+    }
+
+    /// What a person is told.
+    fn words(&mut self, steps: &Sequence) {
+        let production = steps.steps.iter().filter(|s| s.production).count();
+        let tables = self.moved.len();
+        self.out.method = match (production, tables) {
+            (1, 1) => "one commit of one table moves it back: no data is copied".to_owned(),
+            (1, n) if n > 1 => {
+                format!("one commit moves {n} tables back at once: no data is copied")
+            }
+            _ => "snapshots, names and definitions are moved back: no data is copied".to_owned(),
+        };
+        if production > 1 {
+            let why = match self.survey.can.transaction {
+                true => "names and views are no part of a commit",
+                false => "this catalog commits one table at a time",
+            };
+            self.out.notes.push(format!(
+                "not atomic here: {why}, so that {production} changes follow each other; if one \
+                 fails, those before it are taken back"
+            ));
+        }
+        let dropped = self.views.iter().filter(|(_, _, c)| c.is_none()).count();
+        if dropped > 0 {
+            self.out.irreversible.push(format!(
+                "{dropped} views are dropped: they can be made again, without their older versions \
+                 and without what the catalog granted on them"
+            ));
+        }
+        let added = self.moved.iter().flat_map(|(_, m)| &m.updates);
+        if added.clone().any(|u| matches!(u, Update::AddSchema { .. })) {
+            self.out.notes.push(
+                "a schema that had been removed is added again, under another number".to_owned(),
+            );
+        }
+    }
+}
+
+/// BLAKE3 of what a view says.
+pub fn view_digest(content: &ViewContent) -> Result<String, EngineError> {
+    let value = serde_json::to_value(content)
+        .map_err(|e| EngineError::new(ErrorKind::Io, "a view cannot be written").because(e))?;
+    let text = state::canonical(&value);
+    Ok(blake3::hash(text.as_bytes()).to_hex().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rest::{Reference, Requirement};
+    use super::*;
+
+    /// What a plan says is read back from the ledger after a crash, to the last digit.
+    #[test]
+    fn a_commit_survives_the_canonical_json_of_a_plan() {
+        let snapshot = 7_660_525_776_946_379_502;
+        let commit = Commit {
+            identifier: Identifier {
+                namespace: vec!["s".to_owned()],
+                name: "orders".to_owned(),
+            },
+            requirements: vec![Requirement::AssertRefSnapshotId {
+                r#ref: "main".to_owned(),
+                snapshot_id: Some(snapshot),
+            }],
+            updates: vec![Update::point("unship_r1", &Reference::tag(snapshot))],
+        };
+        let action = IcebergAction::Commit {
+            commits: vec![commit],
+            token: "R1 x".to_owned(),
+        };
+        let stored = serde_json_canonicalizer::to_vec(&action.action().unwrap()).unwrap();
+        let read: Action = serde_json::from_slice(&stored).unwrap();
+        assert_eq!(IcebergAction::of(&read).unwrap(), action);
+    }
+}

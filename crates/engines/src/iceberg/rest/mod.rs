@@ -1,0 +1,384 @@
+//! A client of the Iceberg REST catalog protocol
+//! (<https://iceberg.apache.org/rest-catalog-spec/>).
+//!
+//! Looking is repeated as often as it takes. What changes something is repeated only where the
+//! catalog said that it did nothing, or where it keeps what was sent under a key; otherwise an
+//! answer that was lost is [`RestError::Unknown`], and who asked must look.
+
+pub mod encode;
+mod error;
+mod login;
+mod send;
+mod shapes;
+mod tables;
+
+pub use error::{Doing, RestError};
+pub use login::Login;
+pub use shapes::*;
+pub use tables::{Snapshots, ViewContent};
+
+use encode::{UNIT, plain};
+use login::Bearer;
+use send::{Answer, Sent};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use ureq::Agent;
+use ureq::http::Method;
+
+/// What a catalog offers that does not say what (REST catalog specification, `CatalogConfig`).
+const OFFERED: &[&str] = &[
+    "GET /v1/{prefix}/namespaces",
+    "GET /v1/{prefix}/namespaces/{namespace}",
+    "POST /v1/{prefix}/namespaces",
+    "POST /v1/{prefix}/namespaces/{namespace}/properties",
+    "DELETE /v1/{prefix}/namespaces/{namespace}",
+    "GET /v1/{prefix}/namespaces/{namespace}/tables",
+    "POST /v1/{prefix}/namespaces/{namespace}/tables",
+    "GET /v1/{prefix}/namespaces/{namespace}/tables/{table}",
+    "POST /v1/{prefix}/namespaces/{namespace}/tables/{table}",
+    "DELETE /v1/{prefix}/namespaces/{namespace}/tables/{table}",
+    "POST /v1/{prefix}/namespaces/{namespace}/register",
+    "POST /v1/{prefix}/tables/rename",
+    "POST /v1/{prefix}/transactions/commit",
+];
+
+/// What unship uses that a catalog may lack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Endpoint {
+    /// Several tables in one commit.
+    Transaction,
+    /// Another name for a table.
+    Rename,
+    /// A table from its metadata file.
+    Register,
+    /// A namespace more.
+    CreateNamespace,
+    /// Views, read.
+    Views,
+    /// Views, made and changed.
+    ChangeViews,
+}
+
+impl Endpoint {
+    /// As the specification writes it.
+    pub fn spelled(self) -> &'static str {
+        match self {
+            Self::Transaction => "POST /v1/{prefix}/transactions/commit",
+            Self::Rename => "POST /v1/{prefix}/tables/rename",
+            Self::Register => "POST /v1/{prefix}/namespaces/{namespace}/register",
+            Self::CreateNamespace => "POST /v1/{prefix}/namespaces",
+            Self::Views => "GET /v1/{prefix}/namespaces/{namespace}/views",
+            Self::ChangeViews => "POST /v1/{prefix}/namespaces/{namespace}/views/{view}",
+        }
+    }
+}
+
+/// Where a catalog is, and who asks.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The part of its address before `/v1`.
+    pub uri: String,
+    /// The warehouse that is asked for, where a catalog has several.
+    pub warehouse: Option<String>,
+    /// Who asks.
+    pub login: Login,
+}
+
+/// A catalog that was asked what it can do.
+pub struct Client {
+    agent: Agent,
+    /// Up to `/v1`.
+    base: String,
+    prefix: String,
+    separator: String,
+    endpoints: Option<BTreeSet<String>>,
+    keeps_keys: bool,
+    bearer: Mutex<Bearer>,
+    /// Tables as they were read last, by path, with the mark that the catalog gave them.
+    read: Mutex<BTreeMap<String, (String, LoadTable)>>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("base", &self.base).finish()
+    }
+}
+
+/// A request that changes nothing, or that may be sent any number of times.
+const LOOK: Option<&str> = None;
+
+impl Client {
+    /// Asks a catalog what it can do, and follows its configuration.
+    pub fn connect(settings: &Settings) -> Result<Self, RestError> {
+        let uri = settings.uri.trim_end_matches('/');
+        let mut client = Self {
+            agent: send::agent(uri.starts_with("https:")),
+            base: format!("{uri}/v1"),
+            prefix: String::new(),
+            separator: UNIT.to_owned(),
+            endpoints: None,
+            keeps_keys: false,
+            bearer: Mutex::new(Bearer::new(settings.login.clone())),
+            read: Mutex::new(BTreeMap::new()),
+        };
+        let query = settings.warehouse.as_ref();
+        let query = query.map(|name| format!("?warehouse={}", encode::segment(name)));
+        let path = format!("/config{}", query.unwrap_or_default());
+        let config: Config = client.json(Method::GET, &path, None::<&()>, LOOK)?;
+        let said = |key: &str| -> Option<String> {
+            let found = config.overrides.get(key).or(config.defaults.get(key));
+            found.cloned().flatten()
+        };
+        if let Some(prefix) = said("prefix").filter(|prefix| !prefix.is_empty()) {
+            let parts: Vec<_> = prefix.split('/').map(encode::segment).collect();
+            client.prefix = format!("/{}", parts.join("/"));
+        }
+        if let Some(separator) = said("namespace-separator") {
+            client.separator = plain(&separator);
+        }
+        client.keeps_keys = config.idempotency_key_lifetime.is_some();
+        let tidy = |text: &String| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let list = config.endpoints.as_ref();
+        client.endpoints = list.map(|list| list.iter().map(tidy).collect());
+        if client.endpoints.is_none() && said("view-endpoints-supported").as_deref() == Some("true")
+        {
+            let views = [Endpoint::Views, Endpoint::ChangeViews].map(Endpoint::spelled);
+            let all = OFFERED.iter().copied().chain(views);
+            client.endpoints = Some(all.map(str::to_owned).collect());
+        }
+        Ok(client)
+    }
+
+    /// Whether the catalog can do it.
+    pub fn offers(&self, endpoint: Endpoint) -> bool {
+        let spelled = endpoint.spelled();
+        match &self.endpoints {
+            Some(list) => list.contains(spelled),
+            None => OFFERED.contains(&spelled),
+        }
+    }
+
+    /// Whether a request may be repeated under its key.
+    pub fn keeps_keys(&self) -> bool {
+        self.keeps_keys
+    }
+
+    fn bearer(&self) -> MutexGuard<'_, Bearer> {
+        // Nothing is left half done where it is held.
+        self.bearer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The path of a namespace, prefix included.
+    fn in_namespace(&self, parts: &[String]) -> String {
+        let namespace = encode::namespace(parts, &self.separator);
+        format!("{}/namespaces/{namespace}", self.prefix)
+    }
+
+    /// A table, unless it is as it was read last.
+    fn fresh(&self, path: &str) -> Result<LoadTable, RestError> {
+        let read = || self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = read().get(path).cloned();
+        let mark = known.as_ref().map(|(mark, _)| mark.as_str());
+        let answer = self.send(Method::GET, path, None::<&()>, LOOK, mark)?;
+        if let (304, Some((_, table))) = (answer.status, known) {
+            return Ok(table);
+        }
+        let table: LoadTable = serde_json::from_slice(&answer.body)
+            .map_err(|e| RestError::Nonsense(format!("{e} (HTTP status {})", answer.status)))?;
+        match answer.mark {
+            Some(mark) => read().insert(path.to_owned(), (mark, table.clone())),
+            None => read().remove(path),
+        };
+        Ok(table)
+    }
+
+    /// Sends a request and reads the JSON of its answer.
+    fn json<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+        key: Option<&str>,
+    ) -> Result<T, RestError> {
+        let change = key.is_some();
+        let answer = self.send(method, path, body, key, None)?;
+        serde_json::from_slice(&answer.body).map_err(|e| {
+            let said = format!("{e} (HTTP status {})", answer.status);
+            match change {
+                // It said that it did it, in words that nobody understands.
+                true => RestError::Unknown(said),
+                false => RestError::Nonsense(said),
+            }
+        })
+    }
+
+    /// Sends a request; only a good answer comes back. A `key` says that it changes something: the
+    /// key is the same each time that this very change is sent. A `mark` is that of what is known:
+    /// 304 then says that it still is so.
+    fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+        key: Option<&str>,
+        mark: Option<&str>,
+    ) -> Result<Answer, RestError> {
+        let body = match body.map(serde_json::to_vec).transpose() {
+            Ok(body) => body,
+            Err(e) => return Err(RestError::Unsupported(e.to_string())),
+        };
+        let mut in_doubt = None;
+        let mut bought_again = false;
+        let answer = send::patiently(|| {
+            let token = match self.bearer().token(&self.agent) {
+                Ok(token) => token,
+                Err(error) => return Sent::Never(error),
+            };
+            let key_sent = key.filter(|_| self.keeps_keys);
+            let headers = [
+                (
+                    "authorization",
+                    token.map(|token| format!("Bearer {token}")),
+                ),
+                ("idempotency-key", key_sent.map(str::to_owned)),
+                ("if-none-match", mark.map(str::to_owned)),
+            ];
+            let sent = self.once(&method, path, body.as_deref(), headers);
+            match sent {
+                Err(error) if send::never_left(&error) => {
+                    Sent::Again(RestError::NotReached(send::words(&error)), None)
+                }
+                Err(error) => self.lost(key, send::words(&error), &mut in_doubt),
+                Ok(response) => match send::read(response) {
+                    Sent::Done(answer) => match answer.status {
+                        401 | 419 if !bought_again && self.bearer().refused() => {
+                            bought_again = true;
+                            Sent::Again(RestError::Login("it expired".to_owned()), None)
+                        }
+                        500 | 502 | 504 => {
+                            let said = self.said(&answer);
+                            let text = format!("HTTP status {}: {said}", answer.status);
+                            self.lost(key, text, &mut in_doubt)
+                        }
+                        _ => Sent::Done(answer),
+                    },
+                    // The status was read and the rest was lost: it may have been done.
+                    Sent::Again(RestError::NotReached(text), _) => {
+                        self.lost(key, text, &mut in_doubt)
+                    }
+                    other => other,
+                },
+            }
+        });
+        let judged = answer.and_then(|answer| match answer.status {
+            200..=299 => Ok(answer),
+            304 if mark.is_some() => Ok(answer),
+            _ => Err(self.judged(&answer)),
+        });
+        match (judged, in_doubt) {
+            (Ok(answer), _) => Ok(answer),
+            // An earlier try may be what this one ran into.
+            (Err(_), Some(doubt)) => Err(RestError::Unknown(doubt)),
+            (Err(error), None) => Err(error),
+        }
+    }
+
+    /// What follows from an answer that was lost: looking is repeated, and so is what the catalog
+    /// keeps under a key.
+    fn lost(&self, key: Option<&str>, text: String, in_doubt: &mut Option<String>) -> Sent {
+        match key {
+            None => Sent::Again(RestError::NotReached(text), None),
+            Some(_) => {
+                in_doubt.get_or_insert_with(|| text.clone());
+                match self.keeps_keys {
+                    true => Sent::Again(RestError::Unknown(text), None),
+                    false => Sent::Never(RestError::Unknown(text)),
+                }
+            }
+        }
+    }
+
+    fn once(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Option<&[u8]>,
+        headers: [(&str, Option<String>); 3],
+    ) -> Result<ureq::http::Response<ureq::Body>, ureq::Error> {
+        let mut request = ureq::http::Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base))
+            .header("accept", "application/json");
+        for (name, value) in headers {
+            if let Some(value) = value {
+                request = request.header(name, value);
+            }
+        }
+        match body {
+            Some(body) => {
+                let request = request.header("content-type", "application/json");
+                self.agent.run(request.body(body)?)
+            }
+            None => self.agent.run(request.body(())?),
+        }
+    }
+
+    /// What an answer says of why it is none that was hoped for.
+    fn said(&self, answer: &Answer) -> String {
+        let failure: Failure = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let said = match (
+            failure.error.message.is_empty(),
+            failure.error.r#type.is_empty(),
+        ) {
+            (true, true) => "it does not say why".to_owned(),
+            (true, false) => failure.error.r#type,
+            (false, true) => failure.error.message,
+            (false, false) => format!("{} ({})", failure.error.message, failure.error.r#type),
+        };
+        self.bearer().masked(&said)
+    }
+
+    fn judged(&self, answer: &Answer) -> RestError {
+        let said = self.said(answer);
+        let spoke = serde_json::from_slice::<Failure>(&answer.body)
+            .is_ok_and(|f| !f.error.message.is_empty() || !f.error.r#type.is_empty());
+        match answer.status {
+            401 | 419 => RestError::Login(said),
+            403 => RestError::Forbidden(said),
+            // Something that is no catalog also says that there is no such page.
+            404 if spoke => RestError::Missing(said),
+            409 => RestError::Conflict(said),
+            405 | 406 | 501 => RestError::Unsupported(said),
+            status @ (400..=499) if spoke => RestError::Refused { status, said },
+            status => RestError::Nonsense(format!("HTTP status {status}")),
+        }
+    }
+}
+
+/// Every page of a list. A page token that comes twice would go on for ever.
+fn pages<T>(
+    mut page: impl FnMut(Option<&str>) -> Result<(Vec<T>, Option<String>), RestError>,
+) -> Result<Vec<T>, RestError> {
+    let mut all = Vec::new();
+    let mut seen = BTreeSet::new();
+    let mut token: Option<String> = None;
+    loop {
+        let (some, next) = page(token.as_deref())?;
+        all.extend(some);
+        match next.filter(|next| !next.is_empty()) {
+            None => return Ok(all),
+            Some(next) if !seen.insert(next.clone()) => {
+                return Err(RestError::Nonsense(
+                    "it gives the same page of a list again".to_owned(),
+                ));
+            }
+            next => token = next,
+        }
+    }
+}
+
+/// Properties as JSON.
+pub type Properties = BTreeMap<String, String>;

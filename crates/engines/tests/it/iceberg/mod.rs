@@ -1,0 +1,7 @@
+//! Iceberg: the suite over a catalog in memory, faults on the way to it, and a real catalog with an
+//! independent writer.
+
+mod catalog;
+mod faults;
+mod server;
+mod suite;
