@@ -4,6 +4,7 @@ use crate::dbt_cloud::config::DbtCloud;
 use crate::declared::{Check, Checks, time};
 use crate::error::CliError;
 use crate::loader;
+use crate::iceberg_config::Iceberg;
 use crate::notify::config::{self as notify, Escalation, Route};
 use crate::pipeline::dbt::connection::holds_password;
 use crate::pipeline::dbt::staging::{LONGEST_NAME, PREFIX, staging_schema};
@@ -114,13 +115,16 @@ pub enum Env {
     /// A PostgreSQL database.
     #[serde(rename = "postgres")]
     Postgres(Postgres),
+    /// Iceberg tables behind a REST catalog.
+    #[serde(rename = "iceberg")]
+    Iceberg(Iceberg),
 }
 
 impl Env {
     /// Whether its ledger is a file of the project.
     pub fn has_ledger_file(&self) -> bool {
         match self {
-            Self::DuckDb(_) => true,
+            Self::DuckDb(_) | Self::Iceberg(_) => true,
             Self::Postgres(postgres) => postgres.ledger == LedgerPlace::File,
         }
     }
@@ -306,6 +310,7 @@ impl Config {
         let config: Self = toml::from_str(text).map_err(|e| e.to_string().trim_end().to_owned())?;
         let wrong = config.envs.iter().find_map(|(name, env)| match env {
             Env::Postgres(postgres) => postgres.wrong(name),
+            Env::Iceberg(iceberg) => iceberg.wrong(name),
             Env::DuckDb(_) => None,
         });
         let wrong = wrong.or_else(|| {

@@ -143,7 +143,7 @@ impl Context {
                     replica: self.home().join(format!("replica-{env}.sqlite")),
                 }
             }
-            Env::Postgres(_) | Env::DuckDb(_) => LedgerAt::File(file),
+            Env::Postgres(_) | Env::DuckDb(_) | Env::Iceberg(_) => LedgerAt::File(file),
         })
     }
 
@@ -178,6 +178,12 @@ impl Context {
                     self.env
                 )));
             }
+            Env::Iceberg(_) => {
+                return Err(CliError::usage(format!(
+                    "the environment `{}` is an Iceberg catalog",
+                    self.env
+                )));
+            }
         };
         let (connection, password, role) = match (&postgres.target, &postgres.connection) {
             (Some(target), _) => {
@@ -206,6 +212,10 @@ impl Context {
             Env::DuckDb(duckdb) => Ok(duckdb),
             Env::Postgres(_) => Err(CliError::usage(format!(
                 "the environment `{}` is a PostgreSQL database and has no files",
+                self.env
+            ))),
+            Env::Iceberg(_) => Err(CliError::usage(format!(
+                "the environment `{}` is an Iceberg catalog and has no database files",
                 self.env
             ))),
         }
@@ -239,6 +249,12 @@ impl Context {
         Ok(matches!(env, Env::Postgres(_)))
     }
 
+    /// Whether the environment is an Iceberg catalog.
+    pub fn is_iceberg(&self) -> CliResult<bool> {
+        let (_, env) = self.config.env(Some(&self.env))?;
+        Ok(matches!(env, Env::Iceberg(_)))
+    }
+
     /// Where dbt keeps, for unship, what it has parsed.
     pub fn dbt_home(&self) -> PathBuf {
         self.home().join("dbt").join(self.env_as_file())
@@ -264,9 +280,13 @@ impl Context {
 
     /// The engine of the environment.
     pub fn engine(&self, job_program: Option<&Path>) -> CliResult<Box<dyn Engine>> {
-        match self.is_postgres()? {
-            true => self.postgres_engine(Wanted::default()),
-            false => Ok(Box::new(self.duckdb(job_program)?)),
+        match self.config.env(Some(&self.env))?.1 {
+            Env::Postgres(_) => self.postgres_engine(Wanted::default()),
+            Env::DuckDb(_) => Ok(Box::new(self.duckdb(job_program)?)),
+            Env::Iceberg(iceberg) => {
+                let home = self.home().join("iceberg").join(self.env_as_file());
+                Ok(Box::new(iceberg.engine(&self.root, home)?))
+            }
         }
     }
 

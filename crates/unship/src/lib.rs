@@ -35,6 +35,7 @@ pub mod demo;
 pub mod error;
 pub mod git;
 pub mod http;
+pub mod iceberg_config;
 pub mod job;
 pub mod ledger_at;
 pub mod loader;

@@ -22,6 +22,7 @@ mod files;
 mod hazards;
 mod jobs;
 mod kills;
+mod lake;
 mod lease;
 mod no_duckdb;
 mod postgres;
