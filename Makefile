@@ -42,7 +42,7 @@ test-all: export UNSHIP_READER_ROUNDS ?= 100
 test-all: export UNSHIP_CRASH_EVERY ?= 1
 test-all: export UNSHIP_CRASH_STRIDE ?= 1
 test-all: export UNSHIP_DISK_STEP ?= 65536
-test-all: export UNSHIP_LAKE_ROUNDS ?= 200
+test-all: export UNSHIP_LAKE_ROUNDS ?= 50
 test-all: export UNSHIP_TEST_PYTHON2 ?= $(CURDIR)/.venv-2/bin/python
 test-all: setup-2 test ## also the slow ones: crash rounds, large files, the demo without unship
 ifdef NEXTEST

@@ -3,8 +3,8 @@
 use crate::dbt_cloud::config::DbtCloud;
 use crate::declared::{Check, Checks, time};
 use crate::error::CliError;
-use crate::loader;
 use crate::iceberg_config::Iceberg;
+use crate::loader;
 use crate::notify::config::{self as notify, Escalation, Route};
 use crate::pipeline::dbt::connection::holds_password;
 use crate::pipeline::dbt::staging::{LONGEST_NAME, PREFIX, staging_schema};

@@ -1,7 +1,7 @@
 //! Carrying out a step, and finding out what became of a request whose answer was lost.
 
+use super::action::{self, IcebergAction};
 use super::kept::Store;
-use super::plan::{self, IcebergAction};
 use super::rest::{
     Client, Commit, Doing, Identifier, Reference, Requirement, RestError, Snapshots, Update,
     ViewContent,
@@ -372,13 +372,13 @@ pub fn facts(hands: &Hands<'_>, subjects: &[&str]) -> Result<Vec<String>, Engine
         &|_, _, _| (),
         |(_, word, id)| match *word {
             "view" => match client.view(id)? {
-                None => Ok(Some(plan::ABSENT.to_owned())),
+                None => Ok(Some(action::ABSENT.to_owned())),
                 Some(view) => Ok(state::view_content(&view.metadata)
                     .ok()
-                    .and_then(|content| plan::view_digest(&content).ok())),
+                    .and_then(|content| action::view_digest(&content).ok())),
             },
             word => Ok(Some(match client.table(id, Snapshots::Refs)? {
-                None => plan::ABSENT.to_owned(),
+                None => action::ABSENT.to_owned(),
                 Some(table) if word == "table" => table.metadata.table_uuid,
                 Some(table) => {
                     let mark = table.metadata.properties.get(name::RELEASED);

@@ -1,9 +1,10 @@
 //! An Iceberg catalog as an [`Engine`].
 
 use super::act::{self, Hands};
+use super::action::IcebergAction;
 use super::kept::Store;
 use super::look::{self, Scope, Seen};
-use super::plan::{self, Can, ENGINE, IcebergAction, Survey};
+use super::plan::{self, Can, ENGINE, Survey};
 use super::rest::{self, Client, Doing, Endpoint, Identifier, Snapshots};
 use super::{doctor, name, point};
 use serde::Deserialize;

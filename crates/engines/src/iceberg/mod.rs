@@ -1,6 +1,7 @@
 //! Apache Iceberg tables behind a REST catalog: references are moved, and no data.
 
 mod act;
+mod action;
 mod commit;
 mod doctor;
 mod engine;
@@ -8,7 +9,7 @@ mod foreign;
 pub mod kept;
 mod look;
 mod name;
-pub mod plan;
+mod plan;
 mod point;
 pub mod rest;
 mod state;

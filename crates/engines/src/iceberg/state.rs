@@ -300,6 +300,8 @@ mod tests {
     use proptest::prelude::*;
     use unship_core::relation::Difference;
 
+    type Change = fn(&mut Value);
+
     /// A table's metadata as a catalog answers it.
     fn metadata(change: impl FnOnce(&mut Value)) -> TableMetadata {
         let mut all = json!({
@@ -358,7 +360,7 @@ mod tests {
     #[test]
     fn numbers_and_marks_are_no_difference_and_everything_else_is_one() {
         let then = state(|_| ());
-        let same: [fn(&mut Value); 4] = [
+        let same: [Change; 4] = [
             |m| m["properties"]["unship.release"] = "R4 def".into(),
             |m| m["refs"]["unship_r3"] = json!({"snapshot-id": 20, "type": "tag"}),
             |m| {
@@ -379,7 +381,7 @@ mod tests {
         for change in same {
             assert_eq!(then.difference(&state(change)), Difference::None);
         }
-        let other: [(Difference, fn(&mut Value)); 6] = [
+        let other: [(Difference, Change); 6] = [
             (Difference::Rows, |m| {
                 m["refs"]["main"]["snapshot-id"] = 10.into()
             }),

@@ -71,15 +71,28 @@ impl Lake {
         serde_json::from_str(&out).unwrap()
     }
 
-    fn start(&self, what: &str, until: &str) -> Child {
+    fn start(&self, what: &str, until: &str) -> Running {
         let mut command = self.scratch.command(&self.python);
         command.args([&self.job, what, until]);
-        command.stdout(Stdio::piped()).spawn().unwrap()
+        Running(Some(command.stdout(Stdio::piped()).spawn().unwrap()))
     }
 }
 
-fn told(child: Child) -> Value {
-    let output = child.wait_with_output().unwrap();
+/// A program that works beside the test, and ends with it.
+struct Running(Option<Child>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            // It is gone already, or it goes now.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn told(mut running: Running) -> Value {
+    let output = running.0.take().unwrap().wait_with_output().unwrap();
     assert!(output.status.success());
     serde_json::from_slice(&output.stdout).unwrap()
 }

@@ -88,7 +88,7 @@ def append(until):
                 break
             except CommitFailedException:
                 continue
-        time.sleep(0.05)
+        time.sleep(0.25)
     print(json.dumps(done))
 
 
