@@ -73,7 +73,7 @@ pub enum Operation {
         select: Option<String>,
         /// The rows that come back, where it is not whole relations.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        rows: Option<Reconciling>,
+        rows: Option<Box<Reconciling>>,
     },
     /// The last operation was taken back.
     Undo {

@@ -77,7 +77,7 @@ impl Session<'_> {
                     None => self.newest_good_before(live.release)?,
                 },
                 select: Some(text.clone()),
-                rows: Some(reconciling.clone()),
+                rows: Some(Box::new(reconciling.clone())),
             }),
             Ask::Undo => {
                 let down = live.cursor.checked_sub(1).ok_or(OperateError::NoUndo)?;

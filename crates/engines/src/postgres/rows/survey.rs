@@ -166,7 +166,7 @@ fn written(storage: &str, exchange: &Exchange) -> Option<String> {
     let [oid, file, _, inserted, updated, deleted] = words.as_slice() else {
         return None;
     };
-    let plus = |count: &str, more: u64| Some(count.parse::<u64>().ok()?.checked_add(more)?);
+    let plus = |count: &str, more: u64| count.parse::<u64>().ok()?.checked_add(more);
     Some(format!(
         "{oid} {file} {ANY_SIZE} {} {updated} {}",
         plus(inserted, exchange.back.rows)?,
