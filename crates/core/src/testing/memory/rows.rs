@@ -5,7 +5,7 @@ use super::plan::{self, Held};
 use super::warehouse::{Disk, Slot};
 use crate::engine::{EngineError, ErrorKind};
 use crate::rows::{Rows, RowsRequest, RowsSurvey, Slice};
-use crate::testing::Table;
+use crate::testing::{Row, Table};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -40,7 +40,7 @@ impl Test {
     }
 
     /// The rows that are meant, and the others.
-    fn split(&self, table: &Table) -> Result<(Vec<Vec<i64>>, Vec<Vec<i64>>), EngineError> {
+    fn split(&self, table: &Table) -> Result<(Vec<Row>, Vec<Row>), EngineError> {
         let at = table.columns.iter().position(|c| *c == self.column);
         let at = at.ok_or_else(|| {
             EngineError::new(ErrorKind::Refused, format!("no column {}", self.column))
