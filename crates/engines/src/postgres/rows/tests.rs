@@ -353,7 +353,6 @@ fn any_rows_and_any_predicate() {
 /// What it takes, for a slice of a table as large as `UNSHIP_ROWS` says.
 #[test]
 #[ignore = "takes a minute: make test-all"]
-#[expect(clippy::print_stdout, reason = "it is a measurement")]
 fn the_cost_follows_the_slice() {
     let rows: u64 = std::env::var("UNSHIP_ROWS").map_or(10_000_000, |n| n.parse().unwrap());
     let Some(mut rig) = Rig::new(
