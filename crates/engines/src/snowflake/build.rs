@@ -94,16 +94,24 @@ pub fn begin(
 }
 
 /// The staging schemas of a release.
-fn staged(session: &Session, release: ReleaseId) -> Result<BTreeSet<String>, EngineError> {
-    catalog::staging(session, &catalog::schemas(session)?, release)
+fn staged(
+    session: &Session,
+    guarded: &BTreeSet<String>,
+    release: ReleaseId,
+) -> Result<BTreeSet<String>, EngineError> {
+    catalog::staging(session, &catalog::schemas(session)?, guarded, release)
 }
 
 /// Keeps what a failed job built, under its release's name. Interrupted, it goes on with what is
 /// still in staging.
-pub fn keep(session: &Session, release: ReleaseId) -> Result<(), EngineError> {
+pub fn keep(
+    session: &Session,
+    guarded: &BTreeSet<String>,
+    release: ReleaseId,
+) -> Result<(), EngineError> {
     let what = format!("keep what was built for {release}");
     let database = session.database();
-    let staged = staged(session, release)?;
+    let staged = staged(session, guarded, release)?;
     let catalog = catalog::load(session, &staged, Extent::All)?;
     for schema in &staged {
         let Some(production) = layout::parse_build(schema) else {
@@ -142,8 +150,12 @@ pub fn keep(session: &Session, release: ReleaseId) -> Result<(), EngineError> {
 }
 
 /// Drops what a build left.
-pub fn discard(session: &Session, release: ReleaseId) -> Result<(), EngineError> {
-    for schema in staged(session, release)? {
+pub fn discard(
+    session: &Session,
+    guarded: &BTreeSet<String>,
+    release: ReleaseId,
+) -> Result<(), EngineError> {
+    for schema in staged(session, guarded, release)? {
         let what = format!("drop the staging schema {schema}");
         session.run(&sql::drop_schema(session.database(), &schema), &what)?;
     }

@@ -265,15 +265,20 @@ pub fn production(all: &[String], only: &BTreeSet<String>) -> BTreeSet<String> {
         .collect()
 }
 
-/// The staging schemas of a release. Each says whose it is by a view that selects the release.
+/// The staging schemas of a release, for the schemas that are guarded: another environment of the
+/// same database may be building a release of the same number. Each says whose it is by a view that
+/// selects the release.
 pub fn staging(
     session: &Session,
     all: &[String],
+    only: &BTreeSet<String>,
     release: ReleaseId,
 ) -> Result<BTreeSet<String>, EngineError> {
     let built: BTreeSet<String> = all
         .iter()
-        .filter(|name| layout::parse_build(name).is_some())
+        .filter(|name| {
+            layout::parse_build(name).is_some_and(|of| only.is_empty() || only.contains(of))
+        })
         .cloned()
         .collect();
     let catalog = load(session, &built, Extent::Views)?;

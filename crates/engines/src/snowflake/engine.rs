@@ -285,11 +285,11 @@ impl Engine for Snowflake {
     }
 
     fn keep_build(&mut self, release: ReleaseId) -> Result<(), EngineError> {
-        build::keep(&self.session, release)
+        build::keep(&self.session, &self.guarded, release)
     }
 
     fn discard_build(&mut self, release: ReleaseId) -> Result<(), EngineError> {
-        build::discard(&self.session, release)
+        build::discard(&self.session, &self.guarded, release)
     }
 
     fn survey(

@@ -24,7 +24,7 @@ pub fn scope(
     let all = catalog::schemas(session)?;
     Ok(match place {
         Place::Live => catalog::production(&all, only),
-        Place::Build(release) => catalog::staging(session, &all, release)?,
+        Place::Build(release) => catalog::staging(session, &all, only, release)?,
         Place::Point(release) => catalog::retained(&all, release)
             .into_iter()
             .filter(|name| {

@@ -83,13 +83,13 @@ pub fn survey(
     relations: &BTreeSet<RelationName>,
 ) -> Result<Survey, EngineError> {
     let all = catalog::schemas(session)?;
-    let own: BTreeSet<&String> = relations.iter().map(|name| &name.schema).collect();
-    let staged = catalog::staging(session, &all, release)?;
+    let own: BTreeSet<String> = relations.iter().map(|name| name.schema.clone()).collect();
+    let staged = catalog::staging(session, &all, &own, release)?;
     let concerned: BTreeSet<String> = all
         .iter()
         .filter(|schema| {
             let retains = layout::parse_retained(schema).map(|(_, schema)| schema);
-            own.contains(*schema)
+            own.contains(schema.as_str())
                 || staged.contains(*schema)
                 || own.iter().any(|own| retains == Some(own.as_str()))
         })

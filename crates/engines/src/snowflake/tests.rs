@@ -449,4 +449,36 @@ fn a_crash_at_every_event_is_resumed() {
     }
 }
 
+/// Two environments in one database may build releases of the same number.
+#[test]
+fn a_build_of_another_environment_is_left_alone() {
+    let double = Double::new(|asked| {
+        let statement = asked.body["statement"].as_str().unwrap_or_default();
+        if statement.contains("INFORMATION_SCHEMA.VIEWS") {
+            let columns = ["S", "N", "D", "E"].map(|name| (name, "text"));
+            let row = |schema| {
+                let text = Some("CREATE VIEW x AS SELECT 'R2' AS \"RELEASE\"");
+                [Some(schema), Some("UNSHIP_BUILD"), text, Some("NO")]
+            };
+            let (ours, theirs) = (row("UNSHIP_BUILD_MARTS"), row("UNSHIP_BUILD_OTHER"));
+            return Say::rows(&columns, &[&ours, &theirs]);
+        }
+        let mut world = World::default();
+        for schema in ["UNSHIP_BUILD_MARTS", "UNSHIP_BUILD_OTHER"] {
+            let mark = (schema.to_owned(), "UNSHIP_BUILD".to_owned());
+            world.views.insert(mark);
+        }
+        world.run(statement)
+    });
+    let engine = engine(&double);
+    let all = ["UNSHIP_BUILD_MARTS", "UNSHIP_BUILD_OTHER"].map(str::to_owned);
+    let of = |only: &[&str], release| {
+        let only = only.iter().map(|schema| (*schema).to_owned()).collect();
+        super::catalog::staging(&engine.session, &all, &only, ReleaseId(release)).unwrap()
+    };
+    assert_eq!(of(&["MARTS"], 2), BTreeSet::from([all[0].clone()]));
+    assert_eq!(of(&[], 2).len(), 2);
+    assert!(of(&[], 22).is_empty(), "another release's");
+}
+
 mod refused;
