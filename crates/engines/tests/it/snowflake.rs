@@ -69,8 +69,16 @@ impl Database {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let made = Self {
             server: server.clone(),
-            name: server.database.clone(),
-            schema: format!("S{}N{number}", std::process::id()),
+            // Stories that are compared with each other have one name for their schemas; an account
+            // lends only one database to all.
+            name: match server.url {
+                Some(_) => format!("{}_{}_{number}", server.database, std::process::id()),
+                None => server.database.clone(),
+            },
+            schema: match server.url {
+                Some(_) => "S".to_owned(),
+                None => format!("S{}N{number}", std::process::id()),
+            },
         };
         if server.url.is_some() {
             made.rows(&format!("CREATE DATABASE IF NOT EXISTS \"{}\"", made.name))

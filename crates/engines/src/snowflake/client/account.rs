@@ -48,7 +48,7 @@ impl Settings {
             base.strip_prefix(host)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/']))
         };
-        base.starts_with("https://") || local.iter().any(|host| is_local(host))
+        base.starts_with("https://") || local.iter().any(is_local)
     }
 
     /// Which database of which account this is, for people.
