@@ -192,6 +192,13 @@ pub fn publish(survey: &Survey, request: &PublishRequest) -> Result<Steps, Engin
 
 /// Steps that fulfil a restore request.
 pub fn restore(survey: &Survey, request: &RestoreRequest) -> Result<Steps, EngineError> {
+    if let Some(name) = request.keep.keys().next() {
+        return Err(EngineError::new(
+            ErrorKind::Unsupported,
+            format!("what others wrote to {name} cannot be put into an older version in Snowflake"),
+        )
+        .hint("let it be set aside: it is retained with the version that it was written to"));
+    }
     let mut planner = Planner::new(survey, request.release, &request.live_map);
     planner.strict = true;
     let mut incoming = Vec::new();
