@@ -72,7 +72,7 @@ fn kind(error: &postgres::Error) -> ErrorKind {
     match state.code() {
         "42501" | "28000" | "28P01" => ErrorKind::Permission,
         "53100" => ErrorKind::DiskFull,
-        "2BP01" => ErrorKind::Refused,
+        "2BP01" | super::undo::REFUSED => ErrorKind::Refused,
         "0A000" => ErrorKind::Unsupported,
         "XX001" | "XX002" => ErrorKind::Corrupt,
         "57014" => ErrorKind::Interrupted,

@@ -27,6 +27,7 @@ mod rows;
 mod session;
 pub mod swap;
 mod tls;
+pub mod undo;
 mod writers;
 
 pub use engine::Postgres;

@@ -22,6 +22,7 @@ mod login;
 mod others;
 mod pooled;
 mod story;
+mod undo;
 
 const SCHEMA: &str = "s";
 

@@ -1,0 +1,23 @@
+//! The undo log: what changed in a table that jobs and loaders write where it stands.
+//!
+//! Statement triggers write down each row that a statement removed or added, in the transaction that
+//! did it. A table as it was at an earlier moment is then the table of now, without the rows that
+//! were added since and with those that were removed: sums of rows, so that it does not matter in
+//! which order transactions that ran at once are taken back. ADR 21 has the argument.
+
+mod back;
+mod capture;
+mod guard;
+mod home;
+mod known;
+mod position;
+mod run;
+mod shape;
+
+pub(crate) use back::REFUSED;
+pub use back::{Scope, Statements, Target, statements};
+pub use guard::{Guarded, ensure, remove};
+pub use home::SCHEMA;
+pub use known::{Known, known};
+pub use position::{Position, positions};
+pub use run::{happened, run};
