@@ -12,6 +12,7 @@ use crate::plan::{Fact, Step};
 use crate::relation::RelationState;
 use crate::release::{Version, VersionId};
 use crate::rows::{RowsRequest, RowsSurvey};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -144,6 +145,10 @@ pub struct RestoreRequest {
     /// Relations into which what others wrote is put again, with the engine's own part of how.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub keep: BTreeMap<RelationName, serde_json::Value>,
+    /// Only what this role or application wrote is taken back, in tables whose changes are written
+    /// down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writer: Option<String>,
 }
 
 /// What a publish shall bring about.
@@ -198,6 +203,47 @@ pub struct Steps {
     /// Relations that will not be what was asked for, because rows that others wrote to them stay in
     /// them: what they will be.
     pub mixed: BTreeMap<RelationName, RelationState>,
+}
+
+/// Where a table with an undo log stood at a moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moment {
+    /// Where its rows were, as an observation of then would have said.
+    pub storage: String,
+    /// When it was last changed before, if it was.
+    pub last: Option<Timestamp>,
+}
+
+/// What is known of tables with an undo log at a moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moments {
+    /// The tables whose log reaches it.
+    pub relations: BTreeMap<RelationName, Moment>,
+    /// The tables whose log does not, with why: a clause after their names.
+    pub uncovered: BTreeMap<RelationName, String>,
+}
+
+/// A change of one table that its engine wrote down: all that one transaction did to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// When it was last written in it.
+    pub at: Timestamp,
+    /// What was done (`insert`, `truncate`); `on` turned the log on, `back` is a rollback, and of
+    /// `unseen` the rows are not known.
+    pub operations: Vec<String>,
+    /// The role that did it.
+    pub role: String,
+    /// The application, as it calls itself; may be empty.
+    pub application: String,
+    /// The release whose job did it, where the job's session says so.
+    pub release: Option<String>,
+    /// Rows that came.
+    pub come: u64,
+    /// Rows that went; an updated row went and came.
+    pub gone: u64,
+    /// What else there is to know of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// How long restore points are kept.
@@ -288,6 +334,31 @@ pub trait Engine {
     /// between: then there is no copy of what it was before.
     fn same_relation(&self, _one: &RelationState, _other: &RelationState) -> bool {
         false
+    }
+
+    /// Whether a relation can become this state again where it stands: its engine writes down what
+    /// changes in it. How far back that reaches is told when it is planned.
+    fn goes_back(&self, _state: &RelationState) -> bool {
+        false
+    }
+
+    /// Where tables with an undo log stood at a moment, or now; only those that a writer wrote to,
+    /// where one is named.
+    fn moments(
+        &mut self,
+        _at: Option<Timestamp>,
+        _writer: Option<&str>,
+    ) -> Result<Moments, EngineError> {
+        Ok(Moments::default())
+    }
+
+    /// What was written down of a table's changes, the newest first.
+    fn changes(
+        &mut self,
+        _relation: &RelationName,
+        _limit: u64,
+    ) -> Result<Vec<Change>, EngineError> {
+        Ok(Vec::new())
     }
 
     /// Opens a build aside, or takes the restore point for one in place. `live` names the release

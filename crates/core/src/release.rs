@@ -75,6 +75,21 @@ pub enum Operation {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         rows: Option<Box<Reconciling>>,
     },
+    /// Tables that are written where they stand, back to a moment between releases, or without what
+    /// one writer wrote.
+    Moment {
+        /// The newest release of that moment, or the one since which the writer wrote.
+        to: ReleaseId,
+        /// The moment.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at: Option<Timestamp>,
+        /// The role or the application whose changes alone are taken back.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        writer: Option<String>,
+        /// The lineage selector, for a part of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        select: Option<String>,
+    },
     /// The last operation was taken back.
     Undo {
         /// The release whose state came back.
@@ -94,7 +109,7 @@ impl Operation {
             Self::Adopt => "adopt",
             Self::Run { replays: None, .. } => "run",
             Self::Run { .. } => "replay",
-            Self::Rollback { .. } => "rollback",
+            Self::Rollback { .. } | Self::Moment { .. } => "rollback",
             Self::Undo { .. } => "undo",
             Self::Redo { .. } => "redo",
         }
@@ -104,8 +119,40 @@ impl Operation {
     pub fn target(&self) -> Option<ReleaseId> {
         match self {
             Self::Adopt | Self::Run { .. } => None,
-            Self::Rollback { to, .. } | Self::Undo { to } | Self::Redo { to } => Some(*to),
+            Self::Rollback { to, .. }
+            | Self::Moment { to, .. }
+            | Self::Undo { to }
+            | Self::Redo { to } => Some(*to),
         }
+    }
+
+    /// Whose changes alone this takes back, if not everybody's.
+    pub fn writer(&self) -> Option<&str> {
+        match self {
+            Self::Moment { writer, .. } => writer.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// What a person reads of where this goes back to.
+    pub fn whereto(&self) -> String {
+        let Self::Moment {
+            to,
+            at,
+            writer,
+            select,
+        } = self
+        else {
+            return self.target().map_or_else(String::new, |to| to.to_string());
+        };
+        let mut out = at.map_or_else(|| to.to_string(), |at| at.to_string());
+        if let Some(writer) = writer {
+            out.push_str(&format!(", only what {writer} wrote"));
+        }
+        if let Some(select) = select {
+            out.push_str(&format!(", of {select}"));
+        }
+        out
     }
 }
 

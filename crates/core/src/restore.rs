@@ -89,12 +89,14 @@ pub fn differ<'a>(a: &'a Map, b: &'a Map) -> impl Iterator<Item = &'a RelationNa
 /// A map as far as it can still be had. What others wrote to where it stands is in no restore point
 /// as it was before, unless the engine copies: such a relation is replaced in the map by the version
 /// that it has become, in production or, where a later release took its place, retained. `same` says
-/// whether two states are of one relation. Gives the ones that stay in production, too.
+/// whether two states are of one relation, and `goes_back` whether a relation can become this state
+/// again where it stands. Gives the ones that stay in production, too.
 pub fn attainable(
     mut target: Map,
     live: &Map,
     points: &[PointMap],
     same: impl Fn(&RelationState, &RelationState) -> bool,
+    goes_back: impl Fn(&RelationState) -> bool,
 ) -> (Map, BTreeSet<RelationName>) {
     let mut stay = BTreeSet::new();
     for (name, version) in &mut target {
@@ -106,6 +108,9 @@ pub fn attainable(
         let retained = || points.iter().filter_map(|point| point.map.get(name));
         let mut there = live.get(name).into_iter().chain(retained());
         if there.any(|now| now.id == version.id && now.state.is_some()) {
+            continue;
+        }
+        if live.get(name).is_some_and(|now| became(&now)) && goes_back(&then) {
             continue;
         }
         if let Some(now) = live.get(name).filter(became) {
@@ -168,6 +173,7 @@ impl Wish {
             points: self.points.clone(),
             pinned: self.pinned.clone(),
             keep: BTreeMap::new(),
+            writer: self.operation.writer().map(str::to_owned),
         })
     }
 
@@ -266,7 +272,9 @@ impl Wish {
             impact
                 .changes
                 .insert(name.clone(), relation_impact(now, then));
-            if let Some(now) = now.filter(|v| v.id.drift > 0) {
+            // Of a moment between releases that is what is asked for.
+            let asked = matches!(self.operation, Operation::Moment { .. });
+            if let Some(now) = now.filter(|v| v.id.drift > 0 && !asked) {
                 impact.set_aside.insert(name.clone(), written_since(now));
             }
         }

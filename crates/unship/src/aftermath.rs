@@ -382,7 +382,12 @@ pub fn usual_restore(ledger: &Ledger, env: &str) -> CliResult<Option<u64>> {
     let mut took: Vec<u64> = ledger
         .history(|h| h.releases(env, None, SOME))?
         .iter()
-        .filter(|r| matches!(r.operation, Operation::Rollback { .. }))
+        .filter(|r| {
+            matches!(
+                r.operation,
+                Operation::Rollback { .. } | Operation::Moment { .. }
+            )
+        })
         .filter(|r| r.stage == Stage::Published)
         .filter_map(|r| Some(r.closed?.duration_since(r.opened)))
         .filter_map(|took| u64::try_from(took.as_millis()).ok())

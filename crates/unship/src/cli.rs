@@ -75,6 +75,8 @@ pub enum Command {
     Show(Show),
     /// Look again at what a release holds, with every check
     Check(Check),
+    /// Every known change of one relation: release, writer, time, rows in and out
+    Timeline(Timeline),
     /// What differs between two releases, or in one relation of them, row by row
     Diff(Diff),
     /// The exact steps of a rollback, before anything is done
@@ -122,6 +124,9 @@ pub enum Command {
     /// The tamper-evident log
     #[command(subcommand)]
     Audit(Audit),
+    /// Tables whose changes are written down where they stand (PostgreSQL)
+    #[command(subcommand)]
+    UndoLog(UndoLog),
     /// Check what is retained, all that is packed byte by byte, and the ledger's views
     Fsck,
     /// The whole story in a scratch directory, with real data
@@ -249,6 +254,13 @@ pub struct Target {
     /// The release to go back to [default: the newest good one before the live one]
     #[arg(long, value_name = "RELEASE")]
     pub to: Option<String>,
+    /// Go back to this moment ("2026-11-20 02:55 Europe/Berlin"): by the undo log where a table has
+    /// one, otherwise to the newest release of then
+    #[arg(long, value_name = "TIME", conflicts_with = "to")]
+    pub at: Option<String>,
+    /// Take back only what this role, or this application, wrote to tables with an undo log
+    #[arg(long, value_name = "NAME", conflicts_with = "at")]
+    pub writer: Option<String>,
     /// Only this part, in dbt's selector syntax (`fct_orders+`, `tag:finance`, `path:models/marts`)
     #[arg(long, short, value_name = "SELECTOR", num_args = 1..)]
     pub select: Vec<String>,
@@ -587,6 +599,31 @@ pub struct Stats {
     /// So many months, the current one included
     #[arg(long, default_value_t = 12)]
     pub months: u32,
+}
+
+/// `unship timeline`
+#[derive(Debug, Args)]
+pub struct Timeline {
+    /// The relation, by its name, or with its schema
+    pub relation: String,
+    /// At most so many
+    #[arg(long, short = 'n', default_value_t = 50)]
+    pub limit: usize,
+}
+
+/// `unship undo-log`
+#[derive(Debug, Subcommand)]
+pub enum UndoLog {
+    /// Turn it on for the tables that unship.toml names, and off for all others
+    Sync,
+    /// List the tables, since when, and how far back each can go
+    List,
+    /// Turn it off for all tables
+    Off {
+        /// Drop what was written down, too: it cannot be taken back any more
+        #[arg(long)]
+        forget: bool,
+    },
 }
 
 /// `unship audit`

@@ -182,6 +182,10 @@ pub struct Postgres {
     /// write. They are copied into staging before a build.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clone: Vec<String>,
+    /// Tables that jobs and others write where they stand, as `schema.name`: what changes in them is
+    /// written down, so that it can be taken back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub undo_log: Vec<String>,
     /// Where the ledger is.
     #[serde(default, skip_serializing_if = "LedgerPlace::is_database")]
     pub ledger: LedgerPlace,
@@ -237,17 +241,29 @@ impl Postgres {
     /// # Errors
     /// When one is not written as `schema.name`.
     pub fn cloned(&self) -> Result<Vec<(String, String)>, CliError> {
-        let parts = |text: &String| match text.split_once('.') {
-            Some((schema, name)) if !schema.is_empty() && !name.is_empty() => {
-                Ok((schema.to_owned(), name.to_owned()))
-            }
-            _ => Err(CliError::usage(format!(
-                "in {FILE}, clone = [{text:?}] is not a relation with its schema"
-            ))
-            .hint("write it like clone = [\"ops.runs\"]")),
-        };
-        self.clone.iter().map(parts).collect()
+        named("clone", &self.clone)
     }
+
+    /// The tables that have an undo log, as schema and name.
+    ///
+    /// # Errors
+    /// When one is not written as `schema.name`.
+    pub fn logged(&self) -> Result<Vec<(String, String)>, CliError> {
+        named("undo_log", &self.undo_log)
+    }
+}
+
+fn named(key: &str, list: &[String]) -> Result<Vec<(String, String)>, CliError> {
+    let parts = |text: &String| match text.split_once('.') {
+        Some((schema, name)) if !schema.is_empty() && !name.is_empty() => {
+            Ok((schema.to_owned(), name.to_owned()))
+        }
+        _ => Err(CliError::usage(format!(
+            "in {FILE}, {key} = [{text:?}] is not a relation with its schema"
+        ))
+        .hint(format!("write it like {key} = [\"ops.runs\"]"))),
+    };
+    list.iter().map(parts).collect()
 }
 
 /// Retention. A restore point that any rule keeps stays.

@@ -19,7 +19,7 @@ use unship_core::operate::{Keep, Session};
 use unship_core::release::Operation;
 use unship_engines::duckdb::{DuckDb, Settings, layout::DbFile};
 use unship_engines::postgres::build::Wanted;
-use unship_engines::postgres::{Postgres, address::Address, connect::Connector};
+use unship_engines::postgres::{Postgres, UndoLog, address::Address, connect::Connector};
 
 /// How long a lease lasts unless it is renewed; renewal is at a third of it.
 const LEASE: Duration = Duration::from_secs(60);
@@ -293,12 +293,21 @@ impl Context {
     /// The engine of a PostgreSQL environment, with what a job is about to build.
     pub fn postgres_engine(&self, build: Wanted) -> CliResult<Box<dyn Engine>> {
         let reached = self.postgres()?;
+        Ok(Box::new(self.with_undo_log(&reached, build)?))
+    }
+
+    fn with_undo_log(&self, reached: &Reached, build: Wanted) -> CliResult<Postgres> {
         let guarded = reached.postgres.schemas.iter().cloned().collect();
-        Ok(Box::new(Postgres::new(
-            reached.connector()?,
-            guarded,
-            build,
-        )))
+        let undo = UndoLog {
+            tables: reached.postgres.logged()?.into_iter().collect(),
+            keep: Some(self.config.keep.parse()?.within),
+        };
+        Ok(Postgres::new(reached.connector()?, guarded, build).with_undo_log(undo))
+    }
+
+    /// The engine, where only PostgreSQL will do.
+    pub fn only_postgres(&self) -> CliResult<Postgres> {
+        self.with_undo_log(&self.postgres()?, Wanted::default())
     }
 
     /// The same, where only DuckDB will do.

@@ -268,6 +268,8 @@ impl From<OperateError> for CliError {
             }
             OperateError::NotRetained(_) => Self::new(exit::NOTHING, text)
                 .hint("`unship log` says which releases are kept; `keep` in unship.toml, how many"),
+            OperateError::NothingThen(_) => Self::new(exit::NOTHING, text)
+                .hint("`unship log` lists the releases with their times"),
             OperateError::NoTarget(_) => Self::new(exit::NOTHING, text)
                 .hint("name a release with `--to`; `unship log` lists them"),
             OperateError::OthersWrote(relations) => {

@@ -346,7 +346,8 @@ impl Fold<'_> {
         let origin = match operation {
             Operation::Rollback {
                 select: Some(_), ..
-            } => id,
+            }
+            | Operation::Moment { .. } => id,
             _ => match operation.target() {
                 Some(to) => self.history(|h| h.release(to))?.map_or(id, |r| r.origin),
                 None => id,
@@ -417,7 +418,9 @@ impl Fold<'_> {
 
         let (cursor, top) = self.stack(&release.operation, id, before.as_ref())?;
         let taken = match &release.operation {
-            Operation::Rollback { .. } => before.as_ref().map(|b| b.release),
+            Operation::Rollback { .. } | Operation::Moment { .. } => {
+                before.as_ref().map(|b| b.release)
+            }
             _ => None,
         };
         let live = Live {

@@ -12,6 +12,7 @@ use crate::quarantine;
 use crate::release::{Operation, Release, Stage, Verdict};
 use crate::restore::{self, Wish, WishError};
 use crate::rows::Reconciling;
+use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a person asks for.
@@ -32,6 +33,17 @@ pub enum Ask {
         select: (String, BTreeSet<RelationName>),
         /// Which rows, and why.
         reconciling: Reconciling,
+    },
+    /// Tables that are written where they stand, back to a moment, or without what one wrote.
+    Moment {
+        /// The release since which a writer wrote; `None` is the live one.
+        to: Option<ReleaseId>,
+        /// The moment.
+        at: Option<Timestamp>,
+        /// Whose changes alone are taken back: a role or an application.
+        writer: Option<String>,
+        /// The selector, as typed, and what it selects.
+        select: Option<(String, BTreeSet<RelationName>)>,
     },
     /// Take back the last operation.
     Undo,
@@ -78,6 +90,21 @@ impl Session<'_> {
                 },
                 select: Some(text.clone()),
                 rows: Some(Box::new(reconciling.clone())),
+            }),
+            Ask::Moment {
+                to,
+                at,
+                writer,
+                select,
+            } => Ok(Operation::Moment {
+                to: match (to, at) {
+                    (Some(to), _) => *to,
+                    (None, Some(at)) => self.newest_at(*at)?,
+                    (None, None) => live.release,
+                },
+                at: *at,
+                writer: writer.clone(),
+                select: select.as_ref().map(|(text, _)| text.clone()),
             }),
             Ask::Undo => {
                 let down = live.cursor.checked_sub(1).ok_or(OperateError::NoUndo)?;
@@ -127,7 +154,10 @@ impl Session<'_> {
                 let later = map(latest)?.unwrap_or_default();
                 // As for a plan: what others wrote to where it stands is no difference.
                 let same = |one: &_, other: &_| self.engine.same_relation(one, other);
-                let (attainable, _) = restore::attainable(later.clone(), &now, &[], same);
+                let (attainable, _) =
+                    restore::attainable(later.clone(), &now, &[], same, |state| {
+                        self.engine.goes_back(state)
+                    });
                 if restore::differ(&now, &attainable).next().is_some() {
                     let same = restore::differ(&then, &later).next().is_none();
                     return Ok(if same { release.id } else { latest });
@@ -162,6 +192,10 @@ impl Session<'_> {
             }
             | Ask::Rows {
                 select: (_, only), ..
+            }
+            | Ask::Moment {
+                select: Some((_, only)),
+                ..
             } => Some(only.clone()),
             _ => None,
         };
@@ -198,11 +232,19 @@ impl Session<'_> {
         let target_map = self.ledger.history(|h| h.map(target))?.unwrap_or_default();
         let points = self.point_maps()?;
         let same = |one: &_, other: &_| self.engine.same_relation(one, other);
-        let (target_map, stay) = restore::attainable(target_map, &live_map, &points, same);
+        let (mut target_map, stay) =
+            restore::attainable(target_map, &live_map, &points, same, |state| {
+                self.engine.goes_back(state)
+            });
         let env = self.ledger.env().to_owned();
+        let release = self.ledger.history(|h| h.next_id())?;
+        let mut said = Vec::new();
+        if let Operation::Moment { at, .. } = operation {
+            said = self.at_moment(release, *at, operation, &live_map, &mut target_map)?;
+        }
         let wish = Wish {
             env: env.clone(),
-            release: self.ledger.history(|h| h.next_id())?,
+            release,
             operation: operation.clone(),
             live,
             live_map,
@@ -236,7 +278,7 @@ impl Session<'_> {
         if others == Others::Keep {
             request.keep = keep(&wish, &request, &written)?;
         }
-        let steps = if request.bring.is_empty() && request.remove.is_empty() {
+        let mut steps = if request.bring.is_empty() && request.remove.is_empty() {
             Steps {
                 method: "nothing differs: only the ledger is written".to_owned(),
                 ..Steps::default()
@@ -251,6 +293,7 @@ impl Session<'_> {
             let survey = self.engine.survey(wish.release, &relations)?;
             self.engine.plan_restore(&survey, &request)?
         };
+        steps.notes.splice(0..0, said);
         Ok(wish.plan(&request, &written, steps))
     }
 
@@ -389,7 +432,9 @@ impl Session<'_> {
                 ..
             }
         );
-        let Some(target) = plan.operation.target() else {
+        // That somebody wrote what had to be taken back says nothing of the release.
+        let of_a_moment = matches!(plan.operation, Operation::Moment { .. });
+        let Some(target) = plan.operation.target().filter(|_| !of_a_moment) else {
             return Ok(Vec::new());
         };
         let from = self.known(plan.from)?.origin;

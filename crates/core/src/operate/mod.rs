@@ -6,6 +6,7 @@ mod back;
 mod check;
 mod keep;
 mod look;
+mod moment;
 mod publish;
 mod resume;
 mod run;
@@ -78,6 +79,9 @@ pub enum OperateError {
     /// What that release held is not retained, so that it cannot be looked at.
     #[error("what {0} held is not retained any more")]
     NotRetained(ReleaseId),
+    /// Nothing is known of that time.
+    #[error("nothing had been released yet at {0}")]
+    NothingThen(jiff::Timestamp),
     /// No good release is older than the live one.
     #[error("there is no good release before {0}")]
     NoTarget(ReleaseId),

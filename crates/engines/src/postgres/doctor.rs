@@ -2,7 +2,7 @@
 
 use super::catalog::{namespaces, production, rows, server_version};
 use super::engine::Postgres;
-use super::{layout, quote, session};
+use super::{layout, quote, session, undo};
 use postgres::Client;
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -41,6 +41,7 @@ pub fn examine(db: &mut Postgres) -> Vec<Diagnosis> {
     let mut report = Report(Vec::new());
     let subject = db.connector.address().to_string();
     let wanted = db.guarded.clone();
+    let logged = db.undo_tables();
     let connector = db.connector.clone();
     let found = db.client().and_then(|client| {
         if let Err(error) = session::own(client, &connector) {
@@ -48,6 +49,7 @@ pub fn examine(db: &mut Postgres) -> Vec<Diagnosis> {
         }
         server(client, &subject, &mut report)?;
         rights(client, &wanted, &mut report)?;
+        report.0.extend(undo::examine(client, &logged)?);
         in_the_way(client, &mut report)
     });
     if let Err(error) = found {
@@ -193,7 +195,7 @@ const QUESTIONS: &[(Level, &str, &str, &str)] = &[
         Level::Note,
         "event trigger",
         "SELECT format('%s runs on %s', evtname, evtevent) AS what FROM pg_event_trigger
-          WHERE evtenabled <> 'D' ORDER BY evtname",
+          WHERE evtenabled <> 'D' AND evtname <> 'unship_undo_keep' ORDER BY evtname",
         "it runs for what unship does too, and can refuse it",
     ),
     (

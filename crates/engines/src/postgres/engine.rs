@@ -8,7 +8,7 @@ use super::plan::{self, ENGINE, Held, PgAction, Survey};
 use super::swap::{self, Event, Name, Scope, SwapPlan};
 use super::{
     access, build, catalog, diff, doctor, granted, layout, profile, query, quote, retained, rows,
-    session,
+    session, undo,
 };
 use postgres::Client;
 use serde::Deserialize;
@@ -18,8 +18,9 @@ use std::time::Duration;
 use unship_core::check::{Answer, Detail, RelationProfile};
 use unship_core::diff::RelationDiff;
 use unship_core::engine::{
-    Atomicity, Build, Capabilities, Depth, Diagnosis, Engine, EngineError, ErrorKind, Housekeeping,
-    Observation, OnProgress, Place, Point, PublishRequest, RestoreRequest, Retention, Steps, Unmet,
+    Atomicity, Build, Capabilities, Change, Depth, Diagnosis, Engine, EngineError, ErrorKind,
+    Housekeeping, Moments, Observation, OnProgress, Place, Point, PublishRequest, RestoreRequest,
+    Retention, Steps, Unmet,
 };
 use unship_core::fault::boundary;
 use unship_core::ident::{RelationName, ReleaseId};
@@ -39,6 +40,16 @@ pub struct Postgres {
     /// Whether it is known that nothing pools transactions on the way to the server.
     own_session: bool,
     notes: Vec<String>,
+    undo: UndoLog,
+}
+
+/// Which tables have an undo log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UndoLog {
+    /// Their schemas and names.
+    pub tables: BTreeSet<(String, String)>,
+    /// How long what they write down is kept; for ever, if this is none.
+    pub keep: Option<jiff::SignedDuration>,
 }
 
 impl Postgres {
@@ -52,7 +63,15 @@ impl Postgres {
             client: None,
             own_session: false,
             notes: Vec::new(),
+            undo: UndoLog::default(),
         }
+    }
+
+    /// Writes down what changes in tables that are written where they stand.
+    #[must_use]
+    pub fn with_undo_log(mut self, undo: UndoLog) -> Self {
+        self.undo = undo;
+        self
     }
 
     /// The connection; a new one, where the last was lost.
@@ -64,6 +83,11 @@ impl Postgres {
             Some(client) => Ok(client),
             none => Ok(none.insert(self.connector.connect()?)),
         }
+    }
+
+    /// The tables that are to have an undo log.
+    pub(super) fn undo_tables(&self) -> BTreeSet<(String, String)> {
+        self.undo.tables.clone()
     }
 
     fn schemas(&self) -> Option<Vec<String>> {
@@ -119,6 +143,7 @@ impl Postgres {
             }
         }
         Ok(Survey {
+            undo: undo::known(client, &wanted)?,
             granted: granted::read(client, &all)?,
             swap,
             retained,
@@ -170,6 +195,58 @@ impl Postgres {
     }
 }
 
+impl Postgres {
+    /// Nothing has to be prepared: what changes is written down already. The job's sessions say whose
+    /// they are, if its driver lets them.
+    fn begin_in_place(&mut self, release: ReleaseId) -> Result<Build, EngineError> {
+        if self.undo.tables.is_empty() {
+            return Err(EngineError::new(
+                ErrorKind::Unsupported,
+                "a job that builds in place cannot be taken back in PostgreSQL",
+            )
+            .hint(
+                "let it build aside, which is the default; or name the tables that it writes in \
+                 `undo_log` of the environment",
+            ));
+        }
+        let env = [
+            ("UNSHIP_RELEASE", release.to_string()),
+            ("PGOPTIONS", format!("-c unship.release={release}")),
+        ];
+        Ok(Build {
+            release,
+            files: Vec::new(),
+            env: env.map(|(k, v)| (k.to_owned(), v)).into(),
+        })
+    }
+
+    /// Brings tables back where they stand. If the connection breaks at the very end, the server is
+    /// asked what became of it.
+    fn undo_in_place(
+        &mut self,
+        statements: &undo::Statements,
+        record: &[String],
+        on: OnProgress<'_>,
+    ) -> Result<(), EngineError> {
+        let done = undo::run(self.client()?, statements, record, on);
+        // It leaves other settings than it found.
+        self.client = None;
+        match done {
+            Err(error) if error.kind == ErrorKind::Interrupted => {
+                match undo::happened(self.client()?, &error)? {
+                    true => Ok(()),
+                    false => Err(EngineError::new(
+                        ErrorKind::Interrupted,
+                        "the connection broke, and nothing was changed",
+                    )
+                    .because(error)),
+                }
+            }
+            done => done,
+        }
+    }
+}
+
 impl Engine for Postgres {
     fn capabilities(&mut self) -> Capabilities {
         let version = self.client().and_then(|client| {
@@ -209,6 +286,7 @@ impl Engine for Postgres {
             .map(str::to_owned)
             .to_vec(),
             not_protected: vec![
+                "what a job in place does to tables that have no undo log".to_owned(),
                 "rows that others write into a released relation: they are noticed, and retained \
                  with it"
                     .to_owned(),
@@ -249,6 +327,9 @@ impl Engine for Postgres {
             session::own(self.client()?, &connector)?;
             self.own_session = true;
         }
+        let tables = self.undo.tables.clone();
+        let notes = undo::ensure(self.client()?, &tables)?;
+        self.notes.extend(notes);
         Ok(())
     }
 
@@ -277,6 +358,25 @@ impl Engine for Postgres {
         identity(one).is_some_and(|one| identity(other) == Some(one))
     }
 
+    fn moments(
+        &mut self,
+        at: Option<jiff::Timestamp>,
+        writer: Option<&str>,
+    ) -> Result<Moments, EngineError> {
+        let database = self.connector.database().to_owned();
+        undo::moments(self.client()?, &database, at, writer)
+    }
+
+    fn changes(&mut self, relation: &RelationName, limit: u64) -> Result<Vec<Change>, EngineError> {
+        let at = Name::new(&*relation.schema, &*relation.name);
+        undo::changes(self.client()?, &at, limit)
+    }
+
+    fn goes_back(&self, state: &RelationState) -> bool {
+        let storage = state.storage.as_deref();
+        storage.and_then(undo::Position::read).is_some()
+    }
+
     fn begin_build(
         &mut self,
         release: ReleaseId,
@@ -285,11 +385,7 @@ impl Engine for Postgres {
         on: OnProgress<'_>,
     ) -> Result<Build, EngineError> {
         if !aside {
-            return Err(EngineError::new(
-                ErrorKind::Unsupported,
-                "a job that builds in place cannot be taken back in PostgreSQL",
-            )
-            .hint("let it build aside, which is the default"));
+            return self.begin_in_place(release);
         }
         let (connector, wanted) = (self.connector.clone(), self.wanted.clone());
         build::begin(&connector, self.client()?, release, &wanted, on)?;
@@ -363,13 +459,13 @@ impl Engine for Postgres {
     }
 
     fn fact(&mut self, subject: &str) -> Result<String, EngineError> {
-        let answers = facts(self.client()?, &[subject])?;
+        let answers = undo::facts::with(self.client()?, &[subject], facts)?;
         Ok(answers.into_iter().next().unwrap_or_default())
     }
 
     fn unmet(&mut self, facts_: &[Fact]) -> Result<Option<Unmet>, EngineError> {
         let subjects: Vec<_> = facts_.iter().map(|f| f.subject.as_str()).collect();
-        let now = facts(self.client()?, &subjects)?;
+        let now = undo::facts::with(self.client()?, &subjects, facts)?;
         Ok(facts_
             .iter()
             .zip(now)
@@ -429,6 +525,10 @@ impl Engine for Postgres {
             PgAction::Exchange { exchanges } => {
                 let seal: Vec<_> = seal.into_iter().flat_map(seal_statements).collect();
                 rows::run(client, &exchanges, &seal, on)
+            }
+            PgAction::Undo { statements } => {
+                let record: Vec<_> = seal.into_iter().flat_map(seal_statements).collect();
+                self.undo_in_place(&statements, &record, on)
             }
             PgAction::Swap { plan, mut record } => {
                 record.extend(seal.into_iter().flat_map(seal_statements));
@@ -517,6 +617,10 @@ impl Engine for Postgres {
         done.freed += freed;
         let all: BTreeSet<_> = done.dropped.iter().copied().chain(dropped).collect();
         done.dropped = all.into_iter().collect();
+        if let Some(within) = self.undo.keep {
+            on("trimming the undo log", 0, 0);
+            done.freed += undo::trim(self.client()?, within)?;
+        }
         Ok(done)
     }
 

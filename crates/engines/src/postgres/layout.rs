@@ -57,6 +57,7 @@ pub fn may_be_production(name: &str) -> bool {
     !name.starts_with("pg_")
         && name != "information_schema"
         && name != HOME
+        && name != super::undo::SCHEMA
         && parse_build(name).is_none()
         && parse_retained(name).is_none()
 }

@@ -30,7 +30,7 @@ mod tls;
 pub mod undo;
 mod writers;
 
-pub use engine::Postgres;
+pub use engine::{Postgres, UndoLog};
 
 #[cfg(test)]
 mod inputs;

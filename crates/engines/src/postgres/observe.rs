@@ -5,7 +5,7 @@ use super::connect::Connector;
 use super::definition::{self, Names};
 use super::error::Doing;
 use super::rows::same_storage;
-use super::{fingerprint, layout, quote};
+use super::{fingerprint, layout, quote, undo};
 use postgres::{Client, GenericClient, IsolationLevel};
 use std::collections::{BTreeMap, BTreeSet};
 use unship_core::engine::{Depth, EngineError, Observation, OnProgress, Place};
@@ -52,6 +52,21 @@ pub fn observe(
     let scopes = scopes(&mut transaction, look, place)?;
     let catalog = catalog::load(&mut transaction, &scopes)?;
     let mut found = states(&catalog, &scopes, look.database);
+    let positions = undo::positions(&mut transaction)?;
+    for (name, one) in &mut found {
+        let Some((oid, position)) = one.oid.and_then(|oid| Some((oid, positions.get(&oid)?)))
+        else {
+            continue;
+        };
+        let known = match depth {
+            Depth::Changed { known, .. } => known.get(name).and_then(|s| s.storage.clone()),
+            _ => None,
+        };
+        one.state.storage = Some(match known {
+            Some(known) if undo::unchanged(&mut transaction, &known, oid, position)? => known,
+            _ => position.storage(oid),
+        });
+    }
     if let Place::Build(_) = place {
         let comment = |oid| catalog.relations.get(&oid)?.comment.as_deref();
         found.retain(|_, found| found.oid.and_then(comment) != Some(super::build::STANDS_IN));

@@ -3,7 +3,7 @@
 use super::retained::{self, Retained};
 use super::rows::{self, Exchange};
 use super::swap::{self, Access, LeftKey, Move, Name, Rebuild, Request, Rights, SwapPlan};
-use super::{granted, layout, quote, writers};
+use super::{granted, layout, quote, undo, writers};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use unship_core::engine::{EngineError, ErrorKind, PublishRequest, RestoreRequest, Steps};
@@ -29,6 +29,9 @@ pub struct Survey {
     /// Rows that can be put back into them.
     #[serde(default)]
     pub kept: Vec<Exchange>,
+    /// Those of them whose changes are written down.
+    #[serde(default)]
+    pub undo: Vec<undo::Known>,
 }
 
 /// A retained version of a relation.
@@ -101,6 +104,11 @@ pub enum PgAction {
         plan: Box<SwapPlan>,
         /// What is recorded with it.
         record: Vec<String>,
+    },
+    /// Brings tables back where they stand, all in one transaction.
+    Undo {
+        /// Everything that it does.
+        statements: undo::Statements,
     },
 }
 
@@ -516,8 +524,16 @@ pub fn restore(survey: &Survey, request: &RestoreRequest) -> Result<Steps, Engin
             ..Steps::default()
         });
     }
+    let where_they_stand = undo::planned(survey, request)?;
+    let stay: BTreeSet<_> = where_they_stand.relations.iter().collect();
+    if !stay.is_empty() && stay.len() == request.bring.len() + request.remove.len() {
+        return where_they_stand.alone();
+    }
     let mut moves = Moves::default();
     for (name, wanted) in &request.bring {
+        if stay.contains(name) {
+            continue;
+        }
         let at = place(name);
         let held = survey
             .retained
@@ -573,7 +589,11 @@ pub fn restore(survey: &Survey, request: &RestoreRequest) -> Result<Steps, Engin
          its release: one transaction",
         count(request.bring.len() + request.remove.len(), "relation")
     );
-    moves.steps(survey, request.release, method)
+    let steps = moves.steps(survey, request.release, method)?;
+    match stay.is_empty() {
+        true => Ok(steps),
+        false => where_they_stand.with(steps),
+    }
 }
 
 /// What takes no move: versions that a relation is again when rows are put back into it. With them,

@@ -145,7 +145,7 @@ impl<'a> Planner<'a> {
             notes: self.notes,
             needs: Vec::new(),
             bytes: 0,
-            mixed: BTreeMap::new(),
+            ..Steps::default()
         })
     }
 

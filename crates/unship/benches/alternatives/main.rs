@@ -12,6 +12,7 @@ mod nights;
 mod overhead;
 mod postgres;
 mod report;
+mod undo;
 
 use measure::{Outcome, World};
 use report::Row;
@@ -69,6 +70,7 @@ fn main() -> Outcome {
             Err(_) => RELEASE,
         };
         postgres::measure(&world, gigabytes, &tell)?;
+        undo::measure(&world, &tell)?;
     }
     if wanted("checks") {
         tell("Measuring for checks", checks::measure(&world)?)?;

@@ -44,15 +44,15 @@ pub fn measure(world: &World, gigabytes: f64, tell: &dyn Fn(&str, Vec<Row>) -> O
 }
 
 /// A database, and a project that guards its schema `m`.
-struct Shop {
-    address: String,
+pub struct Shop {
+    pub address: String,
     config: Config,
     name: String,
-    dir: PathBuf,
+    pub dir: PathBuf,
 }
 
 impl Shop {
-    fn new(world: &World, server: &str, name: &str) -> Outcome<Self> {
+    pub fn new(world: &World, server: &str, name: &str) -> Outcome<Self> {
         let config: Config = server.parse()?;
         let mut client = config.connect(NoTls)?;
         for sql in ["DROP DATABASE IF EXISTS", "CREATE DATABASE"] {
@@ -76,7 +76,7 @@ impl Shop {
         Ok(shop)
     }
 
-    fn client(&self) -> Outcome<Client> {
+    pub fn client(&self) -> Outcome<Client> {
         Ok(self.config.connect(NoTls)?)
     }
 
@@ -116,7 +116,7 @@ impl Shop {
         took.ok_or_else(|| format!("no milliseconds in {document}").into())
     }
 
-    fn drop(self, world: &World, server: &str) -> Outcome {
+    pub fn drop(self, world: &World, server: &str) -> Outcome {
         let config: Config = server.parse()?;
         let sql = format!("DROP DATABASE {} WITH (FORCE)", self.name);
         config.connect(NoTls)?.batch_execute(&sql)?;

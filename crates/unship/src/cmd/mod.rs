@@ -25,6 +25,8 @@ mod run;
 mod show;
 mod stats;
 mod status;
+mod timeline;
+mod undo_log;
 pub mod verify;
 
 use crate::cli::{Cli, Command, DbtCloud, Policy};
@@ -70,6 +72,8 @@ fn carry_out(cli: Cli) -> CliResult {
         Command::Log(args) => log::run(global, &args),
         Command::Show(args) => show::run(global, &args),
         Command::Check(args) => check::run(global, &args),
+        Command::Timeline(args) => timeline::run(global, &args),
+        Command::UndoLog(args) => undo_log::run(global, &args),
         Command::Diff(args) => diff::run(global, &args),
         Command::Plan(args) => plan::run(global, &args),
         Command::Rollback(args) => untouched(back::rollback(global, &args)),

@@ -9,6 +9,9 @@ use crate::permit;
 use crate::refs;
 use crate::render::{json, plan as render};
 use crate::scope;
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 use serde::Deserialize;
 use std::io::Read;
 use std::path::Path;
@@ -142,6 +145,29 @@ pub fn run(global: &Global, args: &Plan) -> CliResult {
     Ok(exit::OK)
 }
 
+/// A moment as people write it: with an offset, or with a time zone by its name.
+fn moment(text: &str) -> CliResult<Timestamp> {
+    let wrong = || {
+        CliError::usage(format!("{text:?} is no moment with its time zone"))
+            .hint("write it like \"2026-11-20 02:55 Europe/Berlin\" or 2026-11-20T01:55:00Z")
+    };
+    if let Ok(at) = text.parse::<Timestamp>() {
+        return Ok(at);
+    }
+    let (civil, zone) = text.trim().rsplit_once(' ').ok_or_else(wrong)?;
+    let civil: DateTime = civil.trim().parse().map_err(|_| wrong())?;
+    let zone = TimeZone::get(zone).map_err(|_| wrong())?;
+    // An hour that a clock shows twice, or never, is no moment.
+    let zoned = zone.to_ambiguous_zoned(civil).unambiguous();
+    let zoned = zoned.map_err(|_| {
+        CliError::usage(format!(
+            "{text:?} is there twice, or not at all: clocks are changed then"
+        ))
+        .hint("write it with its offset, like 2026-10-25T02:30:00+02:00")
+    })?;
+    Ok(zoned.timestamp())
+}
+
 /// What the arguments of a rollback ask for.
 pub fn ask(config: &Config, bench: &mut Workbench, target: &Target) -> CliResult<Ask> {
     let to = match &target.to {
@@ -152,8 +178,10 @@ pub fn ask(config: &Config, bench: &mut Workbench, target: &Target) -> CliResult
         None
     } else {
         // What is selected is looked for in the lineage of both ends.
+        let of_a_moment = target.at.is_some() || target.writer.is_some();
         let end = match to {
             Some(to) => to,
+            None if of_a_moment => bench.session().live()?.release,
             None => {
                 let session = bench.session();
                 let live = session.live()?.release;
@@ -171,6 +199,15 @@ pub fn ask(config: &Config, bench: &mut Workbench, target: &Target) -> CliResult
         }
         Some((text, picked))
     };
+    let at = target.at.as_deref().map(moment).transpose()?;
+    if at.is_some() || target.writer.is_some() {
+        return Ok(Ask::Moment {
+            to,
+            at,
+            writer: target.writer.clone(),
+            select,
+        });
+    }
     let rows = match (&target.predicate, &target.partition) {
         (Some(predicate), _) => Some(Rows::Where(predicate.clone())),
         (None, Some(partition)) => Some(match partition.split_once('=') {

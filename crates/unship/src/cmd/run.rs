@@ -427,6 +427,10 @@ impl Launch<'_> {
             // As a shell would have told it.
             env.insert("PWD".to_owned(), job.dir.display().to_string());
         }
+        // What the job's sessions say of themselves comes beside what they were told before.
+        if let (Some(ours), Ok(theirs)) = (env.get_mut("PGOPTIONS"), std::env::var("PGOPTIONS")) {
+            ours.insert_str(0, &format!("{theirs} "));
+        }
         let since = SystemTime::now();
         let log = self
             .context

@@ -174,8 +174,10 @@ fn rollbacks(ledger: &Ledger, env: &str, first: &str) -> CliResult<Vec<Release>>
         before = Some(last.id);
         let old = month(last.opened).as_str() < first;
         out.extend(page.into_iter().filter(|r| {
-            matches!(r.operation, Operation::Rollback { .. })
-                && r.stage == Stage::Published
+            matches!(
+                r.operation,
+                Operation::Rollback { .. } | Operation::Moment { .. }
+            ) && r.stage == Stage::Published
                 && month(r.opened).as_str() >= first
         }));
         if old {

@@ -71,6 +71,7 @@ pub fn what(plan: &Plan) -> String {
             Some(of) => format!("rollback of the rows of {select} {} to {to}", of.rows),
             None => format!("rollback of {select} to {to}"),
         },
+        (Operation::Moment { .. }, _) => format!("rollback to {}", plan.operation.whereto()),
         (operation, Some(to)) => format!("{} to {to}", operation.word()),
         (operation, None) => operation.word().to_owned(),
     }

@@ -42,6 +42,7 @@ pub fn operation(release: &Release) -> String {
         Operation::Rollback {
             to, select: None, ..
         } => format!("rollback to {to}"),
+        Operation::Moment { .. } => format!("rollback to {}", release.operation.whereto()),
         Operation::Undo { to } => format!("undo, back to {to}"),
         Operation::Redo { to } => format!("redo, forward to {to}"),
     }

@@ -35,3 +35,4 @@ mod rows;
 mod settings;
 mod story;
 mod tell;
+mod undo_log;

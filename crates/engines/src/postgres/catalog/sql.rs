@@ -109,7 +109,8 @@ pub const PARTS: &str = "
                CASE t.tgenabled WHEN 'O' THEN '' ELSE ' (enabled ' || t.tgenabled::text || ')' END,
                obj_description(t.oid, 'pg_trigger')
           FROM pg_trigger t JOIN r ON r.oid = t.tgrelid
-         WHERE NOT t.tgisinternal AND t.tgparentid = 0
+          JOIN pg_proc f ON f.oid = t.tgfoid JOIN pg_namespace fn ON fn.oid = f.pronamespace
+         WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND fn.nspname <> 'unship_undo'
         UNION ALL
         SELECT p.polrelid, p.polname, 6, 'policy', concat('FOR ', p.polcmd,
                  CASE WHEN p.polpermissive THEN '' ELSE ' RESTRICTIVE' END, ' TO ',

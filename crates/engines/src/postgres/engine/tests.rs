@@ -133,6 +133,7 @@ impl World {
         let relations = bring.keys().chain(&remove).cloned().collect();
         let survey = self.engine.survey(release, &relations)?;
         let request = RestoreRequest {
+            writer: None,
             release,
             live: R(1),
             live_map: self.map.clone(),

@@ -5,8 +5,9 @@
 //! values that only look equal come out right, with a key or without.
 
 use super::capture::rows_table;
-use super::known::{Known, Trigger};
+use super::known::{Known, Moment, Trigger};
 use crate::postgres::quote;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use unship_core::ident::ReleaseId;
 
@@ -34,8 +35,8 @@ impl Scope {
 pub struct Target<'a> {
     /// The table.
     pub table: &'a Known,
-    /// Which of its changes stay, as a `pg_snapshot`.
-    pub moment: String,
+    /// Which of its changes stay.
+    pub moment: Moment,
     /// What is taken back of the others.
     pub scope: Scope,
     /// What the state is called that it comes to.
@@ -46,7 +47,7 @@ pub struct Target<'a> {
 
 /// Statements for one transaction that reads what is committed: the lock first, which must not be
 /// waited for long, then the rest.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Statements {
     /// Takes the locks, all at once.
     pub lock: String,
@@ -187,9 +188,11 @@ impl Target<'_> {
     /// The changes that are taken back, under an alias.
     fn later(&self, alias: &str) -> String {
         format!(
-            "{alias}.guard = {} AND NOT pg_catalog.pg_visible_in_snapshot({alias}.xid, {}::pg_snapshot)",
+            "{alias}.guard = {} AND ({alias}.seq > {} OR NOT pg_catalog.pg_visible_in_snapshot(\
+             {alias}.xid, {}::pg_snapshot))",
             self.table.guard,
-            quote::text(&self.moment)
+            self.moment.last,
+            quote::text(&self.moment.snapshot)
         )
     }
 
@@ -323,8 +326,8 @@ END",
             later = self.later("c"),
             writer = self.by_writer("c"),
             message = quote::text(&format!(
-                "{} rows of {} were changed again since, %s",
-                "%s", self.table.name
+                "%s of the rows of {} that would go back were changed again since, %s",
+                self.table.name
             )),
         );
         format!("DO {}", quote::text(&body))
@@ -433,25 +436,17 @@ END",
 
     /// Records what was done: the state that the table stands in from here on.
     fn close(&self, release: ReleaseId) -> String {
-        // All that was committed, this transaction included, and nothing that still runs: who waits
-        // for the lock has changed nothing yet.
+        // All that was committed, this transaction included: who waits for the lock has changed
+        // nothing yet.
         let moment = match self.scope.is_all() {
-            true => "NULL".to_owned(),
-            false => "(SELECT pg_catalog.concat(coalesce(pg_catalog.min(x), own + 1), ':', own + 1, ':',
-                 pg_catalog.string_agg(x::text, ',' ORDER BY x))
-            FROM (SELECT pg_catalog.pg_current_xact_id()::text::bigint AS own) me
-            LEFT JOIN LATERAL (
-                SELECT x::text::bigint AS x FROM pg_catalog.pg_snapshot_xip(pg_catalog.pg_current_snapshot()) x
-                 UNION
-                SELECT pg_catalog.generate_series(
-                    pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::bigint, own - 1)
-            ) running ON running.x < own GROUP BY own)"
-                .to_owned(),
+            true => "NULL",
+            false => "pg_catalog.concat(me.next, ':', me.next, ':/', me.seq)",
         };
         format!(
             "INSERT INTO unship_undo.changes (seq, guard, op, role, application, release, stands, moment)
-SELECT pg_catalog.nextval('unship_undo.seq'), {}, 'back', session_user,
-       pg_catalog.current_setting('application_name'), {}, {}, {moment}",
+SELECT me.seq, {}, 'back', session_user, pg_catalog.current_setting('application_name'), {}, {}, {moment}
+  FROM (SELECT pg_catalog.nextval('unship_undo.seq') AS seq,
+               1 + pg_catalog.pg_current_xact_id()::text::bigint AS next) me",
             self.table.guard,
             quote::text(&release.to_string()),
             quote::text(&self.stands),

@@ -135,6 +135,9 @@ pub fn ensure(
             ));
         }
     }
+    if !wanted.is_empty() {
+        keep(client)?;
+    }
     let open: BTreeSet<u32> = open(client)?.iter().map(|guard| guard.relation).collect();
     for (schema, name) in wanted {
         match shape::read(client, schema, name)? {
@@ -146,6 +149,48 @@ pub fn ensure(
         }
     }
     Ok(notes)
+}
+
+/// Keeps logged tables from being dropped, where this role may make event triggers: with them would
+/// go what the log cannot bring back. What unship itself retired may go.
+const KEEP: &str = "
+    CREATE OR REPLACE FUNCTION unship_undo.keep() RETURNS event_trigger LANGUAGE plpgsql
+        SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    DECLARE one record;
+    BEGIN
+        FOR one IN SELECT d.object_identity AS name FROM pg_event_trigger_dropped_objects() d
+             JOIN unship_undo.guards g ON g.relation = d.objid AND g.ended IS NULL
+            WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0
+              AND d.schema_name !~ '^unship_(r[0-9]|build_)' LOOP
+            RAISE EXCEPTION '% has an undo log, which cannot bring a dropped table back', one.name
+                USING ERRCODE = 'object_in_use', HINT = 'Let the job build it aside, delete its rows '
+                    'instead, or take it out of undo_log and run: unship undo-log sync';
+        END LOOP;
+    END $$;
+    CREATE EVENT TRIGGER unship_undo_keep ON sql_drop EXECUTE FUNCTION unship_undo.keep()";
+
+/// Whether it stands.
+const KEPT: &str =
+    "SELECT EXISTS (SELECT FROM pg_event_trigger WHERE evtname = 'unship_undo_keep'), rolsuper
+      FROM pg_roles WHERE rolname = current_user";
+
+/// Makes the event trigger, where that is allowed and it is not there.
+fn keep(client: &mut Client) -> Result<(), EngineError> {
+    const WHAT: &str = "keep logged tables from being dropped";
+    let row = client.query_one(KEPT, &[]).doing(WHAT)?;
+    let there: bool = row.try_get(0).doing(WHAT)?;
+    let may: bool = row.try_get(1).doing(WHAT)?;
+    if there || !may {
+        return Ok(());
+    }
+    client.batch_execute(KEEP).doing(WHAT)
+}
+
+/// Whether logged tables are kept from being dropped.
+pub fn is_kept(client: &mut impl GenericClient) -> Result<bool, EngineError> {
+    const WHAT: &str = "look whether logged tables can be dropped";
+    let row = client.query_one(KEPT, &[]).doing(WHAT)?;
+    row.try_get(0).doing(WHAT)
 }
 
 /// A transaction whose statements each see what was committed before them.
@@ -290,6 +335,10 @@ fn drop_all(client: &mut Client) -> Result<(), EngineError> {
     let sql = "SELECT format('DROP TABLE %s', c.oid::regclass) AS text FROM pg_class c
                 WHERE c.relnamespace = 'unship_undo'::regnamespace AND c.relkind = 'r'";
     let mut transaction = begin(client)?;
+    // It looks into what is dropped.
+    let keep =
+        "DROP EVENT TRIGGER IF EXISTS unship_undo_keep; DROP FUNCTION IF EXISTS unship_undo.keep()";
+    transaction.batch_execute(keep).doing(WHAT)?;
     for statement in rows::<Statement>(&mut transaction, sql, &[])? {
         transaction.batch_execute(&statement.text).doing(WHAT)?;
     }

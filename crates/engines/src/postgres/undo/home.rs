@@ -24,6 +24,7 @@ pub const TABLES: &str = "
         since timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
         xid xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
         trimmed xid8,
+        trimmed_seq bigint,
         ended timestamptz,
         because text
     );

@@ -11,33 +11,42 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use unship_core::engine::EngineError;
 
-/// A `pg_snapshot`: which transactions had ended.
+/// Which changes had been committed: those of transactions that had ended, as a `pg_snapshot` has
+/// it, up to a change's number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moment {
+    /// The `pg_snapshot`.
+    pub snapshot: String,
+    /// The number of the last change.
+    pub last: i64,
     below: u64,
     running: BTreeSet<u64>,
 }
 
 impl Moment {
-    /// Reads what PostgreSQL writes.
+    /// Reads what a position says.
     pub fn read(text: &str) -> Option<Self> {
-        let mut parts = text.split(':');
+        let (snapshot, last) = text.split_once('/')?;
+        let mut parts = snapshot.split(':');
         let (_, below, running) = (parts.next()?, parts.next()?, parts.next()?);
         let running = running.split(',').filter(|x| !x.is_empty());
         Some(Self {
+            snapshot: snapshot.to_owned(),
+            last: last.parse().ok()?,
             below: below.parse().ok()?,
             running: running.map(str::parse).collect::<Result<_, _>>().ok()?,
         })
     }
 
-    /// Whether a transaction that committed had done so.
-    pub fn sees(&self, xid: u64) -> bool {
-        xid < self.below && !self.running.contains(&xid)
+    /// Whether a change had been committed.
+    pub fn sees(&self, xid: u64, seq: i64) -> bool {
+        xid < self.below && !self.running.contains(&xid) && seq <= self.last
     }
 
-    /// Whether all of them up to a number had ended.
-    fn sees_all_to(&self, xid: u64) -> bool {
-        xid < self.below && self.running.first().is_none_or(|first| *first > xid)
+    /// Whether all changes had been up to these numbers.
+    fn sees_all_to(&self, xid: u64, seq: i64) -> bool {
+        let ended = self.running.first().is_none_or(|first| *first > xid);
+        xid < self.below && ended && seq <= self.last
     }
 }
 
@@ -64,8 +73,12 @@ pub struct Known {
     pub on: u64,
     /// The newest transaction whose changes the retention has dropped.
     pub trimmed: Option<u64>,
+    /// The number of the newest change that it has dropped.
+    pub trimmed_seq: Option<i64>,
     /// Changes whose rows could not be written down.
     pub unseen: Vec<Unseen>,
+    /// Logs that the table had before, and why they ended.
+    pub ended: Vec<Ended>,
     /// Why the log may not hold all that happened.
     pub hole: Option<String>,
     /// States that partial rollbacks left.
@@ -81,10 +94,21 @@ pub struct Known {
 pub struct Unseen {
     /// Its transaction.
     pub xid: u64,
+    /// Its number.
+    pub seq: i64,
     /// Who and when, in words.
     pub by: String,
     /// Why.
     pub note: String,
+}
+
+/// A log that ended.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Ended {
+    /// Its guard.
+    pub guard: i64,
+    /// Why, and when.
+    pub because: String,
 }
 
 /// A state that a rollback of some of the rows left.
@@ -92,7 +116,7 @@ pub struct Unseen {
 pub struct Left {
     /// Its name, which begins with `@`.
     pub stands: String,
-    /// What had been committed then, as a `pg_snapshot`.
+    /// What had been committed then, as a position has it.
     pub moment: String,
 }
 
@@ -124,12 +148,12 @@ pub struct Referrer {
 
 impl Known {
     /// The moment that a position means; none for a state that is not known any more.
-    pub fn moment(&self, position: &Position) -> Option<String> {
+    pub fn moment(&self, position: &Position) -> Option<Moment> {
         if !position.at.starts_with('@') {
-            return Some(position.at.clone());
+            return Moment::read(&position.at);
         }
         let left = self.left.iter().find(|left| left.stands == position.at);
-        left.map(|left| left.moment.clone())
+        left.and_then(|left| Moment::read(&left.moment))
     }
 
     /// Why the table cannot go back to a position, as a clause after its name; none, if it can.
@@ -137,20 +161,30 @@ impl Known {
         if let Some(why) = &self.hole {
             return Some(format!("has an undo log with a hole: {why}"));
         }
-        let since = format!("has an undo log only since {}", self.since);
-        let moment = self.moment(position);
-        let Some(moment) = moment.as_deref().and_then(Moment::read) else {
+        let ended = self.ended.iter().find(|one| one.guard == position.guard);
+        let since = match ended {
+            Some(one) => format!(
+                "has an undo log only since {}, when the one before ended: {}",
+                self.since, one.because
+            ),
+            None => format!("has an undo log only since {}", self.since),
+        };
+        let Some(moment) = self.moment(position) else {
             return Some(since);
         };
-        if position.guard != self.guard || !moment.sees(self.on) {
+        if position.guard != self.guard || !moment.sees(self.on, 0) {
             return Some(since);
         }
-        if self.trimmed.is_some_and(|to| !moment.sees_all_to(to)) {
+        let seq = self.trimmed_seq.unwrap_or(0);
+        if (self.trimmed).is_some_and(|to| !moment.sees_all_to(to, seq)) {
             return Some(
                 "has an undo log whose older changes the retention has dropped".to_owned(),
             );
         }
-        let unseen = self.unseen.iter().find(|one| !moment.sees(one.xid));
+        let unseen = self
+            .unseen
+            .iter()
+            .find(|one| !moment.sees(one.xid, one.seq));
         unseen.map(|one| {
             format!(
                 "was changed since in a way that the undo log could not write down: {} ({})",
@@ -197,7 +231,9 @@ pub fn known(
             since: guard.since.clone(),
             on: limits.on,
             trimmed: limits.trimmed,
+            trimmed_seq: limits.trimmed_seq,
             unseen: rows(client, UNSEEN, &[&guard.id])?,
+            ended: rows(client, ENDED, &[&guard.relation])?,
             hole,
             left: rows(client, LEFT, &[&guard.id])?,
             triggers: rows(client, TRIGGERS, &[&guard.relation])?,
@@ -212,16 +248,22 @@ pub fn known(
 struct Limits {
     on: u64,
     trimmed: Option<u64>,
+    trimmed_seq: Option<i64>,
 }
 
 const LIMITS: &str = "
-    SELECT g.xid::text::bigint AS on, g.trimmed::text::bigint AS trimmed
+    SELECT g.xid::text::bigint AS on, g.trimmed::text::bigint AS trimmed,
+           g.trimmed_seq
       FROM unship_undo.guards g WHERE g.id = $1";
 
 const UNSEEN: &str = "
-    SELECT c.xid::text::bigint AS xid, format('%s at %s', c.role, date_trunc('second', c.at)) AS by,
+    SELECT c.xid::text::bigint AS xid, c.seq, format('%s at %s', c.role, date_trunc('second', c.at)) AS by,
            coalesce(c.note, '') AS note
       FROM unship_undo.changes c WHERE c.guard = $1 AND c.op = 'unseen' ORDER BY c.seq DESC LIMIT 100";
+
+const ENDED: &str = "
+    SELECT g.id AS guard, coalesce(g.because, '') AS because FROM unship_undo.guards g
+     WHERE g.relation = $1 AND g.ended IS NOT NULL ORDER BY g.id";
 
 const LEFT: &str = "
     SELECT c.stands, c.moment FROM unship_undo.changes c
@@ -299,11 +341,17 @@ mod tests {
 
     #[test]
     fn a_moment_sees_what_had_ended() {
-        let moment = Moment::read("740:750:740,744").unwrap();
-        let sees: Vec<u64> = (738..752).filter(|x| moment.sees(*x)).collect();
+        let moment = Moment::read("740:750:740,744/90").unwrap();
+        let sees: Vec<u64> = (738..752).filter(|x| moment.sees(*x, 90)).collect();
         assert_eq!(sees, [738, 739, 741, 742, 743, 745, 746, 747, 748, 749]);
-        assert!(moment.sees_all_to(739) && !moment.sees_all_to(741));
-        assert_eq!(Moment::read("750:750:").unwrap().running.len(), 0);
+        assert!(
+            !moment.sees(738, 91),
+            "it ran, and wrote to the table only later"
+        );
+        assert!(moment.sees_all_to(739, 90) && !moment.sees_all_to(741, 90));
+        assert!(!moment.sees_all_to(739, 91));
+        assert_eq!(Moment::read("750:750:/1").unwrap().running.len(), 0);
+        assert_eq!(Moment::read("750:750:"), None);
         assert_eq!(Moment::read("@R3"), None);
     }
 }

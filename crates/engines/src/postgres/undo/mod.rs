@@ -7,17 +7,26 @@
 
 mod back;
 mod capture;
+pub mod facts;
 mod guard;
 mod home;
 mod known;
+mod logs;
+mod moments;
 mod position;
 mod run;
 mod shape;
+mod steps;
+mod trim;
 
 pub(crate) use back::REFUSED;
 pub use back::{Scope, Statements, Target, statements};
 pub use guard::{Guarded, ensure, remove};
 pub use home::SCHEMA;
 pub use known::{Known, known};
-pub use position::{Position, positions};
+pub use logs::{Log, examine};
+pub use moments::{changes, moments};
+pub use position::{Position, positions, unchanged};
 pub use run::{happened, run};
+pub use steps::planned;
+pub use trim::trim;

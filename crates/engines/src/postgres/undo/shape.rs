@@ -142,9 +142,8 @@ const OBSTACLES: &str = "
     SELECT format('has the rule %I, which turns statements into others', w.rulename)
       FROM pg_rewrite w JOIN tree ON tree.oid = w.ev_class
     UNION ALL
-    SELECT format('is filled by the subscription %I, whose rows no statement trigger sees', s.subname)
+    SELECT 'is filled by a subscription, whose rows no statement trigger sees'
       FROM pg_subscription_rel r JOIN tree ON tree.oid = r.srrelid
-      JOIN pg_subscription s ON s.oid = r.srsubid
     UNION ALL
     SELECT format('forces row security on its owner: %s', c.oid::regclass)
       FROM pg_class c JOIN tree ON tree.oid = c.oid WHERE c.relforcerowsecurity

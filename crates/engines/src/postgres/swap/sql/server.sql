@@ -6,4 +6,4 @@ SELECT current_setting('server_version_num')::int8,
         * (current_setting('max_connections')::int8 + current_setting('max_prepared_transactions')::int8),
     (SELECT count(*) FROM pg_locks WHERE NOT coalesce(fastpath, false)),
     (SELECT coalesce(array_agg(evtname::text ORDER BY evtname), '{}') FROM pg_event_trigger
-     WHERE evtenabled <> 'D' AND evtevent IN ('ddl_command_start', 'ddl_command_end', 'sql_drop'))
+     WHERE evtenabled <> 'D' AND evtname <> 'unship_undo_keep' AND evtevent IN ('ddl_command_start', 'ddl_command_end', 'sql_drop'))

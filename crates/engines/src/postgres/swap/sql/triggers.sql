@@ -11,5 +11,7 @@ SELECT t.tgrelid, jsonb_build_object(
     'comment', obj_description(t.oid, 'pg_trigger')
 )::text
 FROM pg_trigger t
-WHERE t.tgrelid = ANY($1) AND NOT t.tgisinternal
+JOIN pg_proc f ON f.oid = t.tgfoid
+JOIN pg_namespace fn ON fn.oid = f.pronamespace
+WHERE t.tgrelid = ANY($1) AND NOT t.tgisinternal AND fn.nspname <> 'unship_undo'
 ORDER BY t.tgrelid, t.tgname

@@ -180,12 +180,26 @@ fn sql(op: &Op, sort: Sort, version: i32) -> String {
 const COLUMNS_PLAIN: &str = "id, grp, txt, num, js, arr, dom, en";
 
 /// A session, which may be in a transaction that failed.
-struct Session {
+struct Session<'a> {
+    database: &'a Database,
+    number: usize,
     client: Client,
     open: bool,
 }
 
-impl Session {
+impl<'a> Session<'a> {
+    fn new(database: &'a Database, number: usize) -> Self {
+        let mut client = database.client();
+        let setup = format!("SET lock_timeout = '20ms'; SET application_name = 'loader {number}'");
+        client.batch_execute(&setup).unwrap();
+        Self {
+            database,
+            number,
+            client,
+            open: false,
+        }
+    }
+
     /// Whether it was done.
     fn play(&mut self, op: &Op, sort: Sort, version: i32) -> bool {
         match op {
@@ -194,10 +208,15 @@ impl Session {
             // Whoever alters the table would wait for the others.
             _ => {}
         }
-        let done = match op {
-            Op::Copy { id, n } => self.copy(*id, *n),
-            op => self.client.batch_execute(&sql(op, sort, version)),
-        };
+        if let Op::Copy { id, n } = op {
+            let done = self.copy(*id, *n).is_ok();
+            if !done {
+                // The driver does not find its way back from that.
+                *self = Self::new(self.database, self.number);
+            }
+            return done;
+        }
+        let done = self.client.batch_execute(&sql(op, sort, version));
         match op {
             Op::Begin(_) => self.open = true,
             Op::Commit | Op::Abort => self.open = false,
@@ -250,17 +269,12 @@ fn history(
         row.unwrap().get(0)
     };
     let version = version.parse().unwrap();
-    let mut sessions: Vec<_> = (0..3)
-        .map(|n| {
-            let mut client = logged.database.client();
-            let setup = format!("SET lock_timeout = '20ms'; SET application_name = 'loader {n}'");
-            client.batch_execute(&setup).unwrap();
-            Session {
-                client,
-                open: false,
-            }
-        })
-        .collect();
+    let database = Database {
+        server: server.to_owned(),
+        name: logged.database.name.clone(),
+    };
+    let database = std::mem::ManuallyDrop::new(database);
+    let mut sessions: Vec<_> = (0..3).map(|n| Session::new(&database, n)).collect();
     // Each with how often the table had been altered.
     let mut copies: Vec<(usize, Copy)> = vec![(0, logged.copy())];
     let mut altered = 0;

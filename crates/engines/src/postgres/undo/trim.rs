@@ -1,0 +1,84 @@
+//! Retention: what is older than it is kept for goes, whole transactions at a time.
+
+use super::capture::rows_table;
+use super::home;
+use crate::postgres::catalog::rows;
+use crate::postgres::error::Doing;
+use jiff::SignedDuration;
+use postgres::Client;
+use serde::Deserialize;
+use unship_core::engine::EngineError;
+
+/// Drops what was written down longer ago than `within`, and the logs that ended before that. Gives
+/// the bytes that the server has to fill again or to give back.
+pub fn trim(client: &mut Client, within: SignedDuration) -> Result<u64, EngineError> {
+    const WHAT: &str = "trim the undo log";
+    if !home::there(client)? {
+        return Ok(0);
+    }
+    #[derive(Deserialize)]
+    struct Guard {
+        id: i64,
+        bytes: u64,
+        all: bool,
+        rows: i64,
+        to: Option<i64>,
+        seq: Option<i64>,
+    }
+    let seconds = within.as_secs_f64();
+    // What ended before anything that still runs: a position that is to be had sees all of it or
+    // none, and what came after it in the log stays.
+    let sql = "
+        SELECT g.id, pg_total_relation_size(to_regclass(concat('unship_undo.rows_', g.id)))::int8 AS bytes,
+               coalesce(g.ended < clock_timestamp() - make_interval(secs => $1::float8), false) AS all,
+               (SELECT count(*) FROM unship_undo.changes c WHERE c.guard = g.id) AS rows,
+               old.xid AS to, old.seq
+          FROM unship_undo.guards g
+         CROSS JOIN LATERAL (
+               SELECT max(c.xid::text::bigint) AS xid, max(c.seq) AS seq FROM unship_undo.changes c
+                WHERE c.guard = g.id AND c.op <> 'on'
+                  AND c.seq < coalesce((SELECT min(y.seq) FROM unship_undo.changes y
+                       WHERE y.guard = g.id AND y.op <> 'on' AND (
+                             y.at >= clock_timestamp() - make_interval(secs => $1::float8)
+                             OR y.xid >= pg_snapshot_xmin(pg_current_snapshot()))), c.seq + 1)) old
+         WHERE to_regclass(concat('unship_undo.rows_', g.id)) IS NOT NULL";
+    let mut freed = 0;
+    for guard in rows::<Guard>(client, sql, &[&seconds])? {
+        let table = rows_table(guard.id);
+        if guard.all {
+            let mut transaction = client.transaction().doing(WHAT)?;
+            let sql = format!(
+                "DROP TABLE {table}; DELETE FROM unship_undo.changes WHERE guard = {0};
+                 DELETE FROM unship_undo.parts WHERE guard = {0};
+                 DELETE FROM unship_undo.guards WHERE id = {0}",
+                guard.id
+            );
+            transaction.batch_execute(&sql).doing(WHAT)?;
+            transaction.commit().doing(WHAT)?;
+            freed += guard.bytes;
+            continue;
+        }
+        let (Some(to), Some(seq)) = (guard.to, guard.seq) else {
+            continue;
+        };
+        let mut transaction = client.transaction().doing(WHAT)?;
+        let sql = format!(
+            "DELETE FROM {table} WHERE seq <= {seq};
+             UPDATE unship_undo.guards SET trimmed_seq = {seq},
+                    trimmed = greatest(trimmed::text::bigint, {to})::text::xid8
+              WHERE id = {}",
+            guard.id
+        );
+        transaction.batch_execute(&sql).doing(WHAT)?;
+        let sql = "DELETE FROM unship_undo.changes WHERE guard = $1 AND seq <= $2 AND op <> 'on'";
+        let gone = transaction.execute(sql, &[&guard.id, &seq]).doing(WHAT)?;
+        transaction.commit().doing(WHAT)?;
+        let share = u128::from(guard.bytes) * u128::from(gone)
+            / u128::from(guard.rows.unsigned_abs().max(1));
+        freed += u64::try_from(share).unwrap_or(0);
+        client
+            .batch_execute(&format!("VACUUM {table}"))
+            .doing(WHAT)?;
+    }
+    Ok(freed)
+}
