@@ -135,7 +135,6 @@ fn views_come_after_tables_and_a_rollback_takes_rights_back() {
     };
     let report = RelationName::new(DATABASE, "MARTS", "REPORT");
     let request = RestoreRequest {
-        keep: Default::default(),
         writer: None,
         release: ReleaseId(3),
         live: ReleaseId(2),
