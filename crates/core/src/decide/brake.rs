@@ -96,7 +96,8 @@ pub(super) fn on(policy: &Policy, facts: &Facts) -> Result<Vec<Brake>, CalendarE
                         "others wrote to {}, and a rollback would set that aside",
                         names.join(", ")
                     ),
-                    "`unship rollback --set-aside`, by a person, goes back all the same".to_owned(),
+                    "`unship rollback --others set-aside`, by a person, goes back all the same"
+                        .to_owned(),
                 );
             }
         }

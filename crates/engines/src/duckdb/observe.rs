@@ -87,7 +87,7 @@ fn way_out(error: EngineError, file: &DbFile, path: &Path) -> EngineError {
         Some((release, _)) => format!(
             "keep the damaged file under another name: what others wrote since is only in it; put \
              a copy of {} ({release}) in its place, and `unship rollback --to {release} \
-             --set-aside` records that",
+             --others set-aside` records that",
             file.point(*release).display()
         ),
         None => "keep the damaged file; `unship fsck` says what can be restored".to_owned(),

@@ -71,7 +71,6 @@ fn others(args: &Restore) -> Others {
         Some(cli::Others::Keep) => Others::Keep,
         Some(cli::Others::SetAside) => Others::SetAside,
         Some(cli::Others::Drop) => Others::Drop,
-        None if args.set_aside => Others::SetAside,
         None => Others::Ask,
     }
 }

@@ -370,7 +370,7 @@ fn damage_is_named_and_nothing_is_made_worse() {
     fs::set_permissions(lab.path("lab.duckdb"), writable).unwrap();
     tell(
         "a copy is in its place",
-        &["rollback", "--to", "R2", "--set-aside"],
+        &["rollback", "--to", "R2", "--others", "set-aside"],
     )
     .says(0, &[]);
     lab.ok(&["verify"]);

@@ -192,7 +192,7 @@ fn nothing_that_others_commit_meanwhile_is_lost() {
     let (mut moved, mut refused) = (0, 0);
     for _ in 0..rounds * 20 {
         let to = if moved % 2 == 0 { "undo" } else { "redo" };
-        let out = lake.scratch.unship(&[to, "--set-aside"]);
+        let out = lake.scratch.unship(&[to, "--others", "set-aside"]);
         match out.code {
             // Others may have committed again before the proof looked: that is told, too.
             0 | 74 => moved += 1,

@@ -180,7 +180,7 @@ fn what_others_wrote_to_a_jobs_table_is_never_dropped_in_silence() {
         [""; 0]
     );
     text.push_str(&shop.unship(&["verify"]).text());
-    text.push_str(&shop.ok(&["rollback", "--set-aside"]).text());
+    text.push_str(&shop.ok(&["rollback", "--others", "set-aside"]).text());
     shop::state_at(&tools, Moment::R2).differs_only_in(&shop, &state(&shop, "back"), &RAW);
     let kept = sql(
         &shop,
