@@ -297,6 +297,18 @@ impl Keep {
     }
 }
 
+/// What is wrong with the file, with the line where it is, unless that holds a secret.
+fn told(error: &toml::de::Error, text: &str) -> String {
+    if !error.message().contains(notify::WRITTEN_OUT) {
+        return error.to_string().trim_end().to_owned();
+    }
+    let before = error.span().and_then(|span| text.get(..span.start));
+    match before.map(|before| before.matches('\n').count() + 1) {
+        Some(line) => format!("line {line}: {}", error.message()),
+        None => error.message().to_owned(),
+    }
+}
+
 impl Config {
     /// Reads the file of a project.
     pub fn read(root: &Path) -> Result<Self, CliError> {
@@ -316,14 +328,14 @@ impl Config {
             #[serde(default)]
             format: u32,
         }
-        let probe: Probe = toml::from_str(text).map_err(|e| e.to_string().trim_end().to_owned())?;
+        let probe: Probe = toml::from_str(text).map_err(|e| told(&e, text))?;
         if probe.format > FORMAT {
             return Err(format!(
                 "this file has format {}, and this unship reads formats up to {FORMAT}",
                 probe.format
             ));
         }
-        let config: Self = toml::from_str(text).map_err(|e| e.to_string().trim_end().to_owned())?;
+        let config: Self = toml::from_str(text).map_err(|e| told(&e, text))?;
         let wrong = config.envs.iter().find_map(|(name, env)| match env {
             Env::Postgres(postgres) => postgres.wrong(name),
             Env::Iceberg(iceberg) => iceberg.wrong(name),

@@ -166,12 +166,13 @@ mod tests {
                 "is no namespace",
             ),
             (
-                "uri = \"https://lake.example.com\"\ntoken = \"abc\"\n".to_owned(),
-                "token",
+                "uri = \"https://lake.example.com\"\ntoken = \"s3cret\"\n".to_owned(),
+                "a secret is not written in this file",
             ),
         ] {
             let error = env(&text).unwrap_err();
             assert!(error.contains(says), "{text}: {error}");
+            assert!(!error.contains("s3cret"), "{error}");
         }
         env(&format!("uri = \"http://localhost:8181\"\n{token}")).unwrap();
         env("uri = \"http://lake.internal:8181\"\n").unwrap();

@@ -12,7 +12,7 @@ mod rows;
 use super::faulty::{Fault, Side};
 use super::world::{Harness, Script, World};
 use super::{Contents, Table, Write};
-use crate::engine::{Carry, Depth, Level, Place, PublishRequest, Retention, holds};
+use crate::engine::{Carry, Depth, ErrorKind, Level, Place, PublishRequest, Retention, holds};
 use crate::execute::ExecuteError;
 use crate::ident::{RelationName, ReleaseId};
 use crate::ledger::{Head, verify::Blobs, verify_chain};
@@ -74,7 +74,7 @@ const CASES: &[Case] = &[
     ("versions are compared row by row", versions_are_compared),
     ("relations are measured where they lie", reading::measured),
     ("a query reads a place and writes nothing", reading::queried),
-    ("rows of an older version come back", rows::come_back),
+    (ROWS, rows::come_back),
     (
         "rows are chosen by one expression",
         rows::only_chosen_by_one_expression,
@@ -734,6 +734,9 @@ fn versions_are_compared(make: Make<'_>) {
     assert!(missing.is_err(), "there is no R7: {missing:?}");
 }
 
+/// The case that an engine leaves out that brings back whole relations only.
+const ROWS: &str = "rows of an older version come back";
+
 type Operate = fn(&mut World) -> Result<(), OperateError>;
 
 /// Each operation, a crash before and after each `every`-th of its boundaries: 1 is all of them,
@@ -763,6 +766,10 @@ pub fn survives_crashes(make: Make<'_>, every: usize) {
     for (name, operate) in operations {
         let mut story = told(make);
         if name == "run" && !story.world.harness.aside() {
+            continue;
+        }
+        let without = story.world.harness.without();
+        if name == "rollback of rows" && without.iter().any(|(case, _)| *case == ROWS) {
             continue;
         }
         operate(&mut story.world).unwrap();

@@ -274,6 +274,10 @@ impl Harness for Database {
                 "a job in place is refused",
             ),
             (
+                "rows of an older version come back",
+                "whole relations only, so far",
+            ),
+            (
                 "writers are frozen during a run",
                 "nobody can be kept out: what others write is found before a swap, or stays",
             ),
@@ -343,6 +347,8 @@ cases! {
     versions_are_compared_row_by_row
     relations_are_measured_where_they_lie
     a_query_reads_a_place_and_writes_nothing
+    rows_of_an_older_version_come_back
+    rows_are_chosen_by_one_expression
 }
 
 /// A crash at a sample of the boundaries of a run, a rollback and a partial rollback.

@@ -2,20 +2,64 @@
 
 use crate::error::CliError;
 use crate::pipeline::dbt::connection::Secret;
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeSet;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use unship_core::check::Severity;
 use unship_core::notice::{Audience, Occasion};
 
 /// Where a secret is. It is never in the file itself, which is meant to be committed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SecretRef {
     /// In an environment variable of this name.
     Env(String),
     /// In a file, relative to `unship.toml`; blanks around it do not count.
     File(PathBuf),
+}
+
+/// What is said of a secret that is in the file. An error that shows the line would repeat it.
+pub const WRITTEN_OUT: &str = "a secret is not written in this file, which is meant to be committed: \
+                               say where it is, as { env = \"NAME\" } or { file = \"path\" }";
+
+impl<'de> Deserialize<'de> for SecretRef {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Place)
+    }
+}
+
+struct Place;
+
+impl<'de> Visitor<'de> for Place {
+    type Value = SecretRef;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("{ env = \"NAME\" } or { file = \"path\" }")
+    }
+
+    fn visit_str<E: de::Error>(self, _secret: &str) -> Result<SecretRef, E> {
+        Err(E::custom(WRITTEN_OUT))
+    }
+
+    fn visit_i64<E: de::Error>(self, _secret: i64) -> Result<SecretRef, E> {
+        Err(E::custom(WRITTEN_OUT))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<SecretRef, A::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        enum Where {
+            Env(String),
+            File(PathBuf),
+        }
+        Ok(match Where::deserialize(MapAccessDeserializer::new(map))? {
+            Where::Env(name) => SecretRef::Env(name),
+            Where::File(path) => SecretRef::File(path),
+        })
+    }
 }
 
 impl SecretRef {

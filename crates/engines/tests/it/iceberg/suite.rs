@@ -219,6 +219,10 @@ impl Harness for Lake {
         &[
             ("a failed job leaves production", "nothing is built aside"),
             (
+                "rows of an older version come back",
+                "an engine that reads and writes files is needed for that",
+            ),
+            (
                 "writers are frozen during a run",
                 "nobody can keep writers of a lake out",
             ),
