@@ -12,7 +12,7 @@ mod rows;
 use super::faulty::{Fault, Side};
 use super::world::{Harness, Script, World};
 use super::{Contents, Table, Write};
-use crate::engine::{Carry, Depth, ErrorKind, Level, Place, PublishRequest, Retention, holds};
+use crate::engine::{Carry, Depth, Level, Place, PublishRequest, Retention, holds};
 use crate::execute::ExecuteError;
 use crate::ident::{RelationName, ReleaseId};
 use crate::ledger::{Head, verify::Blobs, verify_chain};
