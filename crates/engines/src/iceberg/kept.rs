@@ -21,7 +21,7 @@ const FORMAT: u32 = 1;
 /// A release's restore point.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {
-    /// [`FORMAT`].
+    /// `FORMAT`.
     pub format: u32,
     /// Whose state it is.
     pub release: ReleaseId,

@@ -19,7 +19,7 @@ pub fn schema(parts: &[String]) -> String {
     parts.iter().map(text).collect::<Vec<_>>().join(".")
 }
 
-/// The parts of a schema; `None` if it is none that [`schema`] writes.
+/// The parts of a schema; `None` if it is none that `schema` writes.
 pub fn parts(schema: &str) -> Option<Vec<String>> {
     let mut out = Vec::new();
     let mut rest = schema;

@@ -19,11 +19,11 @@ pub struct FileSurvey {
     pub catalog: String,
     /// The production file.
     pub path: PathBuf,
-    /// Its identity, or [`ABSENT`].
+    /// Its identity, or `ABSENT`.
     pub identity: String,
     /// Its size in bytes.
     pub bytes: u64,
-    /// The identity of the release's build, or [`ABSENT`].
+    /// The identity of the release's build, or `ABSENT`.
     pub build: String,
     /// Free bytes on its file system, for this user.
     pub free: u64,
