@@ -43,7 +43,10 @@ pub fn survey(
         if !there {
             let text = format!("no schema holds {name} as it was in {}", pair.then.id);
             return Err(EngineError::new(ErrorKind::Missing, text)
-                .hint("`unship log` shows which releases can still be restored"));
+                .hint(
+                    "`unship log` shows which releases can still be restored; what was written where \
+                     it stands, with an undo log, goes back as a whole table, by `--at` or `--writer`",
+                ));
         }
         let schema = layout::retained(pair.then.id.release, &name.schema)?;
         let source = Name::new(schema, &*name.name);
