@@ -115,63 +115,54 @@ fn numbered(
     updates: &mut Vec<Update>,
     undo: &mut Vec<Update>,
 ) {
-    const LAST: i64 = -1;
-    let add = |all: &[serde_json::Value], key: &str, wanted: &serde_json::Value| {
-        let mut new = wanted.clone();
-        if let Some(map) = new.as_object_mut() {
-            map.insert(key.to_owned(), state::free_number(all, key).into());
+    let parts: [Part<'_>; 3] = [
+        (
+            (&now.schemas, "schema-id", now.current_schema_id),
+            &wanted.schema,
+            |schema| Update::AddSchema { schema },
+            |schema_id| Update::SetCurrentSchema { schema_id },
+        ),
+        (
+            (&now.partition_specs, "spec-id", now.default_spec_id),
+            &wanted.spec,
+            |spec| Update::AddSpec { spec },
+            |spec_id| Update::SetDefaultSpec { spec_id },
+        ),
+        (
+            (&now.sort_orders, "order-id", now.default_sort_order_id),
+            &wanted.sort,
+            |sort_order| Update::AddSortOrder { sort_order },
+            |sort_order_id| Update::SetDefaultSortOrder { sort_order_id },
+        ),
+    ];
+    for ((all, key, current), wanted, add, set) in parts {
+        let found = state::number_of(all, key, wanted);
+        if found == Some(current) {
+            continue;
         }
-        new
-    };
-    match state::number_of(&now.schemas, "schema-id", &wanted.schema) {
-        Some(schema_id) if schema_id == now.current_schema_id => {}
-        found => {
-            if found.is_none() {
-                updates.push(Update::AddSchema {
-                    schema: add(&now.schemas, "schema-id", &wanted.schema),
-                });
+        if found.is_none() {
+            let mut new = wanted.clone();
+            if let Some(map) = new.as_object_mut() {
+                map.insert(key.to_owned(), state::free_number(all, key).into());
             }
-            updates.push(Update::SetCurrentSchema {
-                schema_id: found.unwrap_or(LAST),
-            });
-            undo.push(Update::SetCurrentSchema {
-                schema_id: now.current_schema_id,
-            });
+            updates.push(add(new));
         }
-    }
-    match state::number_of(&now.partition_specs, "spec-id", &wanted.spec) {
-        Some(spec_id) if spec_id == now.default_spec_id => {}
-        found => {
-            if found.is_none() {
-                updates.push(Update::AddSpec {
-                    spec: add(&now.partition_specs, "spec-id", &wanted.spec),
-                });
-            }
-            updates.push(Update::SetDefaultSpec {
-                spec_id: found.unwrap_or(LAST),
-            });
-            undo.push(Update::SetDefaultSpec {
-                spec_id: now.default_spec_id,
-            });
-        }
-    }
-    match state::number_of(&now.sort_orders, "order-id", &wanted.sort) {
-        Some(sort_order_id) if sort_order_id == now.default_sort_order_id => {}
-        found => {
-            if found.is_none() {
-                updates.push(Update::AddSortOrder {
-                    sort_order: add(&now.sort_orders, "order-id", &wanted.sort),
-                });
-            }
-            updates.push(Update::SetDefaultSortOrder {
-                sort_order_id: found.unwrap_or(LAST),
-            });
-            undo.push(Update::SetDefaultSortOrder {
-                sort_order_id: now.default_sort_order_id,
-            });
-        }
+        updates.push(set(found.unwrap_or(LAST_ADDED)));
+        undo.push(set(current));
     }
 }
+
+/// A table's numbered things of one sort, by which key they are numbered and which one counts now;
+/// the one that is wanted; and how one is added and made to count.
+type Part<'a> = (
+    (&'a [serde_json::Value], &'static str, i64),
+    &'a serde_json::Value,
+    fn(serde_json::Value) -> Update,
+    fn(i64) -> Update,
+);
+
+/// The number by which the protocol means what the same commit has just added.
+const LAST_ADDED: i64 = -1;
 
 /// What makes properties be as wanted. unship's own is none of them.
 pub fn properties(now: &Properties, wanted: &Properties, updates: &mut Vec<Update>) {
