@@ -2,6 +2,7 @@
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
 pub mod duckdb;
+pub mod http;
 pub mod iceberg;
 pub mod postgres;
 mod quote;

@@ -198,7 +198,7 @@ impl Client {
         }
         let url = config.url.trim_end_matches('/');
         Ok(Self {
-            agent: http::agent(url, PATIENCE),
+            agent: unship_engines::http::agent(url, PATIENCE),
             base: format!("{url}/api/v2/accounts/{}", config.account),
             token,
             waits: ExponentialBuilder::default()

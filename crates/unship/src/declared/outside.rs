@@ -127,7 +127,9 @@ fn probe(check: &Http) -> Finding {
 /// Whether it is well, and what it said.
 fn ask(check: &Http, patience: Duration) -> (bool, String) {
     let began = Instant::now();
-    let answer = http::agent(&check.url, patience).get(&check.url).call();
+    let answer = unship_engines::http::agent(&check.url, patience)
+        .get(&check.url)
+        .call();
     match answer {
         Ok(response) => {
             let status = response.status().as_u16();

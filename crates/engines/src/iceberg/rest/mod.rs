@@ -115,7 +115,7 @@ impl Client {
     pub fn connect(settings: &Settings) -> Result<Self, RestError> {
         let uri = settings.uri.trim_end_matches('/');
         let mut client = Self {
-            agent: send::agent(uri.starts_with("https:")),
+            agent: crate::http::agent(uri, send::PATIENCE),
             base: format!("{uri}/v1"),
             prefix: String::new(),
             separator: UNIT.to_owned(),

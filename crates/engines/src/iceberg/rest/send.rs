@@ -1,18 +1,13 @@
 //! One request and its answer, and when it is sent again.
 
 use super::error::RestError;
-use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
+use ureq::Body;
 use ureq::http::Response;
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
-use ureq::{Agent, Body};
 
 /// How long one request may take. A catalog that commits a thousand tables writes as many files.
-const PATIENCE: Duration = Duration::from_secs(120);
-
-/// How long a connection may take to be made.
-const CONNECT: Duration = Duration::from_secs(15);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How often a request is sent at most.
 const TRIES: u32 = 5;
@@ -46,35 +41,6 @@ pub enum Sent {
     Again(RestError, Option<Duration>),
     /// None that counts, and it must not be sent again.
     Never(RestError),
-}
-
-/// What sends requests.
-pub fn agent(https: bool) -> Agent {
-    let mut config = Agent::config_builder()
-        .timeout_global(Some(PATIENCE))
-        .timeout_connect(Some(CONNECT))
-        // What is told to one is not told to whom he points at.
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .http_status_as_error(false)
-        .user_agent(concat!("unship/", env!("CARGO_PKG_VERSION")));
-    if https {
-        config = config.tls_config(tls());
-    }
-    config.build().new_agent()
-}
-
-fn tls() -> TlsConfig {
-    // Whatever cannot be read of the system's authorities is one that is not trusted.
-    let roots = rustls_native_certs::load_native_certs().certs;
-    let roots: Vec<_> = roots
-        .iter()
-        .map(|cert| Certificate::from_der(cert.as_ref()).to_owned())
-        .collect();
-    TlsConfig::builder()
-        .root_certs(RootCerts::new_with_certs(&roots))
-        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .build()
 }
 
 /// Sends until something counts, with growing waits.

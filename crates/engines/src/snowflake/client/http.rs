@@ -1,9 +1,7 @@
 //! One exchange with the server: what was sent, what came back, and nothing secret in errors.
 
-use std::sync::Arc;
 use std::time::Duration;
 use ureq::http::HeaderMap;
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 /// An answer of any status.
 pub struct Reply {
@@ -26,35 +24,6 @@ pub enum Lost {
 
 /// The largest partition that is read into memory. Snowflake's are of some 10 MB compressed.
 const LARGEST: u64 = 1 << 30;
-
-/// An agent for an address. Connections are kept between requests.
-pub fn agent(base: &str, patience: Duration) -> ureq::Agent {
-    let mut config = ureq::Agent::config_builder()
-        .timeout_global(Some(patience))
-        .timeout_connect(Some(patience.min(Duration::from_secs(20))))
-        // A token is for one host.
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .http_status_as_error(false)
-        .user_agent(concat!("unship/", env!("CARGO_PKG_VERSION")));
-    if base.starts_with("https:") {
-        config = config.tls_config(tls());
-    }
-    config.build().new_agent()
-}
-
-fn tls() -> TlsConfig {
-    // Whatever cannot be read of the system's authorities is one that is not trusted.
-    let roots = rustls_native_certs::load_native_certs().certs;
-    let roots: Vec<_> = roots
-        .iter()
-        .map(|cert| Certificate::from_der(cert.as_ref()).to_owned())
-        .collect();
-    TlsConfig::builder()
-        .root_certs(RootCerts::new_with_certs(&roots))
-        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .build()
-}
 
 /// Sends one request; a body makes it a POST.
 pub fn exchange(

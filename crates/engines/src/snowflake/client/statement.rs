@@ -92,7 +92,7 @@ impl Client {
     pub fn new(settings: Settings, pace: Pace) -> Self {
         let base = settings.base();
         Self {
-            agent: http::agent(&base, pace.request),
+            agent: crate::http::agent(&base, pace.request),
             base,
             settings,
             pace,

@@ -8,7 +8,7 @@ pub fn post(url: &str, headers: &[(&str, String)], body: &[u8]) -> Result<(), Se
     if let Some(wrong) = super::super::config::insecure(url) {
         return Err(SendError::never(wrong));
     }
-    let mut request = http::agent(url, PATIENCE)
+    let mut request = unship_engines::http::agent(url, PATIENCE)
         .post(url)
         .header("content-type", "application/json");
     for (name, value) in headers {
