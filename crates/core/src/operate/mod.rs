@@ -6,6 +6,7 @@ mod back;
 mod check;
 mod keep;
 mod look;
+mod measure;
 mod moment;
 mod publish;
 mod resume;

@@ -123,7 +123,7 @@ relative_tolerance = 0.001
 name = "no_free_orders"
 kind = "acceptance"
 severity = "critical"
-sql = "select order_id, revenue from {core.fct_orders} where order_id % 1000 = 1"
+sql = "select order_id, revenue, 9007199254740993 as large from {core.fct_orders} where order_id % 1000 = 1"
 
 [[check]]
 name = "dashboard"
@@ -178,6 +178,8 @@ sql = "select * from {core.nowhere}"
             .len(),
         5
     );
+    let rows = of("no_free_orders")["examples"]["rows"].to_string();
+    assert!(rows.contains("9007199254740993"), "not rounded: {rows}");
     assert_eq!(of("dashboard")["outcome"], "pass");
     assert_eq!(of("enough_models")["outcome"], "fail");
     assert_eq!(of("smoke")["outcome"], "pass");
