@@ -4,6 +4,8 @@ Snowflake. What is added here is our own reading of Snowflake's documentation:
 
 - a table's creation time, by which tables are told apart, and which moves along with a table;
 - `ALTER TABLE … SWAP WITH` and `… RENAME TO` across schemas;
+- clones and exchanges of schemas, their comments and what may be done with them (which stay with
+  a schema when its name changes), and a refusal of clones of the past: there is none here;
 - `HASH_AGG`, `SYSTEM$LAST_CHANGE_COMMIT_TIME`, and lists of policies, streams and the like, which
   are empty.
 """
@@ -18,6 +20,21 @@ NAME = r'"(?:[^"]|"")*"'
 FULL = rf"({NAME})\.({NAME})\.({NAME})"
 SWAP = re.compile(rf"^\s*ALTER TABLE {FULL} SWAP WITH {FULL}\s*$")
 RENAME = re.compile(rf"^\s*ALTER TABLE {FULL} RENAME TO {FULL}\s*$")
+PART = rf"({NAME}|\w+)"
+SCHEMA = rf"{PART}\.{PART}"
+CLONE_SCHEMA = re.compile(
+    rf"^\s*CREATE (?:TRANSIENT )?SCHEMA (?:IF NOT EXISTS )?{SCHEMA} CLONE {SCHEMA}(.*)$", re.I | re.S
+)
+SWAP_SCHEMA = re.compile(rf"^\s*ALTER SCHEMA {SCHEMA} SWAP WITH {SCHEMA}\s*$", re.I)
+GRANT = re.compile(
+    rf"^\s*GRANT ([\w ]+) ON (?:SCHEMA|FUTURE (\w+) IN SCHEMA) {SCHEMA} TO ([\w ]+) {PART}\s*$", re.I
+)
+GRANTS = re.compile(rf"^\s*SHOW (FUTURE )?GRANTS (?:ON|IN) SCHEMA {SCHEMA}\s*$", re.I)
+TEXT = r"'((?:[^'\\]|''|\\.)*)'"
+SAID = re.compile(rf"\bCOMMENT = {TEXT}", re.I)
+COMMENT_ON = re.compile(rf"^\s*COMMENT ON SCHEMA {SCHEMA} IS {TEXT}\s*$", re.I)
+PAST = re.compile(r"\b(AT|BEFORE)\s*\(", re.I)
+COMMENT = re.compile(r"/\*.*?\*/\s*;?\s*$", re.S)
 HASH_AGG = re.compile(rf"HASH_AGG\(((?:{NAME}|[^()\"])*)\)")
 CHANGED = re.compile(r"SYSTEM\$LAST_CHANGE_COMMIT_TIME\('((?:[^']|'')*)'\)")
 EMPTY = re.compile(r"POLICY_REFERENCES|TAG_REFERENCES|^\s*SHOW (STREAMS|PIPES|DYNAMIC TABLES|MATERIALIZED VIEWS) ")
@@ -26,13 +43,22 @@ IDENTITIES = "memory.main.unship_identities"
 CREATED = f"""TO_TIMESTAMP(COALESCE((SELECT i.identity FROM {IDENTITIES} i
     WHERE i.oid = t.table_oid AND i.catalog = t.database_name), t.table_oid))::TIMESTAMPTZ AS created"""
 
+COMMENTS = "memory.main.unship_comments"
+SCHEMA_COMMENT = f"""(SELECT max(c.comment) FROM {COMMENTS} c
+    WHERE (c.catalog, c.name) = (s.database_name, s.schema_name)) AS comment"""
+
 load_sql = manager.load_sql
 
 
 def load(*args, **kwargs):
     text = load_sql(*args, **kwargs)
-    before, tables, after = text.partition("._tables AS")
-    return before + tables + after.replace("TO_TIMESTAMP(0)::TIMESTAMPTZ AS created", CREATED, 1)
+    for view, old, new in (
+        ("._schemata AS", "s.comment AS comment", SCHEMA_COMMENT),
+        ("._tables AS", "TO_TIMESTAMP(0)::TIMESTAMPTZ AS created", CREATED),
+    ):
+        before, of, after = text.partition(view)
+        text = before + of + after.replace(old, new, 1)
+    return text
 
 
 manager.load_sql = load
@@ -44,6 +70,9 @@ def with_identities(self, *args, **kwargs):
     self._execute_sql(
         f"CREATE TABLE IF NOT EXISTS {IDENTITIES} (catalog VARCHAR, oid BIGINT, identity BIGINT)"
     )
+    self._execute_sql(
+        f"CREATE TABLE IF NOT EXISTS {COMMENTS} (catalog VARCHAR, name VARCHAR, comment VARCHAR)"
+    )
     return create(self, *args, **kwargs)
 
 
@@ -51,7 +80,11 @@ manager.InfoSchemaManager.create_database_information_schema = with_identities
 
 
 def plain(name):
-    return name[1:-1].replace('""', '"')
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name.upper()
+
+
+def quoted(name):
+    return '"' + name.replace('"', '""') + '"'
 
 
 def identity(duck, where):
@@ -95,10 +128,141 @@ def rename(duck, old, new):
     return ((new, what),)
 
 
+def text_of(literal):
+    return re.sub(r"''|\\(.)", lambda m: m[1] or "'", literal)
+
+
+def contents(duck, schema):
+    """The tables of a schema with what they are known by, and the texts of its views."""
+    at = [plain(part) for part in schema]
+    tables = duck.execute(
+        "SELECT table_name FROM duckdb_tables() WHERE (database_name, schema_name) = (?, ?)", at
+    ).fetchall()
+    views = duck.execute(
+        """SELECT view_name, sql FROM duckdb_views()
+            WHERE (database_name, schema_name) = (?, ?) AND NOT internal""",
+        at,
+    ).fetchall()
+    named = [(*map(quoted, at), quoted(name)) for (name,) in tables]
+    return [(name, identity(duck, name)) for name in named], views
+
+
+def make_view(duck, schema, name, sql):
+    text = re.sub(rf"^CREATE VIEW (?:(?:{NAME}|\w+)\.)*(?:{NAME}|\w+)", "", sql, count=1)
+    duck.execute(f"CREATE VIEW {'.'.join(map(quoted, map(plain, schema)))}.{quoted(name)}{text}")
+
+
+def comment_of(duck, schema):
+    at = [plain(part) for part in schema]
+    if not duck.execute(
+        "SELECT 1 FROM duckdb_schemas() WHERE (database_name, schema_name) = (?, ?)", at
+    ).fetchall():
+        raise ValueError(f"Schema '{'.'.join(schema)}' does not exist or not authorized.")
+    found = duck.execute(
+        f"SELECT comment FROM {COMMENTS} WHERE (catalog, name) = (?, ?)", at
+    ).fetchall()
+    return found[0][0] if found else None
+
+
+def clone_schema(duck, new, old):
+    comment_of(duck, old)
+    tables, views = contents(duck, old)
+    at = [quoted(plain(part)) for part in new]
+    duck.execute(f"CREATE SCHEMA {'.'.join(at)}")
+    for name, _ in tables:
+        duck.execute(f"CREATE TABLE {'.'.join(at)}.{name[2]} AS FROM {'.'.join(name)}")
+    for name, sql in views:
+        make_view(duck, new, name, sql)
+
+
+def swap_schemas(duck, one, other):
+    kept = []
+    for here, there in ((one, other), (other, one)):
+        tables, views = contents(duck, here)
+        to = tuple(quoted(plain(part)) for part in there)
+        for name, what in tables:
+            aside = (*name[:2], quoted("unship emulator " + plain(name[2])))
+            move(duck, name, aside)
+            kept.append((aside, (*to, name[2]), what))
+        for name, sql in views:
+            duck.execute(f"DROP VIEW {'.'.join(quoted(plain(p)) for p in here)}.{quoted(name)}")
+            kept.append((None, there, (name, sql)))
+    for aside, to, what in kept:
+        if aside:
+            move(duck, aside, to)
+        else:
+            make_view(duck, to, *what)
+    comments = [(one, comment_of(duck, other)), (other, comment_of(duck, one))]
+    mine, theirs = (tuple(map(plain, s)) for s in (one, other))
+    GRANTED[mine], GRANTED[theirs] = GRANTED.get(theirs, []), GRANTED.get(mine, [])
+    return [(to, what) for aside, to, what in kept if aside], comments
+
+
+# What may be done with schemas, by their names. A clone has none of it.
+GRANTED = {}
+
+
+def granted(where, future):
+    rows = [g for g in GRANTED.get(where, []) if bool(g[1]) == future]
+    of, to = ("grant_on", "grant_to") if future else ("granted_on", "granted_to")
+    literal = lambda text: "'" + text.replace("'", "''") + "'"
+    lists = ", ".join(
+        f"({literal(p)}, {literal((kind or 'SCHEMA').rstrip('S'))}, {literal(sort)}, {literal(who)}, 'false')"
+        for p, kind, sort, who in rows
+    )
+    columns = f't("privilege", "{of}", "{to}", "grantee_name", "grant_option")'
+    return f"SELECT * FROM (VALUES {lists or '(1, 1, 1, 1, 1)'}) AS {columns}" + (
+        "" if rows else " WHERE FALSE"
+    )
+
+
+def of_schemas(duck, command):
+    """What is done with whole schemas: the tables that are others now, what schemas are commented
+    with, and the answer."""
+    done = "SELECT 'Statement executed successfully.' AS status"
+    if found := CLONE_SCHEMA.match(command):
+        if PAST.search(found[5]):
+            raise ValueError("the stand-in has no past to clone")
+        clone_schema(duck, found.groups()[:2], found.groups()[2:4])
+        said = SAID.search(found[5])
+        return ((), [(found.groups()[:2], said and text_of(said[1]))]), done
+    if found := COMMENT_ON.match(command):
+        return ((), [(found.groups()[:2], text_of(found[3]))]), done
+    if found := SWAP_SCHEMA.match(command):
+        return swap_schemas(duck, found.groups()[:2], found.groups()[2:]), done
+    if found := GRANT.match(command):
+        privilege, kind, *where, sort, who = found.groups()
+        all = GRANTED.setdefault(tuple(map(plain, where)), [])
+        one = (privilege.upper(), kind and kind.upper(), sort.upper(), plain(who))
+        if one not in all:
+            all.append(one)
+        return ((), ()), done
+    if found := GRANTS.match(command):
+        return ((), ()), granted(tuple(map(plain, found.groups()[1:])), bool(found[1]))
+    raise ValueError(command)
+
+
 execute = cursors.Cursor._execute_locked
 
 
 def run(self, command, params=None):
+    bare = COMMENT.sub("", command)
+    if any(one.match(bare) for one in (CLONE_SCHEMA, SWAP_SCHEMA, COMMENT_ON, GRANT, GRANTS)):
+        duck = self._duck_cur
+        duck.execute("BEGIN")
+        try:
+            (made, comments), answer = of_schemas(duck, bare)
+            duck.execute("COMMIT")
+        except Exception:
+            duck.execute("ROLLBACK")
+            raise
+        for where, what in made:
+            is_identity(duck, where, what)
+        for schema, said in comments:
+            at = [plain(part) for part in schema]
+            duck.execute(f"DELETE FROM {COMMENTS} WHERE (catalog, name) = (?, ?)", at)
+            duck.execute(f"INSERT INTO {COMMENTS} VALUES (?, ?, ?)", [*at, said])
+        return execute(self, answer, None)
     found = SWAP.match(command) or RENAME.match(command)
     if found:
         parts = found.groups()
@@ -114,6 +278,8 @@ def run(self, command, params=None):
         for where, what in made:
             is_identity(duck, where, what)
         return execute(self, "SELECT 'Statement executed successfully.' AS status", None)
+    # Snowflake's word is about foreign keys, DuckDB's about everything.
+    command = re.sub(r"^(\s*DROP SCHEMA .*) RESTRICT\b", r"\1 CASCADE", command, flags=re.I)
     if EMPTY.search(command):
         return execute(self, "SELECT 1 AS name WHERE FALSE", None)
     command = HASH_AGG.sub(r"COALESCE(SUM(HASH(\1)), 0)", command)

@@ -183,6 +183,8 @@ pub enum DbtCloud {
     Run(DbtCloudRun),
     /// Trigger a job there, print its logs and wait for its end; guarded by nothing of its own
     Trigger(DbtCloudTrigger),
+    /// A job there that goes back by the dbt package: shown, or made
+    RollbackJob(DbtCloudRollbackJob),
 }
 
 /// `unship dbt-cloud run`
@@ -202,6 +204,17 @@ pub struct DbtCloudTrigger {
     /// The job's number
     #[arg(long, value_name = "NUMBER")]
     pub job: u64,
+}
+
+/// `unship dbt-cloud rollback-job`
+#[derive(Debug, Args)]
+pub struct DbtCloudRollbackJob {
+    /// The number of the job that it goes back for
+    #[arg(long, value_name = "NUMBER")]
+    pub job: u64,
+    /// Make it, or bring the one that is there up to date, instead of showing it
+    #[arg(long)]
+    pub create: bool,
 }
 
 /// `unship log`

@@ -1,15 +1,18 @@
 //! `unship dbt-cloud`: jobs of dbt Cloud.
 
-use crate::cli::{self, DbtCloudRun, DbtCloudTrigger, Global};
+use crate::cli::{self, DbtCloudRollbackJob, DbtCloudRun, DbtCloudTrigger, Global};
 use crate::context::Context;
 use crate::dbt_cloud::artefacts;
 use crate::dbt_cloud::client::{Client, CloudError, Ended, Trigger};
 use crate::dbt_cloud::follow::follow;
+use crate::dbt_cloud::rollback_job::RollbackJob;
 use crate::dbt_job::DbtJob;
 use crate::dbt_staged::OVERLAY;
 use crate::error::{CliError, CliResult, current_dir, exit, system_error};
+use crate::render::json;
 use crate::{config, git};
 use jiff::Timestamp;
+use serde::Serialize;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -111,6 +114,49 @@ pub fn trigger(global: &Global, args: &DbtCloudTrigger) -> CliResult {
         None => crate::say_aside!("the run failed"),
     }
     Ok(1)
+}
+
+/// Shows, or makes, a job that goes back by the dbt package.
+pub fn rollback_job(global: &Global, args: &DbtCloudRollbackJob) -> CliResult {
+    let context = Context::find(global)?;
+    let client = client(&context)?;
+    let job = RollbackJob::of(&client, args.job).map_err(told)?;
+    let made = match args.create {
+        true => Some(job.make(&client).map_err(told)?),
+        false => None,
+    };
+    if global.json {
+        let document = RollbackJobDocument {
+            name: &job.name,
+            there: job.there,
+            made,
+            body: &job.body,
+        };
+        json("unship.dbt_cloud_rollback_job/1", &document)?;
+        return Ok(exit::OK);
+    }
+    let name = &job.name;
+    match (made, job.there) {
+        (Some(made), None) => crate::say!("made the job {made}, `{name}`"),
+        (Some(made), Some(_)) => crate::say!("the job {made}, `{name}`, is up to date"),
+        (None, there) => {
+            let pretty = serde_json::to_string_pretty(&job.body).unwrap_or_default();
+            crate::say!("{pretty}");
+            match there {
+                Some(there) => crate::say_aside!("`--create` would send this for the job {there}"),
+                None => crate::say_aside!("`--create` would make this job"),
+            }
+        }
+    }
+    Ok(exit::OK)
+}
+
+#[derive(Serialize)]
+struct RollbackJobDocument<'a> {
+    name: &'a str,
+    there: Option<u64>,
+    made: Option<u64>,
+    body: &'a serde_json::Value,
 }
 
 /// The schema that stands for the target's own while the job builds aside: the profile that it is

@@ -68,6 +68,7 @@ fn carry_out(cli: Cli) -> CliResult {
         Command::Replay(args) => untouched(replay::run(global, &args)),
         Command::DbtCloud(DbtCloud::Run(args)) => untouched(dbt_cloud::run(global, &args)),
         Command::DbtCloud(DbtCloud::Trigger(args)) => dbt_cloud::trigger(global, &args),
+        Command::DbtCloud(DbtCloud::RollbackJob(args)) => dbt_cloud::rollback_job(global, &args),
         Command::Status => status::run(global),
         Command::Log(args) => log::run(global, &args),
         Command::Show(args) => show::run(global, &args),

@@ -28,6 +28,9 @@ const TRIES: usize = 10;
 /// How many of a job's newest runs are looked through for one whose trigger was not answered.
 const NEWEST: &str = "20";
 
+/// How many jobs are asked for at once.
+const PAGE: &str = "100";
+
 /// Why dbt Cloud could not be asked. No token and no address is in it.
 #[derive(Debug, thiserror::Error)]
 pub enum CloudError {
@@ -81,7 +84,7 @@ impl CloudError {
     }
 
     /// Whether the request may have been carried out all the same.
-    fn leaves_doubt(&self) -> bool {
+    pub(super) fn leaves_doubt(&self) -> bool {
         match self {
             Self::Refused { status, .. } => matches!(status, 408 | 500..=599),
             _ => true,
@@ -97,6 +100,30 @@ pub struct Job {
     /// Its commands, in order.
     #[serde(default)]
     pub execute_steps: Vec<String>,
+}
+
+/// All of a job that another one of its kind needs.
+#[derive(Debug, Deserialize)]
+pub struct Definition {
+    /// Its number.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// Its account.
+    pub account_id: u64,
+    /// Its project.
+    pub project_id: u64,
+    /// The environment that it runs in.
+    pub environment_id: u64,
+    /// The version of dbt, where it is not the environment's.
+    #[serde(default)]
+    pub dbt_version: Option<String>,
+    /// Its threads and target.
+    #[serde(default)]
+    pub settings: serde_json::Value,
+    /// When it would run.
+    #[serde(default)]
+    pub schedule: serde_json::Value,
 }
 
 /// How a run is to differ from what its job says.
@@ -214,6 +241,60 @@ impl Client {
     /// [`CloudError`].
     pub fn job(&self, job: u64) -> Result<Job, CloudError> {
         self.get(&format!("the job {job}"), &format!("jobs/{job}/"), &[])
+    }
+
+    /// A job, with what another one of its kind needs.
+    ///
+    /// # Errors
+    /// [`CloudError`].
+    pub fn definition(&self, job: u64) -> Result<Definition, CloudError> {
+        self.get(&format!("the job {job}"), &format!("jobs/{job}/"), &[])
+    }
+
+    /// The jobs of a project.
+    ///
+    /// # Errors
+    /// [`CloudError`].
+    pub fn jobs(&self, project: u64) -> Result<Vec<Definition>, CloudError> {
+        let project = project.to_string();
+        let mut all = Vec::new();
+        loop {
+            let offset = all.len().to_string();
+            let query = [
+                ("project_id", project.as_str()),
+                ("order_by", "id"),
+                ("limit", PAGE),
+                ("offset", &offset),
+            ];
+            let page: Vec<Definition> = self.get("the project's jobs", "jobs/", &query)?;
+            if page.is_empty() {
+                return Ok(all);
+            }
+            all.extend(page);
+        }
+    }
+
+    /// Makes a job. It is sent once.
+    ///
+    /// # Errors
+    /// [`CloudError`].
+    pub fn make_job(&self, body: &serde_json::Value) -> Result<Definition, CloudError> {
+        self.post("to make a job", "jobs/", body)
+    }
+
+    /// Changes a job, which may be done twice.
+    ///
+    /// # Errors
+    /// [`CloudError`].
+    pub fn change_job(&self, job: u64, body: &serde_json::Value) -> Result<Definition, CloudError> {
+        let post = || {
+            self.post(
+                &format!("to change the job {job}"),
+                &format!("jobs/{job}/"),
+                body,
+            )
+        };
+        post.retry(self.waits).when(CloudError::passes).call()
     }
 
     /// Begins a run of a job, once, however often the answer is lost.

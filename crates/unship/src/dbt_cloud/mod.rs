@@ -6,3 +6,4 @@ pub mod artefacts;
 pub mod client;
 pub mod config;
 pub mod follow;
+pub mod rollback_job;

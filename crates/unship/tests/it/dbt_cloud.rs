@@ -33,6 +33,8 @@ struct Step {
 #[derive(Default)]
 struct State {
     runs: Vec<Run>,
+    /// Jobs that were made, from the number 8 on.
+    made: Vec<Value>,
     /// What the next requests get instead of an answer: a status, or, as 0, nothing although they
     /// are carried out.
     faults: Vec<(&'static str, u16)>,
@@ -143,7 +145,9 @@ impl Cloud {
         let fault = {
             let mut state = self.state.lock().unwrap();
             *state.asked.entry(path.clone()).or_default() += 1;
-            let at = state.faults.iter().position(|(p, _)| path.starts_with(p));
+            let whole = format!("{method} {path}");
+            let faults = &mut state.faults.iter();
+            let at = faults.position(|(p, _)| path.starts_with(p) || whole == *p);
             at.map(|at| state.faults.remove(at).1)
         };
         let (status, answer) = match fault {
@@ -170,7 +174,34 @@ impl Cloud {
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         let data = match (method, &parts[..]) {
             ("GET", ["jobs", "7"]) => {
-                json!({"id": 7, "name": "nightly", "execute_steps": self.steps()})
+                json!({
+                    "id": 7, "name": "nightly", "execute_steps": self.steps(), "account_id": 42,
+                    "project_id": 5, "environment_id": 6, "dbt_version": null,
+                    "settings": {"threads": 4, "target_name": "prod"},
+                    "schedule": {"cron": "0 3 * * *"},
+                })
+            }
+            ("GET", ["jobs"]) => {
+                assert!(query.contains("project_id=5"), "{query}");
+                let offset = query.split("offset=").nth(1).unwrap();
+                let state = self.state.lock().unwrap();
+                state
+                    .made
+                    .iter()
+                    .skip(offset.parse().unwrap())
+                    .cloned()
+                    .collect()
+            }
+            ("POST", ["jobs"] | ["jobs", "8"]) => {
+                let mut job: Value = serde_json::from_slice(body).unwrap();
+                let mut state = self.state.lock().unwrap();
+                let new = job["id"].is_null();
+                job["id"] = 8.into();
+                match new {
+                    true => state.made.push(job.clone()),
+                    false => state.made[0] = job.clone(),
+                }
+                job
             }
             ("POST", ["jobs", "7", "run"]) => {
                 let id = self.begin(serde_json::from_slice(body).unwrap());
@@ -450,4 +481,31 @@ fn a_job_of_dbt_cloud_builds_aside_is_published_and_comes_back() {
         "{done:?}"
     );
     assert_eq!(cloud.state.lock().unwrap().runs[runs].status, 30);
+
+    // A job that goes back is shown first, made once although the answer is lost, and kept up to date.
+    let made = || cloud.state.lock().unwrap().made.clone();
+    let rollback = ["dbt-cloud", "rollback-job", "--job", "7"];
+    let create = ["dbt-cloud", "rollback-job", "--job", "7", "--create"];
+    let body = r#""execute_steps": [\n    "dbt run-operation unship_rollback"\n  ]"#;
+    let body = body.replace("\\n", "\n");
+    scratch
+        .unship(&rollback)
+        .says(0, &[&body, "`--create` would make this job"]);
+    assert_eq!(made(), Vec::<Value>::new());
+    cloud.fail("POST jobs/", 0);
+    let name = "unship: roll back nightly";
+    scratch.unship(&create).says(0, &["made the job 8", name]);
+    cloud.fail("POST jobs/8/", 503);
+    scratch
+        .unship(&create)
+        .says(0, &["the job 8", "is up to date"]);
+    let [job] = &made()[..] else {
+        panic!("one job: {:?}", made());
+    };
+    assert_eq!(
+        (&job["name"], &job["environment_id"]),
+        (&json!(name), &json!(6))
+    );
+    let triggers = job["triggers"].as_object().unwrap();
+    assert!(triggers.values().all(|on| on == false), "{triggers:?}");
 }

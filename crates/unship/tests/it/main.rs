@@ -15,6 +15,7 @@ mod adapter_fixtures;
 mod checks;
 mod crash;
 mod dbt_cloud;
+mod dbt_package;
 mod decisions;
 mod declared;
 mod disk_full;
