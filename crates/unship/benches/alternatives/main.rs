@@ -70,6 +70,8 @@ fn main() -> Outcome {
             Err(_) => RELEASE,
         };
         postgres::measure(&world, gigabytes, &tell)?;
+    }
+    if wanted("undo") {
         undo::measure(&world, &tell)?;
     }
     if wanted("checks") {

@@ -69,12 +69,23 @@ pub fn statements(targets: &[Target<'_>], release: ReleaseId) -> Statements {
             "SET LOCAL unship.release = {}",
             quote::text(&release.to_string())
         ),
+        // What is sorted and joined here is not to be done in parts on a disk.
+        "SELECT pg_catalog.set_config('work_mem', pg_catalog.concat(greatest(65536, \
+         pg_catalog.pg_size_bytes(pg_catalog.current_setting('work_mem')) / 1024), 'kB'), true)"
+            .to_owned(),
         "SET CONSTRAINTS ALL DEFERRED".to_owned(),
     ];
     for one in &ordered {
         work.extend(one.unmoved());
-        work.extend(one.net());
-        work.push(one.conflicts());
+        if one.table.brief {
+            work.extend(match one.in_place() {
+                true => one.whole(),
+                false => one.by_key(),
+            });
+        } else {
+            work.extend(one.net());
+            work.push(one.conflicts());
+        }
     }
     let triggers = || ordered.iter().flat_map(|one| &one.table.triggers);
     work.extend(triggers().map(|t| alter(t, "DISABLE")));
@@ -82,10 +93,16 @@ pub fn statements(targets: &[Target<'_>], release: ReleaseId) -> Statements {
     let going: BTreeSet<u32> = ordered.iter().map(|one| one.table.relation).collect();
     for one in &ordered {
         work.extend(one.strangers(&going));
-        work.push(one.delete());
+        work.push(match one.in_place() {
+            true => one.delete_in_place(),
+            false => one.delete(),
+        });
     }
     for one in ordered.iter().rev() {
-        work.extend(one.update());
+        work.extend(match one.in_place() {
+            true => one.update_in_place(),
+            false => one.update(),
+        });
         work.push(one.insert());
     }
     work.extend(triggers().map(|t| alter(t, &t.enabled)));
@@ -132,12 +149,12 @@ fn in_order<'a>(targets: &'a [Target<'a>]) -> Vec<&'a Target<'a>> {
 }
 
 impl Target<'_> {
-    fn full(&self) -> String {
+    pub(super) fn full(&self) -> String {
         quote::relation(&self.table.name.schema, &self.table.name.name)
     }
 
     /// The table of what differs between now and then.
-    fn differing(&self) -> String {
+    pub(super) fn differing(&self) -> String {
         format!("pg_temp.unship_back_{}", self.table.guard)
     }
 
@@ -153,7 +170,7 @@ impl Target<'_> {
     }
 
     /// That two rows have the same key: the table's own under one alias, the log's under the other.
-    fn same_key(&self, own: &str, logged: &str) -> String {
+    pub(super) fn same_key(&self, own: &str, logged: &str) -> String {
         let key = self.table.columns.iter();
         let key = key.filter(|c| self.table.key.contains(&c.number));
         key.map(|c| format!("{} = {logged}.{}", c.read(own), c.logged()))
@@ -162,7 +179,7 @@ impl Target<'_> {
     }
 
     /// The same of two rows of the log.
-    fn same_logged_key(&self, one: &str, other: &str) -> String {
+    pub(super) fn same_logged_key(&self, one: &str, other: &str) -> String {
         let key = self.table.key.iter();
         key.map(|n| format!("{one}.c{n} = {other}.c{n}"))
             .collect::<Vec<_>>()
@@ -171,9 +188,17 @@ impl Target<'_> {
 
     /// Whether rows that stay are changed where they are: somebody's foreign key refers to them.
     fn changes_rows(&self) -> bool {
-        let table = self.table;
-        let fixed = |c: &super::shape::Column| c.always && !table.key.contains(&c.number);
-        !table.key.is_empty() && !table.referrers.is_empty() && !table.columns.iter().any(fixed)
+        !self.table.key.is_empty()
+            && !self.table.referrers.is_empty()
+            && !self.has_fixed()
+            && !self.in_place()
+    }
+
+    /// Whether there are columns besides the key that cannot be given a value in a row that stays.
+    pub(super) fn has_fixed(&self) -> bool {
+        let key = &self.table.key;
+        let mut columns = self.table.columns.iter();
+        columns.any(|c| c.always && !key.contains(&c.number))
     }
 
     /// That a row which goes comes back with the same key.
@@ -186,7 +211,7 @@ impl Target<'_> {
     }
 
     /// The changes that are taken back, under an alias.
-    fn later(&self, alias: &str) -> String {
+    pub(super) fn later(&self, alias: &str) -> String {
         format!(
             "{alias}.guard = {} AND ({alias}.seq > {} OR NOT pg_catalog.pg_visible_in_snapshot(\
              {alias}.xid, {}::pg_snapshot))",
@@ -196,7 +221,7 @@ impl Target<'_> {
         )
     }
 
-    fn by_writer(&self, alias: &str) -> String {
+    pub(super) fn by_writer(&self, alias: &str) -> String {
         match &self.scope.writer {
             Some(writer) => format!(
                 "{0} IN ({alias}.role, {alias}.application)",
@@ -228,28 +253,26 @@ END",
         })
     }
 
+    /// That a row of the log under an alias is one of those that go back, as a condition that follows
+    /// others.
+    pub(super) fn of_slice(&self, alias: &str) -> String {
+        let Some(rows) = &self.scope.rows else {
+            return String::new();
+        };
+        let columns = self.table.columns.iter();
+        let as_table = columns.map(|c| format!("{} AS {}", c.back(alias), quote::name(&c.name)));
+        format!(
+            "\n   AND (SELECT ({rows}) FROM (SELECT {}) AS {})",
+            as_table.collect::<Vec<_>>().join(", "),
+            quote::name(&self.table.name.name)
+        )
+    }
+
     /// What differs between now and then: how many copies of a row must come, or go.
     fn net(&self) -> Vec<String> {
         let name = format!("unship_back_{}", self.table.guard);
         let logged = self.logged("r").join(", ");
-        let names: Vec<_> = self.table.columns.iter().map(|c| c.back("r")).collect();
-        let filter = match &self.scope.rows {
-            None => String::new(),
-            Some(rows) => {
-                let as_table: Vec<_> = self
-                    .table
-                    .columns
-                    .iter()
-                    .zip(&names)
-                    .map(|(c, value)| format!("{value} AS {}", quote::name(&c.name)))
-                    .collect();
-                format!(
-                    "\n   AND (SELECT ({rows}) FROM (SELECT {}) AS {})",
-                    as_table.join(", "),
-                    quote::name(&self.table.name.name)
-                )
-            }
-        };
+        let filter = self.of_slice("r");
         let make = format!(
             "CREATE TEMPORARY TABLE {name} ON COMMIT DROP AS
 WITH later AS MATERIALIZED (
@@ -391,25 +414,23 @@ END",
     }
 
     fn update(&self) -> Option<String> {
-        let free: Vec<_> = (self.table.columns.iter())
+        let set = self.set().filter(|_| self.changes_rows())?;
+        Some(format!(
+            "UPDATE {} t SET {set} FROM {} n WHERE n.copies > 0 AND {}",
+            self.full(),
+            self.differing(),
+            self.same_key("t", "n")
+        ))
+    }
+
+    /// What gives a row that stays what the log has under `n`; none, if it is all key.
+    pub(super) fn set(&self) -> Option<String> {
+        let columns = self.table.columns.iter();
+        let set: Vec<_> = columns
             .filter(|c| !self.table.key.contains(&c.number))
-            .map(|c| {
-                format!(
-                    "{} = n.{}",
-                    quote::name(&c.name),
-                    c.back("n").trim_start_matches("n.")
-                )
-            })
+            .map(|c| format!("{} = {}", quote::name(&c.name), c.back("n")))
             .collect();
-        (self.changes_rows() && !free.is_empty()).then(|| {
-            format!(
-                "UPDATE {} t SET {} FROM {} n WHERE n.copies > 0 AND {}",
-                self.full(),
-                free.join(", "),
-                self.differing(),
-                self.same_key("t", "n")
-            )
-        })
+        (!set.is_empty()).then(|| set.join(", "))
     }
 
     fn insert(&self) -> String {

@@ -27,12 +27,15 @@ pub struct Guarded {
     pub name: String,
     /// Its columns.
     pub columns: Vec<Column>,
+    /// The numbers of the columns of the key that rows which came are written down by; none, where
+    /// they are written down whole.
+    pub key: Vec<i16>,
     /// Since when, as the server writes it.
     pub since: String,
 }
 
 const OPEN: &str = "
-    SELECT g.id, g.relation::int8 AS relation, g.schema, g.name, g.columns,
+    SELECT g.id, g.relation::int8 AS relation, g.schema, g.name, g.columns, g.key,
            date_trunc('second', g.since)::text AS since
       FROM unship_undo.guards g WHERE g.ended IS NULL";
 
@@ -77,6 +80,12 @@ pub fn hole(
     if found.iter().all(|one| one.full.is_none()) {
         return Ok(Some("it was dropped".to_owned()));
     }
+    let row = client
+        .query_one(KEYED, &[&guard.id])
+        .doing("look at the key of a logged table")?;
+    if !row.try_get(0).doing("look at the key of a logged table")? {
+        return Ok(Some("its primary key was dropped or made anew".to_owned()));
+    }
     for one in found {
         let full = one.full.unwrap_or_else(|| one.relation.to_string());
         let why = match (one.known, one.shape, one.rewritten, one.triggers) {
@@ -90,6 +99,12 @@ pub fn hole(
     }
     Ok(None)
 }
+
+/// Whether the key that the rows of a guard are told apart by still is the one that it was.
+pub const KEYED: &str = "
+    SELECT g.key_is IS NULL OR EXISTS (SELECT FROM pg_catalog.pg_constraint k
+            WHERE k.oid = g.key_is AND k.conrelid = g.relation AND k.contype = 'p')
+      FROM unship_undo.guards g WHERE g.id = $1";
 
 /// What the catalog says of when a relation's columns were last altered.
 fn altered(relation: &str) -> String {
@@ -220,10 +235,10 @@ fn install(client: &mut Client, schema: &str, name: &str) -> Result<(), EngineEr
         return Ok(());
     };
     let id = record(&mut transaction, &shape)?;
-    let make = capture::make_rows(id, &shape.columns);
+    let make = capture::make_rows(id, &shape.columns, shape.brief.as_ref());
     transaction.batch_execute(&make).doing(&what)?;
     for part in &shape.parts {
-        watch(&mut transaction, id, part, &shape.columns, &what)?;
+        watch(&mut transaction, id, part, &shape, &what)?;
     }
     let sql = "INSERT INTO unship_undo.changes (seq, guard, op, role, application)
                VALUES (nextval('unship_undo.seq'), $1, 'on', session_user,
@@ -237,13 +252,14 @@ fn record(transaction: &mut Transaction<'_>, shape: &Shape) -> Result<i64, Engin
     let columns = serde_json::to_string(&shape.columns).map_err(|e| {
         EngineError::new(ErrorKind::Io, "a table's columns cannot be written down").because(e)
     })?;
-    let sql = "INSERT INTO unship_undo.guards (relation, schema, name, columns)
-               VALUES ($1, $2, $3, $4::text::jsonb) RETURNING id";
+    let sql = "INSERT INTO unship_undo.guards (relation, schema, name, columns, key, key_is)
+               VALUES ($1, $2, $3, $4::text::jsonb, $5, $6) RETURNING id";
+    let brief = shape.brief.as_ref();
+    let key = brief.map(|brief| &brief.columns[..]).unwrap_or_default();
+    let key_is = brief.map(|brief| brief.constraint);
+    let (relation, schema, name) = (&shape.relation, &shape.schema, &shape.name);
     let row = transaction
-        .query_one(
-            sql,
-            &[&shape.relation, &shape.schema, &shape.name, &columns],
-        )
+        .query_one(sql, &[relation, schema, name, &columns, &key, &key_is])
         .doing(WHAT)?;
     row.try_get(0).doing(WHAT)
 }
@@ -252,7 +268,7 @@ fn watch(
     transaction: &mut Transaction<'_>,
     id: i64,
     part: &Part,
-    columns: &[Column],
+    of: &Shape,
     what: &str,
 ) -> Result<(), EngineError> {
     let row = transaction
@@ -262,7 +278,7 @@ fn watch(
         )
         .doing(what)?;
     let shape: String = row.try_get(0).doing(what)?;
-    for statement in capture::make(id, part, columns, &shape) {
+    for statement in capture::make(id, part, &of.columns, of.brief.as_ref(), &shape) {
         transaction.batch_execute(&statement).doing(what)?;
     }
     let sql = format!(

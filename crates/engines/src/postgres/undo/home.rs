@@ -10,7 +10,9 @@ pub const SCHEMA: &str = "unship_undo";
 
 /// Its tables. `guards` are the tables that are logged, a new one each time that a table's columns
 /// changed; `parts` are each guard's table or partitions, as they were when they were last looked
-/// at; `changes` has a row for each statement. The rows themselves are in `rows_N` of guard N.
+/// at; `changes` has a row for each statement, with the numbers that were drawn before it began and
+/// after it ended. The rows themselves are in `rows_N` of guard N; where a table has a primary key,
+/// these are only those that went, and `keys_N` has the keys of those that came.
 pub const TABLES: &str = "
     CREATE SCHEMA IF NOT EXISTS unship_undo;
     COMMENT ON SCHEMA unship_undo IS 'What unship needs to take changes back in tables that are written where they stand.';
@@ -21,6 +23,8 @@ pub const TABLES: &str = "
         schema text NOT NULL,
         name text NOT NULL,
         columns jsonb NOT NULL,
+        key int2[] NOT NULL,
+        key_is oid,
         since timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
         xid xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
         trimmed xid8,
@@ -39,7 +43,8 @@ pub const TABLES: &str = "
         PRIMARY KEY (guard, relation)
     );
     CREATE TABLE IF NOT EXISTS unship_undo.changes (
-        seq bigint PRIMARY KEY,
+        seq bigint NOT NULL,
+        began bigint,
         guard bigint NOT NULL,
         xid xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
         op text NOT NULL,
@@ -51,9 +56,9 @@ pub const TABLES: &str = "
         come bigint NOT NULL DEFAULT 0,
         stands text,
         moment text,
-        note text
+        note text,
+        PRIMARY KEY (guard, seq)
     );
-    CREATE INDEX IF NOT EXISTS changes_by_place ON unship_undo.changes (guard, seq);
     CREATE INDEX IF NOT EXISTS changes_by_transaction ON unship_undo.changes (guard, xid);";
 
 /// Whether there is an undo log in this database.

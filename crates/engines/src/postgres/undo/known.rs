@@ -63,6 +63,12 @@ pub struct Known {
     pub columns: Vec<Column>,
     /// The columns that tell its rows apart.
     pub key: Vec<i16>,
+    /// Whether of rows that came only the key is written down.
+    #[serde(default)]
+    pub brief: bool,
+    /// Whether nothing but its primary key keeps its rows from being alike.
+    #[serde(default)]
+    pub free: bool,
     /// Where it stands in its own history.
     pub position: Position,
     /// What had been committed when this was looked at, as a `pg_snapshot`.
@@ -225,7 +231,12 @@ pub fn known(
             name: at,
             relation: guard.relation,
             guard: guard.id,
-            key: key(client, &guard)?,
+            key: match guard.key.is_empty() {
+                true => key(client, &guard)?,
+                false => guard.key.clone(),
+            },
+            brief: !guard.key.is_empty(),
+            free: super::shape::is_free(client, guard.relation)?,
             position: position.clone(),
             seen: row.try_get(0).doing(WHAT)?,
             since: guard.since.clone(),

@@ -34,7 +34,8 @@ pub fn logs(client: &mut Client) -> Result<Vec<Log>, EngineError> {
     let mut out = Vec::new();
     for guard in guard::open(client)? {
         let sql = "SELECT greatest(c.reltuples, 0)::bigint AS rows,
-                          pg_total_relation_size(c.oid)::bigint AS bytes
+                          (pg_total_relation_size(c.oid) + coalesce(pg_total_relation_size(
+                              to_regclass(concat('unship_undo.keys_', $1::bigint))), 0))::bigint AS bytes
                      FROM pg_class c WHERE c.oid = to_regclass(concat('unship_undo.rows_', $1::bigint))";
         let size = rows::<Size>(client, sql, &[&guard.id])?.into_iter().next();
         let Guarded { schema, name, .. } = &guard;

@@ -6,6 +6,7 @@
 //! which order transactions that ran at once are taken back. ADR 21 has the argument.
 
 mod back;
+mod brief;
 mod capture;
 pub mod facts;
 mod guard;

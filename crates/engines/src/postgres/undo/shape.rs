@@ -62,6 +62,18 @@ pub struct Shape {
     pub columns: Vec<Column>,
     /// Itself, or its whole partition tree: what statements can write to.
     pub parts: Vec<Part>,
+    /// By which keys of rows that came can be written down instead of the rows; none, if rows
+    /// must be.
+    pub brief: Option<Brief>,
+}
+
+/// A primary key by which rows that came are found again.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Brief {
+    /// The numbers of its columns.
+    pub columns: Vec<i16>,
+    /// The identity of the constraint.
+    pub constraint: u32,
 }
 
 /// A relation that statements can write to.
@@ -107,6 +119,27 @@ const KEY: &str = "
           WHERE NOT a.attnotnull OR a.attgenerated <> '')
        AND i.indnkeyatts = i.indnatts
      ORDER BY i.indisprimary DESC, i.indnkeyatts, i.indexrelid LIMIT 1";
+
+/// The primary key of `$1`, where rows that came can be told by it alone: of types of which
+/// equal values are the same bytes, and on a table whose own triggers and keys do
+/// not change it in the midst of a statement, which would be refused when it goes back.
+const BRIEF: &str = "
+    SELECT k.conkey::int2[] AS columns, k.oid::int8 AS constraint
+      FROM pg_constraint k JOIN pg_index i ON i.indexrelid = k.conindid
+     WHERE k.conrelid = $1 AND k.contype = 'p' AND i.indimmediate AND i.indisvalid
+       AND NOT i.indisexclusion AND i.indnkeyatts = i.indnatts
+       AND NOT EXISTS (SELECT FROM unnest(k.conkey) n
+           JOIN pg_attribute a ON a.attrelid = $1 AND a.attnum = n
+           LEFT JOIN pg_collation c ON c.oid = a.attcollation
+          WHERE a.attgenerated <> '' OR NOT coalesce(c.collisdeterministic, true) OR c.oid >= 16384
+             OR a.atttypid NOT IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype,
+                'text'::regtype, 'varchar'::regtype, 'uuid'::regtype, 'date'::regtype,
+                'timestamp'::regtype, 'timestamptz'::regtype))
+       AND NOT EXISTS (SELECT FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+          WHERE t.tgrelid IN (SELECT relid FROM pg_partition_tree($1::oid) UNION SELECT $1::oid)
+            AND NOT t.tgisinternal AND p.pronamespace <> 'unship_undo'::regnamespace)
+       AND NOT EXISTS (SELECT FROM pg_constraint f WHERE f.conrelid = $1 AND f.confrelid = $1
+          AND f.contype = 'f' AND (f.confdeltype IN ('c', 'n', 'd') OR f.confupdtype IN ('c', 'n', 'd')))";
 
 /// The partition tree of `$1`, or itself.
 const PARTS: &str = "
@@ -189,6 +222,7 @@ pub fn read(
         name: name.to_owned(),
         columns: rows(client, COLUMNS, &[&oid])?,
         parts: parts(client, oid)?,
+        brief: rows(client, BRIEF, &[&oid])?.into_iter().next(),
     }))
 }
 
@@ -214,6 +248,21 @@ pub fn key(client: &mut impl GenericClient, oid: u32) -> Result<Vec<i16>, Engine
         .next()
         .map(|key| key.columns)
         .unwrap_or_default())
+}
+
+/// Whether nothing but its primary key keeps rows of a table from being alike: then a row can be
+/// changed whatever becomes of the others.
+pub fn is_free(client: &mut impl GenericClient, oid: u32) -> Result<bool, EngineError> {
+    #[derive(Deserialize)]
+    struct Free {
+        free: bool,
+    }
+    let sql = "SELECT NOT EXISTS (SELECT FROM pg_index i
+                    JOIN (SELECT relid::oid FROM pg_partition_tree($1::oid) UNION SELECT $1::oid) t
+                      ON t.relid = i.indrelid
+                   WHERE (i.indisunique OR i.indisexclusion) AND NOT i.indisprimary) AS free";
+    let found: Vec<Free> = rows(client, sql, &[&oid])?;
+    Ok(found.first().is_some_and(|found| found.free))
 }
 
 /// Everything that statements can write to.

@@ -1,6 +1,6 @@
 //! Retention: what is older than it is kept for goes, whole transactions at a time.
 
-use super::capture::rows_table;
+use super::capture::{keys_table, rows_table};
 use super::home;
 use crate::postgres::catalog::rows;
 use crate::postgres::error::Doing;
@@ -21,6 +21,7 @@ pub fn trim(client: &mut Client, within: SignedDuration) -> Result<u64, EngineEr
         id: i64,
         bytes: u64,
         all: bool,
+        brief: bool,
         rows: i64,
         to: Option<i64>,
         seq: Option<i64>,
@@ -29,7 +30,9 @@ pub fn trim(client: &mut Client, within: SignedDuration) -> Result<u64, EngineEr
     // What ended before anything that still runs: a position that is to be had sees all of it or
     // none, and what came after it in the log stays.
     let sql = "
-        SELECT g.id, pg_total_relation_size(to_regclass(concat('unship_undo.rows_', g.id)))::int8 AS bytes,
+        SELECT g.id, (pg_total_relation_size(to_regclass(concat('unship_undo.rows_', g.id))) + coalesce(
+                    pg_total_relation_size(to_regclass(concat('unship_undo.keys_', g.id))), 0))::int8 AS bytes,
+               g.key_is IS NOT NULL AS brief,
                coalesce(g.ended < clock_timestamp() - make_interval(secs => $1::float8), false) AS all,
                (SELECT count(*) FROM unship_undo.changes c WHERE c.guard = g.id) AS rows,
                old.xid AS to, old.seq
@@ -44,11 +47,11 @@ pub fn trim(client: &mut Client, within: SignedDuration) -> Result<u64, EngineEr
          WHERE to_regclass(concat('unship_undo.rows_', g.id)) IS NOT NULL";
     let mut freed = 0;
     for guard in rows::<Guard>(client, sql, &[&seconds])? {
-        let table = rows_table(guard.id);
+        let (table, keys) = (rows_table(guard.id), keys_table(guard.id));
         if guard.all {
             let mut transaction = client.transaction().doing(WHAT)?;
             let sql = format!(
-                "DROP TABLE {table}; DELETE FROM unship_undo.changes WHERE guard = {0};
+                "DROP TABLE {table}; DROP TABLE IF EXISTS {keys}; DELETE FROM unship_undo.changes WHERE guard = {0};
                  DELETE FROM unship_undo.parts WHERE guard = {0};
                  DELETE FROM unship_undo.guards WHERE id = {0}",
                 guard.id
@@ -62,6 +65,10 @@ pub fn trim(client: &mut Client, within: SignedDuration) -> Result<u64, EngineEr
             continue;
         };
         let mut transaction = client.transaction().doing(WHAT)?;
+        if guard.brief {
+            let sql = format!("DELETE FROM {keys} WHERE seq <= {seq}");
+            transaction.batch_execute(&sql).doing(WHAT)?;
+        }
         let sql = format!(
             "DELETE FROM {table} WHERE seq <= {seq};
              UPDATE unship_undo.guards SET trimmed_seq = {seq},
@@ -76,9 +83,11 @@ pub fn trim(client: &mut Client, within: SignedDuration) -> Result<u64, EngineEr
         let share = u128::from(guard.bytes) * u128::from(gone)
             / u128::from(guard.rows.unsigned_abs().max(1));
         freed += u64::try_from(share).unwrap_or(0);
-        client
-            .batch_execute(&format!("VACUUM {table}"))
-            .doing(WHAT)?;
+        let both = guard.brief.then_some(&keys);
+        for table in std::iter::once(&table).chain(both) {
+            let sql = format!("VACUUM {table}");
+            client.batch_execute(&sql).doing(WHAT)?;
+        }
     }
     Ok(freed)
 }

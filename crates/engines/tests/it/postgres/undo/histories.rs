@@ -5,6 +5,8 @@ use super::*;
 #[derive(Debug, Clone, Copy)]
 enum Sort {
     Keyed,
+    /// With nothing that cannot be given a value in a row that stays.
+    Plain,
     Keyless,
     Partitioned,
 }
@@ -13,7 +15,7 @@ impl Sort {
     fn make(self) -> String {
         let key = match self {
             Self::Keyless => "",
-            Self::Keyed => ", PRIMARY KEY (id)",
+            Self::Keyed | Self::Plain => ", PRIMARY KEY (id)",
             Self::Partitioned => ", PRIMARY KEY (id, grp)",
         };
         let partitions = match self {
@@ -33,7 +35,7 @@ impl Sort {
         };
         // A sequence's numbers are of no partition before version 17.
         let numbers = match self {
-            Self::Partitioned => "nt bigint",
+            Self::Partitioned | Self::Plain => "nt bigint",
             _ => "nt bigint GENERATED ALWAYS AS IDENTITY",
         };
         let partitions = partitions
@@ -156,7 +158,7 @@ fn sql(op: &Op, sort: Sort, version: i32) -> String {
             _ => format!(
                 "INSERT INTO s.t {COLUMNS} {VALUES} FROM generate_series({id}, {id} + 4) i
                  ON CONFLICT {} DO UPDATE SET txt = 'again'",
-                if matches!(sort, Sort::Keyed) { "(id)" } else { "(id, grp)" }
+                if matches!(sort, Sort::Keyed | Sort::Plain) { "(id)" } else { "(id, grp)" }
             ),
         },
         Op::Truncate { at } => format!("TRUNCATE {}", sort.part(*at)),
@@ -329,6 +331,7 @@ fn histories(cases: u32) {
     let Some(server) = server() else { return };
     let sort = prop_oneof![
         Just(Sort::Keyed),
+        Just(Sort::Plain),
         Just(Sort::Keyless),
         Just(Sort::Partitioned)
     ];
