@@ -58,7 +58,7 @@ pub fn measure(world: &World, tell: &dyn Fn(&str, Vec<Row>) -> Outcome) -> Outco
                 .times(1.0),
         );
     }
-    rows.push(back(world, &shop)?);
+    rows.extend(back(world, &shop)?);
     drop(client);
     shop.drop(world, &server)?;
     tell("Tables that are written where they stand", rows)
@@ -81,20 +81,21 @@ const OPERATIONS: [Operation; 3] = [
     }),
 ];
 
-/// Takes an update of 100,000 rows among a million back, against making it without an undo log.
-fn back(world: &World, shop: &Shop) -> Outcome<Row> {
+/// Takes an update of 100,000 rows among a million back, against making it, with an undo log and
+/// without.
+fn back(world: &World, shop: &Shop) -> Outcome<Vec<Row>> {
     let mut client = shop.client()?;
-    let (mut made, mut taken) = (Vec::new(), Vec::new());
+    let (mut plain, mut made, mut taken) = (Vec::new(), Vec::new(), Vec::new());
     let update = |name| {
         format!("UPDATE m.{name} SET amount = amount + 1 WHERE id % 10 = 7 AND id <= 1000000")
     };
     for _ in 0..ROUNDS {
-        made.push(timed(|| Ok(client.batch_execute(&update("plain"))?))?.0);
+        for (took, name) in [(&mut plain, "plain"), (&mut made, "logged")] {
+            took.push(timed(|| Ok(client.batch_execute(&update(name))?))?.0);
+        }
         let script = format!("psql -X -q -c '{}' '{}'", update("logged"), shop.address);
-        run(world.unship(
-            &shop.dir,
-            &["--json", "run", "--in-place", "--", "sh", "-c", &script],
-        ))?;
+        let job = ["--json", "run", "--in-place", "--", "sh", "-c", &script];
+        run(world.unship(&shop.dir, &job))?;
         let rollback = ["--json", "rollback", "--no-verify"];
         let document = crate::measure::run_json(world.unship(&shop.dir, &rollback))?;
         let took = document
@@ -102,13 +103,22 @@ fn back(world: &World, shop: &Shop) -> Outcome<Row> {
             .and_then(serde_json::Value::as_f64);
         taken.push(took.ok_or_else(|| format!("no milliseconds in {document}"))?);
     }
-    Ok(Row::alone(
-        "take back an update of 100,000 rows among 1 million",
-        "ms",
-        median(&taken),
-    )
-    .beside("the update itself", median(&made) * 1e3)
-    .within(3.0))
+    let row = || {
+        Row::alone(
+            "take back an update of 100,000 rows among 1 million",
+            "ms",
+            median(&taken),
+        )
+    };
+    Ok(vec![
+        row()
+            .beside("the update itself, written down", median(&made) * 1e3)
+            .within(3.0),
+        row().beside(
+            "the update itself, without an undo log",
+            median(&plain) * 1e3,
+        ),
+    ])
 }
 
 /// The processor time that a statement takes, in seconds.

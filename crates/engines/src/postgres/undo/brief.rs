@@ -14,13 +14,21 @@ impl Target<'_> {
     /// What differs between now and then, by what happened under each key; and refusals where that
     /// cannot be told, or is not for this way back to change.
     pub(super) fn by_key(&self) -> Vec<String> {
-        let mut out = vec![self.same_constraint(), self.touched()];
-        out.push(format!("ANALYZE {}", self.keys()));
-        out.push(self.between());
-        out.push(format!("ANALYZE {}", self.differing()));
-        out.push(self.in_order());
-        out.push(self.untouched());
-        out
+        let touched = format!(
+            "CREATE TEMPORARY TABLE unship_keys_{} ON COMMIT DROP AS\n{} {}",
+            self.table.guard,
+            self.with_later(),
+            self.touched()
+        );
+        vec![
+            self.same_constraint(),
+            touched,
+            format!("ANALYZE {}", self.keys()),
+            self.between(),
+            format!("ANALYZE {}", self.differing()),
+            self.in_order(&self.keys()),
+            self.untouched(),
+        ]
     }
 
     /// Whether all of the table goes, and rows that stay can be changed where they are: then what is
@@ -32,8 +40,6 @@ impl Target<'_> {
     /// What there was then, by what happened under each key: rows that come (1 copy), keys of which
     /// the rows go (-1), and rows that stay, if they are there, as they were (0).
     pub(super) fn whole(&self) -> Vec<String> {
-        let mut out = vec![self.same_constraint(), self.touched()];
-        out.push(format!("ANALYZE {}", self.keys()));
         let columns = self.table.columns.iter();
         let columns = columns.map(|c| match self.table.key.contains(&c.number) {
             true => format!("d.{}", c.logged()),
@@ -41,18 +47,21 @@ impl Target<'_> {
         });
         let make = format!(
             "CREATE TEMPORARY TABLE unship_back_{guard} ON COMMIT DROP AS
-SELECT -d.more AS copies, {columns}
-  FROM {keys} d LEFT JOIN {rows} g ON g.seq = d.first AND {logged}",
+{later}
+SELECT -d.more AS copies, d.first, {columns}
+  FROM ({touched}) d LEFT JOIN {rows} g ON g.seq = d.first AND {logged}",
             guard = self.table.guard,
+            later = self.with_later(),
             columns = columns.collect::<Vec<_>>().join(", "),
-            keys = self.keys(),
+            touched = self.touched(),
             rows = rows_table(self.table.guard),
             logged = self.same_logged_key("g", "d"),
         );
-        out.push(make);
-        out.push(format!("ANALYZE {}", self.differing()));
-        out.push(self.in_order());
-        out
+        vec![
+            self.same_constraint(),
+            make,
+            self.in_order(&self.differing()),
+        ]
     }
 
     /// Removes the rows that go, which must be there.
@@ -153,21 +162,25 @@ END",
         format!("DO {}", quote::text(&body))
     }
 
+    /// The changes that are taken back.
+    fn with_later(&self) -> String {
+        format!(
+            "WITH later AS MATERIALIZED (
+    SELECT c.seq FROM unship_undo.changes c WHERE {} AND {})",
+            self.later("c"),
+            self.by_writer("c")
+        )
+    }
+
     /// What happened under each key: how many rows more there are, the first change by which one
-    /// went, and the first of all.
+    /// went, and the first and the last of all.
     fn touched(&self) -> String {
         format!(
-            "CREATE TEMPORARY TABLE unship_keys_{guard} ON COMMIT DROP AS
-WITH later AS MATERIALIZED (
-    SELECT c.seq FROM unship_undo.changes c WHERE {later} AND {writer})
-SELECT {key}, pg_catalog.sum(e.more)::int AS more,
+            "SELECT {key}, pg_catalog.sum(e.more)::int AS more,
        pg_catalog.min(e.seq) FILTER (WHERE e.more < 0) AS first, pg_catalog.min(e.seq) AS since,
        pg_catalog.max(e.seq) AS until
   FROM ({events}) e
  GROUP BY {key}",
-            guard = self.table.guard,
-            later = self.later("c"),
-            writer = self.by_writer("c"),
             key = self.key("e"),
             events = self.events("later"),
         )
@@ -219,7 +232,7 @@ SELECT * FROM (
 
     /// Refuses if it cannot be told which of two rows went first: statements in the midst of each
     /// other changed it.
-    fn in_order(&self) -> String {
+    fn in_order(&self, touched: &str) -> String {
         let columns = self.table.columns.iter();
         let (one, other): (Vec<_>, Vec<_>) = columns
             .map(|c| (format!("g.{}", c.logged()), format!("x.{}", c.logged())))
@@ -234,7 +247,7 @@ BEGIN
        AND a.op <> 'truncate' AND b.op <> 'truncate';
     IF EXISTS (SELECT FROM pg_temp.unship_amidst) THEN
         SELECT pg_catalog.count(*) INTO n FROM pg_temp.unship_amidst m
-          JOIN {keys} d ON d.first = m.seq
+          JOIN {touched} d ON d.first = m.seq
           JOIN {rows} g ON g.seq = m.seq AND {same_first}
           JOIN {rows} x ON x.seq = m.other AND {same_other}
          WHERE ROW({one})::record *<> ROW({other})::record;
@@ -246,7 +259,6 @@ BEGIN
     DROP TABLE pg_temp.unship_amidst;
 END",
             later = self.later("a"),
-            keys = self.keys(),
             rows = rows_table(self.table.guard),
             same_first = self.same_logged_key("g", "d"),
             same_other = self.same_logged_key("x", "d"),
