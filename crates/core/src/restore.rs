@@ -332,7 +332,11 @@ impl Wish {
             let now = self.live_map.get(name).filter(stored);
             let then = self.target_map.get(name).filter(stored);
             if let (true, Some(now), Some(then)) = (chosen, now, then) {
-                let (now, then) = (now.clone(), then.clone());
+                let (now, mut then) = (now.clone(), then.clone());
+                // What was at a moment is of the release that was production then.
+                if let Some(release) = reconciling.at.and(self.operation.target()) {
+                    then.id = VersionId { release, drift: 0 };
+                }
                 relations.insert(name.clone(), Pair { now, then });
             }
         }

@@ -7,6 +7,7 @@ use crate::engine::PointMap;
 use crate::ident::{RelationName, ReleaseId};
 use crate::relation::{Fingerprint, RelationState};
 use crate::release::Version;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -43,6 +44,10 @@ impl fmt::Display for Rows {
 pub struct Reconciling {
     /// Which.
     pub rows: Rows,
+    /// What they were at this moment, where tables have an undo log, and not when the release was
+    /// published that is gone back to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
     /// Why, in a person's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

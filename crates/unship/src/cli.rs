@@ -274,7 +274,7 @@ pub struct Target {
     #[arg(long, value_name = "TIME", conflicts_with = "to")]
     pub at: Option<String>,
     /// Take back only what this role, or this application, wrote to tables with an undo log
-    #[arg(long, value_name = "NAME", conflicts_with = "at")]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["at", "predicate", "partition"])]
     pub writer: Option<String>,
     /// Only this part, in dbt's selector syntax (`fct_orders+`, `tag:finance`, `path:models/marts`)
     #[arg(long, short, value_name = "SELECTOR", num_args = 1..)]

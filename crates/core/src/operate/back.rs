@@ -84,9 +84,10 @@ impl Session<'_> {
                 select: (text, _),
                 reconciling,
             } => Ok(Operation::Rollback {
-                to: match to {
-                    Some(to) => *to,
-                    None => self.newest_good_before(live.release)?,
+                to: match (to, reconciling.at) {
+                    (Some(to), _) => *to,
+                    (None, Some(at)) => self.newest_at(at)?,
+                    (None, None) => self.newest_good_before(live.release)?,
                 },
                 select: Some(text.clone()),
                 rows: Some(Box::new(reconciling.clone())),
@@ -239,8 +240,15 @@ impl Session<'_> {
         let env = self.ledger.env().to_owned();
         let release = self.ledger.history(|h| h.next_id())?;
         let mut said = Vec::new();
-        if let Operation::Moment { at, .. } = operation {
-            said = self.at_moment(release, *at, operation, &live_map, &mut target_map)?;
+        let moment = match operation {
+            Operation::Moment { at, .. } => Some(*at),
+            Operation::Rollback {
+                rows: Some(rows), ..
+            } if rows.at.is_some() => Some(rows.at),
+            _ => None,
+        };
+        if let Some(at) = moment {
+            said = self.at_moment(release, at, operation, &live_map, &mut target_map)?;
         }
         let wish = Wish {
             env: env.clone(),
@@ -260,7 +268,8 @@ impl Session<'_> {
             ..
         } = operation
         {
-            let plan = self.plan_rows(&wish, reconciling)?;
+            let mut plan = self.plan_rows(&wish, reconciling)?;
+            plan.notes.splice(0..0, said);
             let written = &plan.impact.set_aside;
             if others == Others::Keep && !written.is_empty() {
                 let why = "they may be among the chosen rows, whose place others take";

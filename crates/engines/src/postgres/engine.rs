@@ -139,7 +139,7 @@ impl Postgres {
                 r.oid == one.relation && at == (&name.schema, &name.name)
             };
             if one.whole && wanted.contains(&name) && swap.relations.values().any(there) {
-                kept.push(rows::undo(client, &one, release, kept.len())?);
+                kept.push(rows::put_back(client, &one, release, kept.len())?);
             }
         }
         Ok(Survey {

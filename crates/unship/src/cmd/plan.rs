@@ -200,14 +200,6 @@ pub fn ask(config: &Config, bench: &mut Workbench, target: &Target) -> CliResult
         Some((text, picked))
     };
     let at = target.at.as_deref().map(moment).transpose()?;
-    if at.is_some() || target.writer.is_some() {
-        return Ok(Ask::Moment {
-            to,
-            at,
-            writer: target.writer.clone(),
-            select,
-        });
-    }
     let rows = match (&target.predicate, &target.partition) {
         (Some(predicate), _) => Some(Rows::Where(predicate.clone())),
         (None, Some(partition)) => Some(match partition.split_once('=') {
@@ -219,12 +211,21 @@ pub fn ask(config: &Config, bench: &mut Workbench, target: &Target) -> CliResult
         }),
         (None, None) => None,
     };
+    if rows.is_none() && (at.is_some() || target.writer.is_some()) {
+        return Ok(Ask::Moment {
+            to,
+            at,
+            writer: target.writer.clone(),
+            select,
+        });
+    }
     match (rows, select) {
         (Some(rows), Some(select)) => Ok(Ask::Rows {
             to,
             select,
             reconciling: Reconciling {
                 rows,
+                at,
                 reason: target.reason.clone(),
             },
         }),

@@ -161,6 +161,114 @@ fn what_is_written_in_place_is_taken_back() {
     );
 }
 
+/// Some rows of tables that are written where they stand: what they were in a release or at a moment,
+/// while the rest stays as others wrote it since.
+#[test]
+fn some_rows_of_a_logged_table_come_back() {
+    let Some(tools) = tools() else { return };
+    let Some(warehouse) = loaded(&tools) else {
+        return;
+    };
+    let scratch = &warehouse.scratch;
+    job(
+        &warehouse,
+        "UPDATE loader.events SET kind = 'view' WHERE id % 2 = 0",
+    );
+    let good = rows(&warehouse);
+    job(
+        &warehouse,
+        "UPDATE loader.events SET kind = 'bad', payload = NULL WHERE id <= 20; DELETE FROM loader.events WHERE id = 3;
+         UPDATE loader.lines SET what = '{bad}' WHERE n < 3; INSERT INTO loader.events VALUES (-1, 'bad')",
+    );
+    let before = warehouse.ask("SELECT clock_timestamp()");
+    let bad = rows(&warehouse);
+    let some = ["--select", "loader.events", "--where", "id <= 10"];
+    scratch
+        .ok(&[&["plan"], &some[..]].concat())
+        .says(0, &["where id <= 10", "10 out", "10 of R1 in"]);
+    scratch
+        .ok(&[&["rollback", "-m", "a bad load"], &some[..]].concat())
+        .says(0, &["10 rows out", "10 rows of R1 in"]);
+    let kinds =
+        "SELECT string_agg(DISTINCT kind, ' ' ORDER BY kind), count(*) FROM loader.events WHERE id";
+    assert_eq!(warehouse.ask(&format!("{kinds} <= 10")), "click view|10");
+    assert_eq!(
+        warehouse.ask(&format!("{kinds} BETWEEN 11 AND 20")),
+        "bad|10"
+    );
+    let flagged = "SELECT release, from_release, rows_out, rows_back, why, undone_by FROM unship.reconciled WHERE name = 'events'";
+    assert_eq!(warehouse.ask(flagged), "3|1|10|10|a bad load|");
+    scratch
+        .ok(&["show"])
+        .says(0, &["where id <= 10 come from R1"]);
+    let mixed = rows(&warehouse);
+    scratch.ok(&["undo"]);
+    assert_eq!(rows(&warehouse), bad);
+    assert_eq!(warehouse.ask(flagged), "3|1|10|10|a bad load|4");
+    scratch.ok(&["redo"]);
+    assert_eq!(rows(&warehouse), mixed);
+    assert_eq!(warehouse.ask(flagged), "3|1|10|10|a bad load|");
+
+    // Rows without a key, by a value; and others write to the rest of the table meanwhile.
+    let two = [
+        "--select",
+        "loader.lines",
+        "--partition",
+        "n=2",
+        "--to",
+        "R1",
+    ];
+    warehouse.sql("INSERT INTO loader.lines VALUES (4, '{late}'), (4, NULL)");
+    let aside = ["--others", "set-aside"];
+    scratch
+        .unship(&[&["rollback"], &two[..]].concat())
+        .says(73, &["others wrote to 1 relation"]);
+    scratch.ok(&[&["rollback"], &two[..], &aside].concat());
+    let lines = "SELECT n, count(*), count(DISTINCT what) FROM loader.lines WHERE n IN (1, 2, 4) GROUP BY 1 ORDER BY 1";
+    assert_eq!(warehouse.ask(lines), "1|10|1\n2|10|1\n4|12|2");
+    let wrong = "SELECT count(*) FROM loader.lines WHERE what = '{bad}'";
+    assert_eq!(warehouse.ask(wrong), "20");
+    scratch
+        .unship(&[&["rollback"], &two[..]].concat())
+        .says(75, &["the chosen rows are the same"]);
+
+    // What they were at a moment.
+    let at = before.replace("+00", "Z").replace(' ', "T");
+    scratch.ok(&[&["rollback", "--at", &at], &some[..]].concat());
+    assert_eq!(warehouse.ask(&format!("{kinds} <= 10")), "bad|10");
+    scratch.ok(&["undo"]);
+    assert_eq!(warehouse.ask(&format!("{kinds} <= 10")), "click view|10");
+
+    // A row that would come has moved to where it is not chosen.
+    warehouse.sql("UPDATE loader.events SET kind = 'moved' WHERE id = 50");
+    let moved = [
+        "--select",
+        "loader.events",
+        "--where",
+        "kind = 'view'",
+        "--to",
+        "R1",
+    ];
+    scratch.unship(&[&["plan"], &moved[..]].concat()).says(
+        73,
+        &["rows of loader.events that would come back have keys that rows have now which do not go"],
+    );
+    scratch
+        .unship(&[
+            "plan",
+            "--writer",
+            "x",
+            "--select",
+            "loader.events",
+            "--where",
+            "true",
+        ])
+        .says(2, &["cannot be used with"]);
+    scratch.ok(&["rollback", "--to", "R1", "--others", "set-aside"]);
+    assert_eq!(rows(&warehouse), good);
+    scratch.ok(&["audit", "verify"]);
+}
+
 /// What the log cannot take back is refused by name, and says why.
 #[test]
 fn what_the_undo_log_cannot_take_back_is_refused_by_name() {

@@ -17,6 +17,7 @@ pub fn ask(to: u64, name: &RelationName, predicate: &str) -> Ask {
         select: ("orders".to_owned(), BTreeSet::from([name.clone()])),
         reconciling: Reconciling {
             rows: Rows::Where(predicate.to_owned()),
+            at: None,
             reason: Some("a bad load".to_owned()),
         },
     }

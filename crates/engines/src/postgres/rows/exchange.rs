@@ -179,7 +179,7 @@ pub fn run(
     extra: &[String],
     on: OnProgress<'_>,
 ) -> Result<(), EngineError> {
-    for tables in [held::TABLES, super::others::TABLE] {
+    for tables in [held::TABLES, held::RECONCILED, super::others::TABLE] {
         client
             .batch_execute(tables)
             .doing("make unship's own tables")?;

@@ -11,7 +11,7 @@ use unship_core::engine::{EngineError, Point};
 use unship_core::ident::{RelationName, ReleaseId};
 use unship_core::release::VersionId;
 
-/// unship's tables: what can be exchanged back, and what was reconciled, for people to read.
+/// unship's table of what can be exchanged back.
 pub const TABLES: &str = "
     CREATE SCHEMA IF NOT EXISTS unship;
     CREATE TABLE IF NOT EXISTS unship.exchanged (
@@ -25,7 +25,11 @@ pub const TABLES: &str = "
         given_drift integer NOT NULL,
         predicate text NOT NULL,
         exchanged_at timestamptz NOT NULL DEFAULT now()
-    );
+    )";
+
+/// The table of what was reconciled, for people to read.
+pub const RECONCILED: &str = "
+    CREATE SCHEMA IF NOT EXISTS unship;
     CREATE TABLE IF NOT EXISTS unship.reconciled (
         release bigint NOT NULL,
         schema text NOT NULL,

@@ -12,12 +12,13 @@ mod predicate;
 mod survey;
 
 pub use exchange::{Exchange, run};
-pub use held::{forget_gone, housekeep, list, points};
-pub use survey::{Found, afterwards, same_storage, survey, undo};
+pub use held::{RECONCILED, forget_gone, housekeep, list, points};
+pub use survey::{Found, afterwards, put_back, same_storage, survey};
 
 use super::plan::{ENGINE, PgAction, facts};
 use super::swap::Name;
-use super::{layout, quote};
+use super::undo::slice::Slice;
+use super::{layout, quote, undo};
 use unship_core::engine::{EngineError, ErrorKind, Steps};
 use unship_core::ident::{RelationName, ReleaseId};
 use unship_core::operate::count;
@@ -45,6 +46,12 @@ pub fn plan(survey: &RowsSurvey, request: &RowsRequest) -> Result<Steps, EngineE
         .into_iter()
         .filter(|(name, _)| request.relations.contains_key(name))
         .collect();
+    let slices: Vec<_> = (found.slices.iter())
+        .filter(|(name, _)| request.relations.contains_key(*name))
+        .collect();
+    if !slices.is_empty() {
+        return by_log(&slices, !all.is_empty(), request);
+    }
     let rows: u64 = all
         .iter()
         .map(|(_, one)| one.out.rows + one.back.rows)
@@ -57,11 +64,33 @@ pub fn plan(survey: &RowsSurvey, request: &RowsRequest) -> Result<Steps, EngineE
     Ok(Steps {
         steps: vec![step(1, all)?],
         method,
-        notes: vec![
-            "triggers on the relation do not fire for it: what they did once for these rows is not \
-             done again"
-                .to_owned(),
-        ],
+        notes: vec![NO_TRIGGERS.to_owned()],
+        ..Steps::default()
+    })
+}
+
+const NO_TRIGGERS: &str = "triggers on the relation do not fire for it: what they did once for these rows is not done again";
+
+/// Rows of tables whose changes are written down: nothing has to be kept besides.
+fn by_log(
+    slices: &[(&RelationName, &Slice)],
+    others: bool,
+    request: &RowsRequest,
+) -> Result<Steps, EngineError> {
+    if others {
+        let text = "rows of tables with an undo log and of others cannot be brought back at once";
+        return Err(EngineError::new(ErrorKind::Unsupported, text)
+            .hint("bring them back one after the other, with `--select`"));
+    }
+    let rows: u64 = slices.iter().map(|(_, one)| one.out + one.back).sum();
+    Ok(Steps {
+        method: format!(
+            "take back, where they stand, what changed in the chosen rows, in one transaction: {} in {}",
+            count(usize::try_from(rows).unwrap_or(usize::MAX), "row"),
+            count(slices.len(), "table")
+        ),
+        steps: vec![undo::slice::step(1, slices, request)?],
+        notes: vec![NO_TRIGGERS.to_owned()],
         ..Steps::default()
     })
 }

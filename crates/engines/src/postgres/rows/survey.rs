@@ -4,6 +4,7 @@
 use super::super::catalog::{self, Attribute};
 use super::super::error::Doing;
 use super::super::swap::Name;
+use super::super::undo::{self, slice::Slice as LoggedSlice};
 use super::super::{fingerprint, layout, quote, retained};
 use super::exchange::{Exchange, Flag};
 use super::held::Kept;
@@ -22,6 +23,9 @@ use unship_core::rows::{RowsRequest, RowsSurvey, Slice, exchanged};
 pub struct Found {
     /// What is to change places, by relation.
     pub exchanges: BTreeMap<RelationName, Exchange>,
+    /// What comes from an undo log.
+    #[serde(default)]
+    pub slices: BTreeMap<RelationName, LoggedSlice>,
 }
 
 /// Looks at everything that a request is about.
@@ -36,6 +40,27 @@ pub fn survey(
     let total = request.relations.len() as u64;
     for (n, (name, pair)) in request.relations.iter().enumerate() {
         on("reading the chosen rows", n as u64, total);
+        if let Some(log) = undo::slice::logged(client, name, pair)? {
+            let live = Side::load(client, &Name::new(&*name.schema, &*name.name))?;
+            live.can_be_written(client)?;
+            let chosen = predicate::of(client, &request.reconciling.rows, &live.full())?;
+            predicate::check(client, &chosen, &[&live.own()])?;
+            let slice = LoggedSlice::read(client, log, chosen, pair.then.id, request.release)?;
+            let now = pair.now.state.as_ref().ok_or_else(|| {
+                let text = format!("{name} is not in production");
+                EngineError::new(ErrorKind::Missing, text)
+            })?;
+            let said = Slice {
+                out: slice.out,
+                back: slice.back,
+                same: slice.out == 0 && slice.back == 0,
+                after: slice.after(now, request.release),
+                notes: Vec::new(),
+            };
+            slices.insert(name.clone(), said);
+            found.slices.insert(name.clone(), slice);
+            continue;
+        }
         let there = held.iter().any(|one| {
             let same = one.version() == pair.then.id && one.kind.is_some();
             same && one.schema == name.schema && one.name == name.name
@@ -43,10 +68,7 @@ pub fn survey(
         if !there {
             let text = format!("no schema holds {name} as it was in {}", pair.then.id);
             return Err(EngineError::new(ErrorKind::Missing, text)
-                .hint(
-                    "`unship log` shows which releases can still be restored; what was written where \
-                     it stands, with an undo log, goes back as a whole table, by `--at` or `--writer`",
-                ));
+                .hint("`unship log` shows which releases can still be restored"));
         }
         let schema = layout::retained(pair.then.id.release, &name.schema)?;
         let source = Name::new(schema, &*name.name);
@@ -97,7 +119,7 @@ pub fn survey(
 }
 
 /// What it takes to put rows back that gave way, for the `n`-th relation of a release.
-pub fn undo(
+pub fn put_back(
     client: &mut Client,
     kept: &Kept,
     release: ReleaseId,

@@ -51,7 +51,9 @@ impl Rig {
         client
             .batch_execute(crate::postgres::retained::TABLE)
             .unwrap();
-        client.batch_execute(held::TABLES).unwrap();
+        for tables in [held::TABLES, RECONCILED] {
+            client.batch_execute(tables).unwrap();
+        }
         client.batch_execute(setup).unwrap();
         client
             .batch_execute(
@@ -87,6 +89,7 @@ impl Rig {
             release: ReleaseId(self.next),
             live: ReleaseId(2),
             reconciling: Reconciling {
+                at: None,
                 rows,
                 reason: Some("it's bad".to_owned()),
             },
@@ -119,7 +122,7 @@ impl Rig {
     /// Puts back what gave way last.
     fn undo(&mut self) {
         let kept = list(&mut self.client).unwrap().pop().unwrap();
-        let exchange = undo(&mut self.client, &kept, ReleaseId(self.next), 0).unwrap();
+        let exchange = put_back(&mut self.client, &kept, ReleaseId(self.next), 0).unwrap();
         self.next += 1;
         self.run(&exchange).unwrap();
     }
@@ -385,6 +388,7 @@ fn the_cost_follows_the_slice() {
             release: ReleaseId(rig.next),
             live: ReleaseId(2),
             reconciling: Reconciling {
+                at: None,
                 rows: Rows::Where(predicate.to_owned()),
                 reason: None,
             },

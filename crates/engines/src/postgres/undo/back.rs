@@ -43,6 +43,8 @@ pub struct Target<'a> {
     pub stands: String,
     /// Whether what others wrote since it was looked at may go too.
     pub take_all: bool,
+    /// How many rows must go and come; any, if it is not known.
+    pub expected: Option<(u64, u64)>,
 }
 
 /// Statements for one transaction that reads what is committed: the lock first, which must not be
@@ -59,33 +61,16 @@ pub struct Statements {
 pub fn statements(targets: &[Target<'_>], release: ReleaseId) -> Statements {
     let ordered = in_order(targets);
     let tables: Vec<_> = ordered.iter().map(|one| one.full()).collect();
-    let mut work = vec![
-        "SET LOCAL search_path = ''".to_owned(),
-        "SET LOCAL row_security = off".to_owned(),
-        "SET LOCAL extra_float_digits = 3".to_owned(),
-        "SET LOCAL datestyle = 'ISO'".to_owned(),
-        "SET LOCAL intervalstyle = 'postgres'".to_owned(),
-        format!(
-            "SET LOCAL unship.release = {}",
-            quote::text(&release.to_string())
-        ),
-        // What is sorted and joined here is not to be done in parts on a disk.
-        "SELECT pg_catalog.set_config('work_mem', pg_catalog.concat(greatest(65536, \
-         pg_catalog.pg_size_bytes(pg_catalog.current_setting('work_mem')) / 1024), 'kB'), true)"
-            .to_owned(),
-        "SET CONSTRAINTS ALL DEFERRED".to_owned(),
-    ];
+    let mut work = settings();
+    work.push(format!(
+        "SET LOCAL unship.release = {}",
+        quote::text(&release.to_string())
+    ));
+    work.push("SET CONSTRAINTS ALL DEFERRED".to_owned());
     for one in &ordered {
         work.extend(one.unmoved());
-        if one.table.brief {
-            work.extend(match one.in_place() {
-                true => one.whole(),
-                false => one.by_key(),
-            });
-        } else {
-            work.extend(one.net());
-            work.push(one.conflicts());
-        }
+        work.extend(one.found_out());
+        work.extend(one.as_expected());
     }
     let triggers = || ordered.iter().flat_map(|one| &one.table.triggers);
     work.extend(triggers().map(|t| alter(t, "DISABLE")));
@@ -106,7 +91,10 @@ pub fn statements(targets: &[Target<'_>], release: ReleaseId) -> Statements {
         work.push(one.insert());
     }
     work.extend(triggers().map(|t| alter(t, &t.enabled)));
-    work.extend(ordered.iter().map(|one| one.close(release)));
+    for one in &ordered {
+        work.push(one.close(release));
+        work.push(one.undone(release));
+    }
     Statements {
         lock: format!(
             "LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE",
@@ -114,6 +102,31 @@ pub fn statements(targets: &[Target<'_>], release: ReleaseId) -> Statements {
         ),
         work,
     }
+}
+
+/// What statements need to be read alike.
+fn settings() -> Vec<String> {
+    // What is sorted and joined is not to be done in parts on a disk.
+    let memory = "SELECT pg_catalog.set_config('work_mem', pg_catalog.concat(greatest(65536, \
+         pg_catalog.pg_size_bytes(pg_catalog.current_setting('work_mem')) / 1024), 'kB'), true)";
+    [
+        "SET LOCAL search_path = ''",
+        "SET LOCAL row_security = off",
+        "SET LOCAL extra_float_digits = 3",
+        "SET LOCAL datestyle = 'ISO'",
+        "SET LOCAL intervalstyle = 'postgres'",
+        memory,
+    ]
+    .map(str::to_owned)
+    .into()
+}
+
+/// The statements that find out what differs of a table, and the query that counts what goes and what
+/// comes; nothing of the table is changed.
+pub(super) fn looks(target: &Target<'_>) -> (Vec<String>, String) {
+    let mut all = settings();
+    all.extend(target.found_out());
+    (all, target.counted())
 }
 
 fn alter(trigger: &Trigger, how: &str) -> String {
@@ -229,6 +242,47 @@ impl Target<'_> {
             ),
             None => "true".to_owned(),
         }
+    }
+
+    /// Finds out what differs, and refuses where others are in the way.
+    fn found_out(&self) -> Vec<String> {
+        match (self.table.brief, self.in_place()) {
+            (true, true) => self.whole(),
+            (true, false) => self.by_key(),
+            (false, _) => {
+                let mut all = self.net();
+                all.push(self.conflicts());
+                all
+            }
+        }
+    }
+
+    /// How many rows go and how many come.
+    fn counted(&self) -> String {
+        format!(
+            "SELECT coalesce(pg_catalog.sum(-o.copies) FILTER (WHERE o.copies < 0), 0)::bigint,
+       coalesce(pg_catalog.sum(o.copies) FILTER (WHERE o.copies > 0), 0)::bigint FROM {} o",
+            self.differing()
+        )
+    }
+
+    /// Refuses if it is not as many rows as when it was planned.
+    fn as_expected(&self) -> Option<String> {
+        let (out, back) = self.expected?;
+        let body = format!(
+            "BEGIN
+    IF EXISTS (SELECT FROM ({}) n (gone, come) WHERE n.gone <> {out} OR n.come <> {back}) THEN
+        RAISE EXCEPTION USING ERRCODE = '{REFUSED}', MESSAGE = {},
+            HINT = 'make a new plan: nothing was changed';
+    END IF;
+END",
+            self.counted(),
+            quote::text(&format!(
+                "others wrote to the rows of {} that are to be replaced, since this was planned",
+                self.table.name
+            )),
+        );
+        Some(format!("DO {}", quote::text(&body)))
     }
 
     /// Refuses if others wrote since this was planned, unless that may go too.
@@ -453,6 +507,29 @@ END",
             values.join(", "),
             self.differing()
         )
+    }
+
+    /// Marks rows that were brought back by the log as undone, where the table goes back to before that;
+    /// and as there again, where it comes back to it.
+    fn undone(&self, release: ReleaseId) -> String {
+        let body = format!(
+            "BEGIN
+    IF pg_catalog.to_regclass('unship.reconciled') IS NOT NULL AND {whole} THEN
+        UPDATE unship.reconciled x SET undone_by = CASE WHEN {later} THEN coalesce(x.undone_by, {}) END
+          FROM unship_undo.changes c
+         WHERE c.guard = {guard} AND c.op = 'back' AND c.release = pg_catalog.concat('R', x.release)
+           AND x.release <> {} AND x.schema = {} AND x.name = {};
+    END IF;
+END",
+            release.0,
+            release.0,
+            quote::text(&self.table.name.schema),
+            quote::text(&self.table.name.name),
+            whole = self.scope.is_all(),
+            later = self.later("c"),
+            guard = self.table.guard,
+        );
+        format!("DO {}", quote::text(&body))
     }
 
     /// Records what was done: the state that the table stands in from here on.

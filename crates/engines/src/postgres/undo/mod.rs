@@ -17,6 +17,7 @@ mod moments;
 mod position;
 mod run;
 mod shape;
+pub mod slice;
 mod steps;
 mod trim;
 

@@ -83,6 +83,7 @@ pub fn planned(survey: &Survey, request: &RestoreRequest) -> Result<Planned, Eng
             stands,
             // That was said when it was planned, and agreed to.
             take_all: request.writer.is_some() || live.is_some_and(|live| live.id.drift > 0),
+            expected: None,
             table,
         });
         out.guard

@@ -90,6 +90,7 @@ impl Logged {
             scope,
             stands: stands.clone(),
             take_all: true,
+            expected: None,
         };
         let statements = undo::statements(&[target], release);
         undo::run(&mut self.database.client(), &statements, &[], &|_, _, _| {})?;
