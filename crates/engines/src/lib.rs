@@ -5,5 +5,5 @@ pub mod duckdb;
 pub mod http;
 pub mod iceberg;
 pub mod postgres;
-mod quote;
+pub mod quote;
 pub mod snowflake;

@@ -103,6 +103,10 @@ pub struct Dbt {
     /// itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profiles_dir: Option<PathBuf>,
+    /// The schema in which unship's dbt package keeps its table of restore points, where jobs that
+    /// unship does not guard record theirs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore_points: Option<String>,
 }
 
 /// One environment: one warehouse.

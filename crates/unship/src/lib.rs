@@ -28,6 +28,7 @@ pub mod config;
 pub mod context;
 pub mod dbt_cloud;
 pub mod dbt_job;
+mod dbt_package;
 pub mod dbt_staged;
 pub mod deciding;
 pub mod declared;

@@ -56,7 +56,7 @@
         select restore_point, job, schemas, statement, started_at
           from {{ unship.restore_points_table() }}
          where target = {{ unship.text_or_null(target.name) }}
-           and {% if to %}restore_point = {{ unship.text_or_null(to) }}{% else %}outcome <> 'rolled back'{% endif %}
+           and {% if to %}restore_point like {{ unship.text_or_null(to ~ '%') }}{% else %}outcome <> 'rolled back'{% endif %}
          order by started_at desc limit 1
     {% endset %}
     {% set rows = run_query(sql).rows %}

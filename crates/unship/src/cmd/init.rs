@@ -87,6 +87,7 @@ fn project(dbt: &DbtJob) -> Dbt {
     Dbt {
         project_dir: PathBuf::from("."),
         profiles_dir: elsewhere.map(|dir| relative(dbt.project_dir(), &dir)),
+        restore_points: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Releases as lines and pages.
 
 use super::text::{self, BAD, BOLD, DIM, GOOD, WARN, paint};
+use crate::dbt_package::Recorded;
 use unship_core::ident::ReleaseId;
 use unship_core::release::{Operation, Release, Stage, Verdict};
 
@@ -48,15 +49,40 @@ pub fn operation(release: &Release) -> String {
     }
 }
 
-/// Prints the releases, the newest first.
-pub fn log(releases: &[Release], live: Option<ReleaseId>, restorable: &[ReleaseId]) {
+fn short(commit: &str) -> &str {
+    commit.get(..8).unwrap_or(commit)
+}
+
+/// A run that unship did not guard.
+fn recorded_row(one: &Recorded) -> [String; 7] {
+    [
+        paint(DIM, "dbt"),
+        text::moment(one.started_at),
+        one.outcome.clone(),
+        one.job.clone().unwrap_or_default(),
+        short(one.code.as_deref().unwrap_or_default()).to_owned(),
+        String::new(),
+        format!("before it: {}", short(&one.restore_point)),
+    ]
+}
+
+/// Prints the releases, the newest first, and between them what dbt recorded itself.
+pub fn log(
+    releases: &[Release],
+    live: Option<ReleaseId>,
+    restorable: &[ReleaseId],
+    recorded: &[Recorded],
+) {
     let mut table = text::table([
         "release", "when", "state", "what", "commit", "changed", "point",
     ]);
+    let mut recorded = recorded.iter().peekable();
     for release in releases {
+        while let Some(one) = recorded.next_if(|one| one.started_at > release.opened) {
+            table.add_row(recorded_row(one));
+        }
         let commit = release.code.as_ref().map_or_else(String::new, |c| {
-            let short = c.commit.get(..8).unwrap_or(&c.commit);
-            format!("{short}{}", if c.dirty { "*" } else { "" })
+            format!("{}{}", short(&c.commit), if c.dirty { "*" } else { "" })
         });
         let point = match (live == Some(release.id), restorable.contains(&release.id)) {
             (true, _) => "production",
@@ -72,6 +98,9 @@ pub fn log(releases: &[Release], live: Option<ReleaseId>, restorable: &[ReleaseI
             release.changed.to_string(),
             format!("{point}{}", if release.pinned { " (pinned)" } else { "" }),
         ]);
+    }
+    for one in recorded {
+        table.add_row(recorded_row(one));
     }
     text::print_table(&table);
 }

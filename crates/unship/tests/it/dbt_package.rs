@@ -86,6 +86,30 @@ fn what_dbt_does_is_recorded_and_goes_back_with_nothing() {
     shop.write("models/b.sql", "select * from {{ ref('a') }}");
     shop.ok(&["run", "--", "dbt", "run", "-q"]);
     assert_eq!(ask(&shop, &tools, all).as_array().unwrap().len(), 2);
+
+    // `unship log` shows them between its own releases, once it is told where they are.
+    let quiet = shop.json("unship.log/1", &["log", "--json"]);
+    assert_eq!(quiet["recorded_by_dbt"], json!([]));
+    let config = shop.read("unship.toml");
+    let named = config.replacen("[dbt]\n", "[dbt]\nrestore_points = \"main_unship\"\n", 1);
+    shop.write("unship.toml", named);
+    let log = shop.json("unship.log/1", &["log", "--json"]);
+    let outcomes: Vec<_> = (log["recorded_by_dbt"].as_array().unwrap().iter())
+        .map(|one| (&one["outcome"], &one["code"]))
+        .collect();
+    let code = json!("abc'def");
+    assert_eq!(
+        outcomes,
+        [(&json!("failed"), &code), (&json!("good"), &code)]
+    );
+    let log = shop.ok(&["log"]);
+    log.says(0, &["dbt run", "failed", "before it: "]);
+    shop.write(
+        "unship.toml",
+        config.replacen("[dbt]\n", "[dbt]\nrestore_points = \"nowhere\"\n", 1),
+    );
+    shop.unship(&["log"])
+        .says(0, &["R1", "what the dbt package recorded cannot be read"]);
 }
 
 /// A run that was bad, another on top of it, and an interruption on the way back: schemas are cloned
