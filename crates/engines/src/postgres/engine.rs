@@ -443,7 +443,12 @@ impl Engine for Postgres {
         published: &BTreeMap<RelationName, RelationState>,
         on: OnProgress<'_>,
     ) -> Result<BTreeMap<RelationName, Written>, EngineError> {
-        rows::others::survey(self.client()?, request, published, on)
+        let client = self.client()?;
+        let mut out = undo::others::survey(client, request, published)?;
+        let mut rest = published.clone();
+        rest.retain(|name, _| !out.contains_key(name));
+        out.extend(rows::others::survey(client, request, &rest, on)?);
+        Ok(out)
     }
 
     fn survey_rows(

@@ -269,6 +269,87 @@ fn some_rows_of_a_logged_table_come_back() {
     scratch.ok(&["audit", "verify"]);
 }
 
+/// Others go on writing to what a bad job wrote to. What they wrote stays, all of it, or all of it is
+/// set aside; a row that they built on what the job wrote is a conflict with their name.
+#[test]
+fn what_others_wrote_to_a_logged_table_is_kept() {
+    let Some(tools) = tools() else { return };
+    let Some(warehouse) = loaded(&tools) else {
+        return;
+    };
+    let scratch = &warehouse.scratch;
+    job(
+        &warehouse,
+        "UPDATE loader.events SET kind = 'view' WHERE id % 2 = 0",
+    );
+    let good = rows(&warehouse);
+    job(
+        &warehouse,
+        "DELETE FROM loader.events WHERE id BETWEEN 101 AND 150; UPDATE loader.events SET kind = 'bad' WHERE id > 150;
+         INSERT INTO loader.events VALUES (900, 'bad', NULL); UPDATE loader.lines SET what = '{bad}' WHERE n < 3",
+    );
+    let as_loader = |sql: &str| {
+        let words = [
+            "PGAPPNAME=loader",
+            "psql",
+            "-XqAt",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-c",
+            sql,
+        ];
+        scratch.sh("env", &words);
+    };
+    as_loader(
+        "INSERT INTO loader.events SELECT i, 'late', NULL FROM generate_series(1001, 1010) i;
+         UPDATE loader.events SET payload = NULL WHERE id <= 5; DELETE FROM loader.events WHERE id = 6;
+         INSERT INTO loader.lines VALUES (7, '{late}'); DELETE FROM loader.lines WHERE n = 4",
+    );
+    let refused = scratch.unship(&["rollback"]);
+    refused.says(73, &["others wrote to 2 relations", "loader.events"]);
+    scratch.ok(&["plan", "--others", "keep"]).says(
+        0,
+        &[
+            "10 rows added and 6 rows changed or deleted (by ",
+            "(loader))",
+        ],
+    );
+    scratch.ok(&["rollback", "--others", "keep"]);
+    let events = "SELECT kind, count(*), count(payload) FROM loader.events GROUP BY 1 ORDER BY 1";
+    assert_eq!(warehouse.ask(events), "click|100|97\nlate|10|0\nview|99|97");
+    let lines = "SELECT n, count(*), count(*) FILTER (WHERE what = '{bad}') FROM loader.lines GROUP BY 1 ORDER BY 1";
+    assert_eq!(
+        warehouse.ask(lines),
+        "0|10|0\n1|10|0\n2|10|0\n3|10|0\n7|1|0"
+    );
+    let kept = rows(&warehouse);
+    scratch.ok(&["verify"]);
+    scratch.ok(&["undo"]);
+    assert_eq!(
+        warehouse.ask("SELECT count(*) FROM loader.events WHERE kind = 'bad'"),
+        "51"
+    );
+    // It holds what they wrote, and nothing of it is lost by going there.
+    scratch.ok(&["redo", "--others", "set-aside"]);
+    assert_eq!(rows(&warehouse), kept);
+    scratch.ok(&["undo"]);
+
+    // On a row of the job somebody builds.
+    as_loader("UPDATE loader.events SET payload = '{}' WHERE id = 160");
+    scratch
+        .unship(&["rollback", "--to", "R1", "--others", "keep"])
+        .says(
+            73,
+            &[
+                "1 of the rows of loader.events that would go back were changed again since, by",
+                "(loader)",
+            ],
+        );
+    scratch.ok(&["rollback", "--to", "R1", "--others", "set-aside"]);
+    assert_eq!(rows(&warehouse), good);
+    scratch.ok(&["audit", "verify"]);
+}
+
 /// What the log cannot take back is refused by name, and says why.
 #[test]
 fn what_the_undo_log_cannot_take_back_is_refused_by_name() {

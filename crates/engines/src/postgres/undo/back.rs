@@ -19,11 +19,26 @@ pub const REFUSED: &str = "US002";
 pub struct Scope {
     /// Only what this role, or this application, wrote.
     pub writer: Option<String>,
+    /// Only what releases wrote: what others wrote stays.
+    pub jobs: bool,
     /// Only in rows of which this holds, as SQL over the table's columns.
     pub rows: Option<String>,
 }
 
 impl Scope {
+    /// Only what releases wrote.
+    pub fn jobs() -> Self {
+        Self {
+            jobs: true,
+            ..Self::default()
+        }
+    }
+
+    /// Whether it is only what some wrote.
+    pub(super) fn is_of_some(&self) -> bool {
+        self.jobs || self.writer.is_some()
+    }
+
     /// Whether it is all of the table.
     pub fn is_all(&self) -> bool {
         *self == Self::default()
@@ -240,6 +255,7 @@ impl Target<'_> {
                 "{0} IN ({alias}.role, {alias}.application)",
                 quote::text(writer)
             ),
+            None if self.scope.jobs => format!("{alias}.release IS NOT NULL"),
             None => "true".to_owned(),
         }
     }

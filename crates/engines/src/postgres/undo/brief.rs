@@ -337,7 +337,7 @@ END",
         );
         // What happened later to a row that is taken back, by somebody whose changes stay. What they
         // took back themselves is nothing.
-        let (others, touched) = match self.scope.writer.is_some() {
+        let (others, touched) = match self.scope.is_of_some() {
             false => (
                 "true".to_owned(),
                 format!(

@@ -14,6 +14,7 @@ mod home;
 mod known;
 mod logs;
 mod moments;
+pub mod others;
 mod position;
 mod run;
 mod shape;

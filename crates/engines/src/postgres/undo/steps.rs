@@ -48,15 +48,9 @@ pub fn planned(survey: &Survey, request: &RestoreRequest) -> Result<Planned, Eng
             )
             .hint("go back no further than that, or leave it as it is: `--exclude` it"));
         };
-        if request.keep.contains_key(name) {
-            let text = format!("what others wrote to {name} cannot be kept while it goes back");
-            return Err(EngineError::new(ErrorKind::Unsupported, text).hint(
-                "take back only what one wrote, with `--writer`; or set the others' rows aside: \
-                 the undo log has them",
-            ));
-        }
         let scope = Scope {
             writer: request.writer.clone(),
+            jobs: request.keep.contains_key(name),
             rows: None,
         };
         let stands = match scope.is_all() {
@@ -77,12 +71,13 @@ pub fn planned(survey: &Survey, request: &RestoreRequest) -> Result<Planned, Eng
             out.mixed.insert(name.clone(), state);
         }
         let live = request.live_map.get(name);
+        let scope_is_all = scope.is_all();
         targets.push(Target {
             moment,
             scope,
             stands,
             // That was said when it was planned, and agreed to.
-            take_all: request.writer.is_some() || live.is_some_and(|live| live.id.drift > 0),
+            take_all: !scope_is_all || live.is_some_and(|live| live.id.drift > 0),
             expected: None,
             table,
         });
