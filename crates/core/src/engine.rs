@@ -410,6 +410,16 @@ pub trait Engine {
         Ok(BTreeMap::new())
     }
 
+    /// What others wrote amidst of releases, since what a request brings back, to relations whose
+    /// versions say nothing of it: a loader goes on while a job works in place. Only what others
+    /// wrote to is named.
+    fn survey_amidst(
+        &mut self,
+        _request: &RestoreRequest,
+    ) -> Result<BTreeMap<RelationName, Written>, EngineError> {
+        Ok(BTreeMap::new())
+    }
+
     /// Looks at the rows that a request is about: whether its predicate is one expression that means
     /// the same rows whenever it is asked, how the columns of the two versions fit, and what the
     /// relations will be.

@@ -234,10 +234,13 @@ impl Wish {
         }
         let mut impact = self.impact(request, &result, steps.bytes);
         for (name, what) in written {
-            let Some(text) = impact.set_aside.get_mut(name) else {
-                continue;
+            let moment = matches!(self.operation, Operation::Moment { .. });
+            let text = match impact.set_aside.get(name) {
+                Some(text) => format!("{text}; {}", what.words()),
+                None if moment => continue,
+                None => format!("while releases were made since then: {}", what.words()),
             };
-            *text = format!("{text}; {}", what.words());
+            impact.set_aside.insert(name.clone(), text.clone());
             if let Some(replay) = kept(name) {
                 let text = format!("{text}; {}", replay.words());
                 impact.set_aside.remove(name);

@@ -279,11 +279,20 @@ impl Session<'_> {
             return Ok(plan);
         }
         let mut request = wish.request()?;
-        let written = match self.others(&wish, &request) {
+        let mut written = match self.others(&wish, &request) {
             // What cannot be counted is no reason not to go back.
             Err(_) if others != Others::Keep => BTreeMap::new(),
             counted => counted?,
         };
+        // Of a moment it is what is asked for, and what is redone was asked about before.
+        if matches!(
+            operation,
+            Operation::Rollback { .. } | Operation::Undo { .. }
+        ) {
+            for (name, more) in self.engine.survey_amidst(&request)? {
+                written.entry(name).or_insert(more);
+            }
+        }
         if others == Others::Keep {
             request.keep = keep(&wish, &request, &written)?;
         }
@@ -558,7 +567,8 @@ fn keep(
 ) -> Result<BTreeMap<RelationName, serde_json::Value>, OperateError> {
     let mut out = BTreeMap::new();
     let mut cannot = BTreeMap::new();
-    for name in drifted(wish, request) {
+    let all: BTreeSet<_> = drifted(wish, request).chain(written.keys()).collect();
+    for name in all {
         match written.get(name).map(|written| &written.keep) {
             Some(Ok(replay)) => drop(out.insert(name.clone(), replay.engine.clone())),
             Some(Err(why)) => drop(cannot.insert(name.clone(), why.clone())),

@@ -451,6 +451,17 @@ impl Engine for Postgres {
         Ok(out)
     }
 
+    fn survey_amidst(
+        &mut self,
+        request: &RestoreRequest,
+    ) -> Result<BTreeMap<RelationName, Written>, EngineError> {
+        let wanted = request.bring.iter();
+        let states = wanted.filter_map(|(name, v)| Some((name.clone(), v.state.clone()?)));
+        let mut out = undo::others::survey(self.client()?, request, &states.collect())?;
+        out.retain(|_, written| written.added + written.lost > 0);
+        Ok(out)
+    }
+
     fn survey_rows(
         &mut self,
         request: &RowsRequest,

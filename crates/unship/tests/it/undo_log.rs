@@ -350,6 +350,53 @@ fn what_others_wrote_to_a_logged_table_is_kept() {
     scratch.ok(&["audit", "verify"]);
 }
 
+/// A loader copies rows into tables while a guarded job works in place. They are no part of what the job
+/// did, and are not taken back with it unless that is said.
+#[test]
+fn a_loader_that_copies_during_a_job_loses_nothing() {
+    let Some(tools) = tools() else { return };
+    let Some(warehouse) = loaded(&tools) else {
+        return;
+    };
+    let scratch = &warehouse.scratch;
+    job(
+        &warehouse,
+        "UPDATE loader.events SET kind = 'view' WHERE id % 2 = 0",
+    );
+    let copy = |table: &str, rows: &str| {
+        format!(
+            "printf '{rows}' | env -u PGOPTIONS PGAPPNAME=loader psql -XqAt -c '\\copy {table} from stdin csv'"
+        )
+    };
+    let script = format!(
+        "set -e; {}; psql -XqAt -c \"UPDATE loader.events SET kind = 'bad' WHERE id < 100\"; {}",
+        copy("loader.lines", "7,\n7,\n8,\n"),
+        copy("loader.events", "1001,late,\n1002,late,\n")
+    );
+    scratch.ok(&["run", "--in-place", "--", "sh", "-c", &script]);
+    let events = "SELECT kind, count(*) FROM loader.events GROUP BY 1 ORDER BY 1";
+    assert_eq!(warehouse.ask(events), "bad|99\nclick|50\nlate|2\nview|51");
+    scratch.unship(&["rollback"]).says(
+        73,
+        &[
+            "loader.events (while releases were made since then: 2 rows added (by ",
+            "loader.lines (while releases were made since then: 3 rows added (by ",
+            "(loader)",
+        ],
+    );
+    scratch.ok(&["rollback", "--others", "keep"]);
+    assert_eq!(warehouse.ask(events), "click|100\nlate|2\nview|100");
+    let lines = "SELECT count(*) FROM loader.lines WHERE n > 6";
+    assert_eq!(warehouse.ask(lines), "3");
+    scratch.ok(&["undo"]);
+    assert_eq!(warehouse.ask(events), "bad|99\nclick|50\nlate|2\nview|51");
+    scratch.ok(&["rollback", "--to", "R1", "--others", "set-aside"]);
+    assert_eq!(warehouse.ask(events), "click|100\nview|100");
+    assert_eq!(warehouse.ask(lines), "0");
+    scratch.ok(&["undo"]);
+    assert_eq!(warehouse.ask(lines), "3");
+}
+
 /// What the log cannot take back is refused by name, and says why.
 #[test]
 fn what_the_undo_log_cannot_take_back_is_refused_by_name() {

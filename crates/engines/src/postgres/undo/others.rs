@@ -40,6 +40,10 @@ pub fn survey(
         let Some(done) = done(client, &table, &moment)? else {
             continue;
         };
+        // Looking is dear, and for nothing where nobody wrote.
+        if done.who.is_empty() {
+            continue;
+        }
         let keep = keep(client, request, name, &done)?;
         let written = Written {
             added: done.added,
