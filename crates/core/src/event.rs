@@ -7,6 +7,7 @@ use crate::ident::{RelationName, ReleaseId};
 use crate::incident::{Closing, IncidentId, Opening};
 use crate::ledger::BlobRef;
 use crate::notice::Notice;
+use crate::others::Others;
 use crate::plan::PlanId;
 use crate::release::{Code, Job, JobEnd, Operation, Verdict, Version};
 use serde::{Deserialize, Serialize};
@@ -299,6 +300,43 @@ pub enum Event {
         /// Whether it is not tried any more.
         given_up: bool,
     },
+    /// A rollback that goes stage by stage was begun. Until it has ended nothing else is begun here.
+    StagesBegun {
+        /// The release that its first stage is to make: the name of all of it.
+        first: ReleaseId,
+        /// What was live.
+        from: ReleaseId,
+        /// The plan that derives all stages, and that was approved if anything was.
+        plan: PlanId,
+        /// The plan itself.
+        blob: BlobRef,
+        /// How many stages it has.
+        of: u32,
+        /// What becomes of what others wrote.
+        others: Others,
+    },
+    /// A stage is about to begin.
+    StageBegun {
+        /// Which.
+        number: u32,
+        /// What it will be compared with: the JSON of a [`Before`](crate::operate::Before).
+        before: BlobRef,
+    },
+    /// A stage was looked at, or did not come about.
+    StageChecked {
+        /// Which.
+        number: u32,
+        /// The release that it made; `None` if it made none.
+        release: Option<ReleaseId>,
+        /// What is not as it should be, each a sentence. If there is anything, the rollback is held.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        surprises: Vec<String>,
+    },
+    /// A person goes on with a rollback that was held.
+    StagesResumed {
+        /// The stage at which it was.
+        number: u32,
+    },
     /// Points were packed or dropped.
     HousekeepingDone {
         /// Packed ones.
@@ -328,6 +366,7 @@ impl Event {
             | Self::BreakGlass { release, .. }
             | Self::Quarantined { release, .. }
             | Self::Verified { release, .. } => Some(*release),
+            Self::StageChecked { release, .. } => *release,
             Self::DriftSeen { .. }
             | Self::ReleaseSettled { .. }
             | Self::StepStarted(_)
@@ -351,6 +390,9 @@ impl Event {
             | Self::NoticeSending { .. }
             | Self::NoticeSent { .. }
             | Self::NoticeFailed { .. }
+            | Self::StagesBegun { .. }
+            | Self::StageBegun { .. }
+            | Self::StagesResumed { .. }
             | Self::HousekeepingDone { .. } => None,
         }
     }

@@ -9,11 +9,13 @@ mod decided;
 mod fold;
 mod keys;
 mod shelf;
+mod staged;
 mod told;
 
 pub use decided::{BrokenGlass, Decided};
 pub use fold::fold;
 pub use shelf::{Pair, Shelf, ShelfError, ShelfMut};
+pub use staged::{Ended, Staging};
 
 use crate::check::Tally;
 use crate::ident::{RelationName, ReleaseId};

@@ -28,6 +28,7 @@ pub mod relation;
 pub mod release;
 pub mod restore;
 pub mod rows;
+pub mod stages;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod value;

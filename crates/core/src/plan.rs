@@ -2,13 +2,18 @@
 
 use crate::ident::{RelationName, ReleaseId};
 use crate::release::{Operation, Version, VersionId};
+use crate::stages::Stage;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-/// The version of the plan format. A plan of a newer one is refused.
+/// The version of the plan format. A plan of a newer one than [`IN_STAGES`] is refused.
 pub const FORMAT: u32 = 1;
+
+/// The version of a plan in stages, which has no steps of its own: who knows nothing of stages must
+/// not carry it out.
+pub const IN_STAGES: u32 = 2;
 
 /// Something observable, and what it must be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,7 +129,7 @@ pub struct Impact {
 /// What will be done, step by step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// [`FORMAT`].
+    /// [`FORMAT`], or [`IN_STAGES`].
     pub format: u32,
     /// The environment.
     pub env: String,
@@ -136,8 +141,12 @@ pub struct Plan {
     pub from: ReleaseId,
     /// How it is done and why so.
     pub method: String,
-    /// The steps, in order.
+    /// The steps, in order. A plan in stages has none: those of a stage are made of what is there
+    /// when its turn comes, and change what this plan says or nothing.
     pub steps: Vec<Step>,
+    /// The stages, in order, where it is not carried out at once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stages: Vec<Stage>,
     /// What it touches.
     pub impact: Impact,
     /// What it cannot bring back.
@@ -185,7 +194,7 @@ pub enum PlanError {
     #[error("this is not a plan")]
     NotAPlan(#[from] serde_json::Error),
     /// Of a newer unship.
-    #[error("this plan has format {0}, and this unship reads formats up to {FORMAT}")]
+    #[error("this plan has format {0}, and this unship reads formats up to {IN_STAGES}")]
     Newer(u32),
 }
 
@@ -221,7 +230,7 @@ impl Plan {
             format: u32,
         }
         let Probe { format } = serde_json::from_slice(bytes)?;
-        if format > FORMAT {
+        if format > IN_STAGES {
             return Err(PlanError::Newer(format));
         }
         Ok(serde_json::from_slice(bytes)?)

@@ -74,6 +74,9 @@ pub enum Operation {
         /// The rows that come back, where it is not whole relations.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         rows: Option<Box<Reconciling>>,
+        /// Which stage of a rollback in stages this is, if it is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stage: Option<StageOf>,
     },
     /// Tables that are written where they stand, back to a moment between releases, or without what
     /// one writer wrote.
@@ -102,7 +105,39 @@ pub enum Operation {
     },
 }
 
+/// A release's place in a rollback that goes stage by stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageOf {
+    /// The release that the first of them was to make: the name of all of it.
+    pub first: ReleaseId,
+    /// Which stage, from 1.
+    pub number: u32,
+    /// How many there are.
+    pub of: u32,
+}
+
+impl StageOf {
+    /// Whether more are to come: then this is no state that anybody wants to go back to.
+    pub fn is_between(&self) -> bool {
+        self.number < self.of
+    }
+}
+
+impl fmt::Display for StageOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "stage {} of {}", self.number, self.of)
+    }
+}
+
 impl Operation {
+    /// Which stage of a rollback in stages this is, if it is one.
+    pub fn stage(&self) -> Option<StageOf> {
+        match self {
+            Self::Rollback { stage, .. } => *stage,
+            _ => None,
+        }
+    }
+
     /// The verb a person reads.
     pub fn word(&self) -> &'static str {
         match self {

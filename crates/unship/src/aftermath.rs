@@ -87,8 +87,14 @@ pub fn open(ledger: &mut Ledger, env: &str) -> CliResult<()> {
     let mut newest = ledger.history(|h| h.releases(env, None, NEWEST))?;
     newest.reverse();
     for release in newest.iter().filter(|r| recent(r)) {
+        if release.operation.stage().is_some_and(|s| s.is_between()) {
+            // What a rollback in stages leaves is left with its last stage.
+            continue;
+        }
         let taken = match (&release.operation, release.stage) {
-            (Operation::Rollback { .. }, Stage::Published) => release.parent,
+            (Operation::Rollback { .. }, Stage::Published) => {
+                ledger.history(|h| h.left_by(release))?
+            }
             _ => None,
         };
         let about = match taken {
@@ -149,7 +155,8 @@ fn ask_for_reviews(ledger: &mut Ledger, env: &str, release: &Release) -> CliResu
 
 /// The incident that a rollback answers.
 fn answered_by(ledger: &Ledger, env: &str, back: &Release) -> CliResult<Option<Incident>> {
-    match (back.operation.target(), back.parent) {
+    let left = ledger.history(|h| h.left_by(back))?;
+    match (back.operation.target(), left) {
         (Some(to), Some(from)) => answered(ledger, env, back.id, to, from),
         _ => Ok(None),
     }
@@ -388,7 +395,7 @@ pub fn usual_restore(ledger: &Ledger, env: &str) -> CliResult<Option<u64>> {
                 Operation::Rollback { .. } | Operation::Moment { .. }
             )
         })
-        .filter(|r| r.stage == Stage::Published)
+        .filter(|r| r.stage == Stage::Published && r.operation.stage().is_none())
         .filter_map(|r| Some(r.closed?.duration_since(r.opened)))
         .filter_map(|took| u64::try_from(took.as_millis()).ok())
         .collect();

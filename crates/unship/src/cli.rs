@@ -282,6 +282,10 @@ pub struct Target {
     /// Not this part
     #[arg(long, value_name = "SELECTOR", num_args = 1.., requires = "select")]
     pub exclude: Vec<String>,
+    /// Go stage by stage, the smallest first: each is proved before the next, and what is not as it
+    /// should be holds the rest
+    #[arg(long, conflicts_with_all = ["at", "writer", "predicate", "partition"])]
+    pub staged: bool,
     /// Only the rows for which this is true (`order_date = date '2026-11-20'`); the rest stays
     #[arg(long = "where", value_name = "PREDICATE", requires = "select")]
     pub predicate: Option<String>,

@@ -382,6 +382,11 @@ impl Context {
             return Ok((NOT_TOUCHED.to_owned(), None));
         };
         let Some(open) = ledger.history(|h| h.open(env))? else {
+            if let Some(staging) = ledger.history(|h| h.staging(env))? {
+                let standing = crate::cmd::stages::standing(&staging);
+                let hint = "`unship resume` goes on; `unship undo` takes the stages back";
+                return Ok((format!("{live}: {standing}"), Some(hint)));
+            }
             return Ok((format!("{live} is live; nothing is unfinished"), None));
         };
         let release = open.release;

@@ -260,6 +260,14 @@ impl From<OperateError> for CliError {
                 .hint("`unship run -- <command>` guards a job and makes the first release"),
             OperateError::Unfinished { .. } => Self::new(exit::UNFINISHED, text)
                 .hint("`unship status` shows where it stopped; `unship resume` finishes it"),
+            OperateError::InStages { .. } => Self::new(exit::UNFINISHED, text).hint(
+                "`unship status` shows where it stands; `unship resume` goes on with it, `unship \
+                 undo` takes its stages back",
+            ),
+            OperateError::NotInStages => Self::usage(text),
+            OperateError::NotAsPlanned(_) => {
+                Self::new(exit::REFUSED, text).hint("make a new plan with `unship plan --staged`")
+            }
             OperateError::NothingToResume | OperateError::NoUndo => Self::new(exit::NOTHING, text),
             OperateError::NoRedo => Self::new(exit::NOTHING, text)
                 .hint("redo goes forward again after an undo or a rollback"),

@@ -44,6 +44,23 @@ pub fn failed(findings: &[Finding]) -> impl Iterator<Item = &Finding> {
     findings.iter().filter(|f| f.outcome == Outcome::Fail)
 }
 
+/// The findings that fail now and did not, or not so badly, before: those that would hold a release.
+pub fn worse<'a>(
+    before: &[Finding],
+    after: &'a [Finding],
+    hold: Option<Severity>,
+) -> impl Iterator<Item = &'a Finding> {
+    let same = |one: &Finding, other: &Finding| {
+        (&one.check, &one.relation, &one.column) == (&other.check, &other.relation, &other.column)
+    };
+    let known = |finding: &Finding| {
+        failed(before).any(|then| same(then, finding) && then.severity >= finding.severity)
+    };
+    let holds = move |finding: &Finding| hold.is_some_and(|least| finding.severity >= least);
+    let new: Vec<&Finding> = failed(after).filter(|f| holds(f) && !known(f)).collect();
+    new.into_iter()
+}
+
 /// A finding in one line: where, what, and what was seen.
 pub fn one_line(finding: &Finding) -> String {
     let mut place = String::new();

@@ -225,6 +225,7 @@ mod tests {
             to: zero,
             select: None,
             rows: None,
+            stage: None,
         };
         ledger.append(&[opened(one, back, Some(zero))]).unwrap();
         ledger.append(&[published(one)]).unwrap();

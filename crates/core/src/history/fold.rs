@@ -74,6 +74,7 @@ impl Fold<'_> {
     fn entry(&mut self, actor: &str, event: &Event) -> Result<(), ShelfError> {
         self.place(event)?;
         self.event(actor, event)?;
+        self.stages(actor, event)?;
         self.told(actor, event)
     }
 
@@ -297,6 +298,10 @@ impl Fold<'_> {
             | Event::NoticeSending { .. }
             | Event::NoticeSent { .. }
             | Event::NoticeFailed { .. }
+            | Event::StagesBegun { .. }
+            | Event::StageBegun { .. }
+            | Event::StageChecked { .. }
+            | Event::StagesResumed { .. }
             | Event::HousekeepingDone { .. } => Ok(()),
         }
     }
@@ -342,12 +347,14 @@ impl Fold<'_> {
         if id != next {
             return self.story(format!("{id} was opened, and {next} was to be next"));
         }
+        let between = operation.stage().is_some_and(|stage| stage.is_between());
         // A whole older state keeps its origin, so that the one before it can be found again.
         let origin = match operation {
             Operation::Rollback {
                 select: Some(_), ..
             }
             | Operation::Moment { .. } => id,
+            _ if between => id,
             _ => match operation.target() {
                 Some(to) => self.history(|h| h.release(to))?.map_or(id, |r| r.origin),
                 None => id,
@@ -401,7 +408,7 @@ impl Fold<'_> {
             r.closed = Some(at);
             r.changed = changes.len();
         })?;
-        if release.operation.target().is_some() {
+        if release.operation.target().is_some() && release.operation.stage().is_none() {
             let took = at.duration_since(release.opened).as_millis();
             self.took(ROLLBACKS, u64::try_from(took).unwrap_or(0))?;
         }
@@ -419,7 +426,7 @@ impl Fold<'_> {
         let (cursor, top) = self.stack(&release.operation, id, before.as_ref())?;
         let taken = match &release.operation {
             Operation::Rollback { .. } | Operation::Moment { .. } => {
-                before.as_ref().map(|b| b.release)
+                self.history(|h| h.left_by(&release))?
             }
             _ => None,
         };
@@ -436,7 +443,8 @@ impl Fold<'_> {
         self.shelf.delete(&key(OPEN, self.env))
     }
 
-    /// Undo and redo move along the stack; everything else cuts it off above and goes on top.
+    /// Undo and redo move along the stack; everything else cuts it off above and goes on top. All
+    /// stages of a rollback are at one place of it, so that they are taken back together.
     fn stack(
         &mut self,
         operation: &Operation,
@@ -453,12 +461,21 @@ impl Fold<'_> {
                 None => return self.story("an undo below the first state"),
             },
             Operation::Redo { .. } if before.cursor < before.top => (before.cursor + 1, before.top),
+            Operation::Rollback { stage: Some(_), .. } if self.follows_a_stage()? => {
+                (before.cursor, before.cursor)
+            }
             _ => (before.cursor + 1, before.cursor + 1),
         };
         // The state at this place is the new release's from now on, with what others will write to
         // it; the point of the release that had it before may be gone.
         write(self.shelf, &numbered(key(STACK, self.env), cursor), &id)?;
         Ok((cursor, top))
+    }
+
+    /// Whether a stage of the rollback that is under way is back already.
+    fn follows_a_stage(&self) -> Result<bool, ShelfError> {
+        let staging = self.history(|h| h.staging(self.env))?;
+        Ok(staging.is_some_and(|staging| !staging.back.is_empty()))
     }
 
     fn versions(&mut self, changes: &BTreeMap<RelationName, Version>) -> Result<(), ShelfError> {

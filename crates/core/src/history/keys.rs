@@ -34,6 +34,8 @@ pub(super) const STORY: u8 = b'S';
 pub(super) const INCIDENT_STORY: u8 = b'T';
 pub(super) const NOTICE: u8 = b'N';
 pub(super) const NOTICES_OPEN: u8 = b'O';
+pub(super) const STAGING: u8 = b'G';
+pub(super) const STAGED: u8 = b'H';
 
 pub(super) fn key(table: u8, env: &str) -> Vec<u8> {
     let mut key = vec![table];

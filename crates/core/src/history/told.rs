@@ -306,7 +306,11 @@ impl Fold<'_> {
         let Some(to) = release.operation.target() else {
             return Ok(());
         };
-        let before = match release.parent {
+        // In the middle of a rollback in stages production is neither here nor there.
+        if release.operation.stage().is_some_and(|s| s.is_between()) {
+            return Ok(());
+        }
+        let before = match self.history(|h| h.left_by(release))? {
             Some(parent) => self.history(|h| h.release(parent))?.map(|r| r.origin),
             None => None,
         };

@@ -60,6 +60,7 @@ fn back_to(to: u64) -> Operation {
         to: ReleaseId(to),
         select: None,
         rows: None,
+        stage: None,
     }
 }
 

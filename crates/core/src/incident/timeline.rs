@@ -87,7 +87,10 @@ fn known(event: &Event, plans: &BTreeMap<PlanId, Plan>) -> Option<String> {
                 let commit = code.commit.get(..8).unwrap_or(&code.commit);
                 format!(" of commit {commit} ({})", code.subject)
             });
-            format!("{release} begins: {}{to}{code}", operation.word())
+            let stage = operation
+                .stage()
+                .map_or_else(String::new, |stage| format!(", {stage}"));
+            format!("{release} begins: {}{to}{stage}{code}", operation.word())
         }
         Event::PointTaken { release, .. } => {
             format!("a restore point of {release} was taken and proved readable")
@@ -143,6 +146,14 @@ fn known(event: &Event, plans: &BTreeMap<PlanId, Plan>) -> Option<String> {
             "compared with {release} row by row: {} not equal",
             count(differences.len(), "relation")
         ),
+        Event::StageChecked {
+            number,
+            release: Some(release),
+            surprises,
+        } => match surprises.as_slice() {
+            [] => format!("stage {number}, {release}, is as it should be"),
+            some => format!("held at stage {number}, {release}: {}", some.join("; ")),
+        },
         Event::IncidentOpened { opening, .. } => format!(
             "an incident was opened ({}): {}",
             opening.severity, opening.summary

@@ -73,11 +73,13 @@ impl Session<'_> {
                 to: *to,
                 select: select.as_ref().map(|(text, _)| text.clone()),
                 rows: None,
+                stage: None,
             }),
             Ask::Rollback { to: None, select } => Ok(Operation::Rollback {
                 to: self.newest_good_before(live.release)?,
                 select: select.as_ref().map(|(text, _)| text.clone()),
                 rows: None,
+                stage: None,
             }),
             Ask::Rows {
                 to,
@@ -91,6 +93,7 @@ impl Session<'_> {
                 },
                 select: Some(text.clone()),
                 rows: Some(Box::new(reconciling.clone())),
+                stage: None,
             }),
             Ask::Moment {
                 to,
@@ -108,6 +111,13 @@ impl Session<'_> {
                 select: select.as_ref().map(|(text, _)| text.clone()),
             }),
             Ask::Undo => {
+                // Nothing of a rollback in stages is back: it is not what would be taken back.
+                if let Some(staging) = self.staging()?.filter(|s| s.back.is_empty()) {
+                    return Err(OperateError::InStages {
+                        first: staging.first,
+                        words: staging.words(),
+                    });
+                }
                 let down = live.cursor.checked_sub(1).ok_or(OperateError::NoUndo)?;
                 let to = self.ledger.history(|h| h.stacked(env, down))?;
                 Ok(Operation::Undo {
@@ -146,7 +156,8 @@ impl Session<'_> {
             before = last.id;
             for release in page.iter().filter(|r| r.stage == Stage::Published) {
                 let latest = *last_live.entry(release.origin).or_insert(release.id);
-                let first = release.origin == release.id && release.id < origin;
+                let between = release.operation.stage().is_some_and(|s| s.is_between());
+                let first = release.origin == release.id && release.id < origin && !between;
                 if !first || release.verdict != Verdict::Good {
                     continue;
                 }
@@ -184,7 +195,11 @@ impl Session<'_> {
     /// # Errors
     /// [`OperateError::CannotKeep`] where it is to be kept and cannot be, with the reasons.
     pub fn plan_with(&mut self, ask: &Ask, others: Others) -> Result<Plan, OperateError> {
-        self.nothing_open()?;
+        match ask {
+            // What is back of a rollback in stages is taken back by it.
+            Ask::Undo => self.nothing_under_way()?,
+            _ => self.nothing_open()?,
+        }
         let operation = self.resolve(ask)?;
         let only = match ask {
             Ask::Rollback {
@@ -198,6 +213,7 @@ impl Session<'_> {
                 select: Some((_, only)),
                 ..
             } => Some(only.clone()),
+            Ask::Undo => self.back_in_stages()?,
             _ => None,
         };
         let Some(target) = operation.target() else {
@@ -206,8 +222,19 @@ impl Session<'_> {
         if self.known(target)?.stage != Stage::Published {
             return Err(OperateError::NeverLive(target));
         }
+        self.plan_settled(&operation, only, target, others)
+    }
+
+    /// A plan that nobody wrote beside while it was made.
+    pub(super) fn plan_settled(
+        &mut self,
+        operation: &Operation,
+        only: Option<BTreeSet<RelationName>>,
+        target: ReleaseId,
+        others: Others,
+    ) -> Result<Plan, OperateError> {
         for _ in 0..LOOKS {
-            let plan = self.plan_once(&operation, only.clone(), target, others)?;
+            let plan = self.plan_once(operation, only.clone(), target, others)?;
             // What is not among what others wrote must not be among what is replaced either.
             let seen = self.live()?.mark;
             if self.engine.capabilities().proves_identity || self.engine.mark()? == seen {
@@ -222,7 +249,7 @@ impl Session<'_> {
         .into())
     }
 
-    fn plan_once(
+    pub(super) fn plan_once(
         &mut self,
         operation: &Operation,
         only: Option<BTreeSet<RelationName>>,
@@ -380,7 +407,22 @@ impl Session<'_> {
     /// is a person's word that what others wrote to the replaced relations may go with the retained
     /// version.
     pub fn apply(&mut self, plan: Plan, set_aside: bool) -> Result<Done, OperateError> {
-        self.nothing_open()?;
+        if !plan.stages.is_empty() {
+            return Err(OperateError::NotInStages);
+        }
+        match plan.operation {
+            Operation::Undo { .. } => self.nothing_under_way()?,
+            _ => self.nothing_open()?,
+        }
+        self.carry_out_now(&plan, set_aside)?;
+        Ok(Done {
+            release: plan.release,
+            plan,
+        })
+    }
+
+    /// Refuses a plan that was made for another moment, or that does not say what others wrote.
+    pub(super) fn as_planned(&mut self, plan: &Plan, set_aside: bool) -> Result<(), OperateError> {
         let live = self.live()?;
         let next = self.ledger.history(|h| h.next_id())?;
         if plan.from != live.release || plan.release != next || plan.env != self.ledger.env() {
@@ -392,10 +434,19 @@ impl Session<'_> {
             });
         }
         if !set_aside && !plan.impact.set_aside.is_empty() {
-            return Err(OperateError::OthersWrote(plan.impact.set_aside));
+            return Err(OperateError::OthersWrote(plan.impact.set_aside.clone()));
         }
         self.engine.freeze()?;
-        self.nothing_new(&plan, live.drifts, set_aside)?;
+        self.nothing_new(plan, live.drifts, set_aside)
+    }
+
+    /// Opens a plan's release and carries it out, unless the world moved.
+    pub(super) fn carry_out_now(
+        &mut self,
+        plan: &Plan,
+        set_aside: bool,
+    ) -> Result<(), OperateError> {
+        self.as_planned(plan, set_aside)?;
         // Durable with the first step's start, before which nothing is touched.
         self.ledger.append_soon(&[Event::ReleaseOpened {
             release: plan.release,
@@ -405,11 +456,7 @@ impl Session<'_> {
             code: None,
         }])?;
         self.watch.notice(Notice::Phase("restoring"));
-        self.carry_out(&plan)?;
-        Ok(Done {
-            release: plan.release,
-            plan,
-        })
+        self.carry_out(plan)
     }
 
     /// Refuses if others wrote to what is replaced since the plan was made: it does not say so.
@@ -452,14 +499,26 @@ impl Session<'_> {
         );
         // That somebody wrote what had to be taken back says nothing of the release.
         let of_a_moment = matches!(plan.operation, Operation::Moment { .. });
-        let Some(target) = plan.operation.target().filter(|_| !of_a_moment) else {
+        // A rollback in stages says what it has to say when the last of them is back.
+        let between = plan.operation.stage().is_some_and(|s| s.is_between());
+        let silent = of_a_moment || between;
+        let Some(target) = plan.operation.target().filter(|_| !silent) else {
             return Ok(Vec::new());
         };
-        let from = self.known(plan.from)?.origin;
+        let left = match plan.operation.stage() {
+            Some(stage) => self.ledger.history(|h| h.staged(stage.first))?,
+            None => None,
+        };
+        let mut blamed: BTreeSet<RelationName> = plan.result.keys().cloned().collect();
+        if let Some(staging) = &left {
+            let whole = Plan::parse(&self.ledger.get_blob(&staging.blob.0)?)?;
+            blamed.extend(whole.result.into_keys());
+        }
+        let left = left.map_or(plan.from, |staging| staging.from);
+        let from = self.known(left)?.origin;
         let to = self.known(target)?.origin;
         let word = plan.operation.word();
         let code_then = self.known(to)?.code;
-        let blamed = plan.result.keys().cloned().collect();
         let env = self.ledger.env();
         let mut quarantined: BTreeSet<String> = (self.ledger.history(|h| h.quarantine(env))?)
             .into_iter()

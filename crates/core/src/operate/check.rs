@@ -23,6 +23,9 @@ use std::time::Duration;
 /// weekday is there twice.
 pub(super) const GOOD: usize = 14;
 
+/// What is said while a release is looked at.
+pub(super) const CHECKING: &str = "checking what was built";
+
 /// What is checked, and what follows from it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checks {
@@ -74,7 +77,6 @@ impl Session<'_> {
         checks: &Checks,
         more: &[Finding],
     ) -> Result<(Vec<Finding>, Event), OperateError> {
-        self.watch.notice(Notice::Phase("checking what was built"));
         let artefacts = self.artefacts(of.end)?;
         let mut findings = said(&artefacts);
         let before = self.last_good(of.release)?;
@@ -241,6 +243,7 @@ impl Session<'_> {
             end: head.end.as_ref(),
             fresh: false,
         };
+        self.watch.notice(Notice::Phase(CHECKING));
         let (mut findings, event) = self.look_over(&subject, checks, more)?;
         match only {
             None => drop(self.ledger.append(&[event])?),

@@ -11,6 +11,7 @@ mod moment;
 mod publish;
 mod resume;
 mod run;
+mod stages;
 mod verify;
 
 pub use back::{Ask, Done};
@@ -19,6 +20,7 @@ pub(crate) use check::unknown;
 pub use keep::Keep;
 pub use resume::Resumed;
 pub use run::{JobResult, Ran, RunRequest};
+pub use stages::Before;
 pub use verify::Proof;
 
 use crate::engine::{Engine, EngineError};
@@ -68,6 +70,22 @@ pub enum OperateError {
         /// The release that it makes.
         release: ReleaseId,
     },
+    /// A rollback that goes stage by stage is held, or was interrupted between two stages.
+    #[error("the rollback in stages that {first} began is {}", words)]
+    InStages {
+        /// Its name: the release of its first stage.
+        first: ReleaseId,
+        /// Where it stands.
+        words: String,
+    },
+    /// A plan in stages where one is carried out at once, or the other way round.
+    #[error(
+        "only a rollback of whole relations to a release can go in stages, and only as planned"
+    )]
+    NotInStages,
+    /// A stage would not do what was planned and approved.
+    #[error("not as planned: {}", names(.0))]
+    NotAsPlanned(BTreeMap<RelationName, String>),
     /// There is none to finish.
     #[error("nothing was interrupted: there is nothing to resume")]
     NothingToResume,
@@ -165,8 +183,20 @@ impl Session<'_> {
             .ok_or_else(|| OperateError::NothingLive(env.to_owned()))
     }
 
-    /// Refuses while an earlier operation is not finished.
+    /// Refuses while an earlier operation is not finished, or a rollback in stages has not ended.
     fn nothing_open(&self) -> Result<(), OperateError> {
+        self.nothing_under_way()?;
+        match self.staging()? {
+            Some(staging) => Err(OperateError::InStages {
+                first: staging.first,
+                words: staging.words(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses while an earlier operation is in the middle of its work.
+    fn nothing_under_way(&self) -> Result<(), OperateError> {
         let env = self.ledger.env();
         match self.ledger.history(|h| h.open(env))? {
             Some(open) => Err(OperateError::Unfinished {

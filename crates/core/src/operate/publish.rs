@@ -177,6 +177,7 @@ impl Session<'_> {
             from: of.live,
             method: steps.method,
             steps: steps.steps,
+            stages: Vec::new(),
             impact: Impact::default(),
             irreversible: steps.irreversible,
             notes: steps.notes,

@@ -1,6 +1,6 @@
 //! Guarding a job.
 
-use super::check::Subject;
+use super::check::{CHECKING, Subject};
 use super::look::{Seen, changes, moved, progress, states};
 use super::{Checks, OperateError, Session};
 use crate::check::{Finding, Ruling, gate};
@@ -153,6 +153,7 @@ impl Session<'_> {
         checks: &Checks,
         more: &[Finding],
     ) -> Result<(Vec<Finding>, Ruling), OperateError> {
+        self.watch.notice(Notice::Phase(CHECKING));
         let (findings, event) = self.look_over(subject, checks, more)?;
         self.ledger.append(&[event])?;
         boundary("checked");

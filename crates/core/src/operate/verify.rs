@@ -2,12 +2,12 @@
 
 use super::look::progress;
 use super::{OperateError, Session};
-use crate::engine::{Depth, Place};
+use crate::engine::{Depth, Engine, EngineError, OnProgress, Place};
 use crate::event::Event;
 use crate::execute::Notice;
 use crate::ident::{RelationName, ReleaseId};
 use crate::relation::Difference;
-use crate::restore::present;
+use crate::restore::{Map, present};
 use std::collections::BTreeMap;
 
 /// What a comparison found.
@@ -31,45 +31,8 @@ impl Session<'_> {
             return Err(OperateError::NeverLive(release));
         };
         self.watch.notice(Notice::Phase("proving"));
-        let owned: BTreeMap<_, _> = map.iter().filter(|(_, v)| v.owned).collect();
-        let there = owned
-            .iter()
-            .filter(|(_, v)| v.state.is_some())
-            .map(|(n, _)| (*n).clone());
         let on = progress(self.watch);
-        let seen = self
-            .engine
-            .observe(Place::Live, &Depth::Rows(there.collect()), &on)?;
-
-        let mut proof = Proof {
-            release,
-            equal: 0,
-            differences: BTreeMap::new(),
-            foreign: map.len() - owned.len(),
-        };
-        for (name, version) in owned {
-            let what = match (
-                present(Some(version)).and_then(|v| v.state.as_ref()),
-                seen.get(name),
-            ) {
-                (None, None) => continue,
-                (None, Some(_)) => "is there and should not be".to_owned(),
-                (Some(_), None) => "is missing".to_owned(),
-                (Some(then), Some(now)) => match then.difference(now) {
-                    Difference::None => {
-                        proof.equal += 1;
-                        continue;
-                    }
-                    Difference::Schema => "has another schema".to_owned(),
-                    Difference::Rows => different_rows(then, now),
-                    Difference::Unknown => {
-                        "was recorded by another version of DuckDB and cannot be compared"
-                            .to_owned()
-                    }
-                },
-            };
-            proof.differences.insert(name.clone(), what);
-        }
+        let proof = compare(self.engine, release, &map, &|_| true, &on)?;
         self.ledger.append(&[Event::Verified {
             release,
             relations: proof.equal,
@@ -77,6 +40,53 @@ impl Session<'_> {
         }])?;
         Ok(proof)
     }
+}
+
+/// Reads the rows of chosen relations that jobs own and compares them with what is recorded.
+pub(super) fn compare(
+    engine: &mut dyn Engine,
+    release: ReleaseId,
+    map: &Map,
+    chosen: &dyn Fn(&RelationName) -> bool,
+    on: OnProgress<'_>,
+) -> Result<Proof, EngineError> {
+    let owned = map.iter().filter(|(name, v)| v.owned && chosen(name));
+    let owned: BTreeMap<_, _> = owned.collect();
+    let there = owned
+        .iter()
+        .filter(|(_, v)| v.state.is_some())
+        .map(|(n, _)| (*n).clone());
+    let seen = engine.observe(Place::Live, &Depth::Rows(there.collect()), on)?;
+
+    let mut proof = Proof {
+        release,
+        equal: 0,
+        differences: BTreeMap::new(),
+        foreign: map.values().filter(|v| !v.owned).count(),
+    };
+    for (name, version) in owned {
+        let what = match (
+            present(Some(version)).and_then(|v| v.state.as_ref()),
+            seen.get(name),
+        ) {
+            (None, None) => continue,
+            (None, Some(_)) => "is there and should not be".to_owned(),
+            (Some(_), None) => "is missing".to_owned(),
+            (Some(then), Some(now)) => match then.difference(now) {
+                Difference::None => {
+                    proof.equal += 1;
+                    continue;
+                }
+                Difference::Schema => "has another schema".to_owned(),
+                Difference::Rows => different_rows(then, now),
+                Difference::Unknown => {
+                    "was recorded by another version of DuckDB and cannot be compared".to_owned()
+                }
+            },
+        };
+        proof.differences.insert(name.clone(), what);
+    }
+    Ok(proof)
 }
 
 fn different_rows(

@@ -315,7 +315,8 @@ fn the_ledger_names_the_interrupted_operation() {
         Operation::Rollback {
             to: ReleaseId(1),
             select: None,
-            rows: None
+            rows: None,
+            stage: None,
         }
     ));
     let refused = world.run(&Script::good(second()));

@@ -12,6 +12,8 @@ mod model;
 mod plans;
 #[cfg(test)]
 mod recovery;
+#[cfg(test)]
+mod stages;
 
 use unship_core::testing::conformance::conforms;
 use unship_core::testing::memory::Restoring;

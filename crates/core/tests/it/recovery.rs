@@ -188,6 +188,7 @@ fn planned() -> (Warehouse, Plan) {
         from: ReleaseId(0),
         method: steps.method,
         steps: steps.steps,
+        stages: Vec::new(),
         impact: Impact::default(),
         irreversible: Vec::new(),
         notes: Vec::new(),

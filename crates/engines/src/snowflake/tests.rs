@@ -288,6 +288,7 @@ fn five() -> Plan {
         from: ReleaseId(1),
         method: steps.method,
         steps: steps.steps,
+        stages: Vec::new(),
         impact: Impact::default(),
         irreversible: Vec::new(),
         notes: steps.notes,

@@ -1,7 +1,7 @@
 //! `unship rollback`, `apply`, `undo`, `redo`
 
 use super::plan::ask;
-use super::verify;
+use super::{stages, verify};
 use crate::cli::{self, Apply, Global, Restore, Rollback};
 use crate::context::{Context, Workbench};
 use crate::error::{CliError, CliResult, exit};
@@ -19,20 +19,34 @@ use unship_core::plan::Plan;
 /// Goes back.
 pub fn rollback(global: &Global, args: &Rollback) -> CliResult {
     let context = Context::find(global)?;
-    let ask = |bench: &mut Workbench| ask(&context.config, bench, &args.target);
-    planned(global, &context, "unship rollback", ask, &args.restore)
+    let ask = |bench: &mut Workbench| Ok(Some(ask(&context.config, bench, &args.target)?));
+    let how = (&args.restore, args.target.staged);
+    planned(global, &context, "unship rollback", ask, how)
 }
 
 /// Takes the last operation back.
 pub fn undo(global: &Global, args: &Restore) -> CliResult {
     let context = Context::find(global)?;
-    planned(global, &context, "unship undo", |_| Ok(Ask::Undo), args)
+    let ask = |bench: &mut Workbench| {
+        // A stage in the middle is brought to its end first: what is back is then taken back.
+        bench.session().finish_stage(None)?;
+        if bench.session().give_up_stages()? {
+            crate::say_aside!(
+                "the rollback in stages is given up: nothing of it had gone back, and production is \
+                 as it was"
+            );
+            return Ok(None);
+        }
+        Ok(Some(Ask::Undo))
+    };
+    planned(global, &context, "unship undo", ask, (args, false))
 }
 
 /// Goes forward again.
 pub fn redo(global: &Global, args: &Restore) -> CliResult {
     let context = Context::find(global)?;
-    planned(global, &context, "unship redo", |_| Ok(Ask::Redo), args)
+    let ask = |_: &mut Workbench| Ok(Some(Ask::Redo));
+    planned(global, &context, "unship redo", ask, (args, false))
 }
 
 /// Carries out a plan that was made before.
@@ -44,21 +58,30 @@ pub fn apply(global: &Global, args: &Apply) -> CliResult {
     restore(global, &context, plan, bench, &args.restore).map_err(|e| context.told(e))
 }
 
-/// Plans what is asked for, with the writers frozen, and carries it out at once.
+/// Plans what is asked for, at once or in stages, with the writers frozen, and carries it out at once.
 fn planned(
     global: &Global,
     context: &Context,
     command: &str,
-    ask: impl FnOnce(&mut Workbench) -> CliResult<Ask>,
-    args: &Restore,
+    ask: impl FnOnce(&mut Workbench) -> CliResult<Option<Ask>>,
+    (args, staged): (&Restore, bool),
 ) -> CliResult {
     let go = || {
         permit::wait(context, args)?;
         let mut bench = context.take(None, command)?;
-        let ask = ask(&mut bench)?;
-        let mut session = bench.session();
-        session.engine.freeze().map_err(CliError::from)?;
-        let mut plan = session.plan_with(&ask, others(args))?;
+        let Some(ask) = ask(&mut bench)? else {
+            bench.done()?;
+            return Ok(exit::OK);
+        };
+        bench.session().engine.freeze().map_err(CliError::from)?;
+        let mut plan = match staged {
+            true => {
+                let ties = stages::ties(&context.config, &mut bench, &ask)?;
+                let mut session = bench.session();
+                session.plan_in_stages(&ask, others(args), &ties)?
+            }
+            false => bench.session().plan_with(&ask, others(args))?,
+        };
         loader::tell(&context.config, &bench.ledger, &mut plan)?;
         restore(global, context, plan, bench, args)
     };
@@ -102,6 +125,9 @@ fn carry_out(
     args: &Restore,
     passed: &[String],
 ) -> CliResult {
+    if !plan.stages.is_empty() {
+        return stages::carry_out(context, bench, &plan, others(args), !args.no_verify);
+    }
     let id = plan.id()?;
     let keep = context.config.keep.parse()?;
     let said = others(args);

@@ -23,6 +23,7 @@ mod report;
 mod resume;
 mod run;
 mod show;
+pub mod stages;
 mod stats;
 mod status;
 mod timeline;

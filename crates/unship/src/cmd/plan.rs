@@ -1,5 +1,6 @@
 //! `unship plan`
 
+use super::stages;
 use crate::cli::{self, Global, Plan, Target};
 use crate::config::Config;
 use crate::context::{Context, Workbench};
@@ -107,7 +108,13 @@ pub fn run(global: &Global, args: &Plan) -> CliResult {
         Some(cli::Others::Drop) => Others::Drop,
         None => Others::Ask,
     };
-    let mut plan = bench.session().plan_with(&ask, others)?;
+    let mut plan = match args.target.staged {
+        true => {
+            let ties = stages::ties(&context.config, &mut bench, &ask)?;
+            bench.session().plan_in_stages(&ask, others, &ties)?
+        }
+        false => bench.session().plan_with(&ask, others)?,
+    };
     loader::tell(&context.config, &bench.ledger, &mut plan)?;
     bench.terminal.finish();
     let id = plan.id()?;

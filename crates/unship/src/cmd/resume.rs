@@ -1,5 +1,6 @@
 //! `unship resume`
 
+use super::stages;
 use crate::cli::{Assume, Global, Resume};
 use crate::context::Context;
 use crate::declared;
@@ -21,6 +22,12 @@ fn resume(global: &Global, args: &Resume, context: &Context) -> CliResult {
         Assume::Applied => execute::Assume::Applied,
         Assume::Untouched => execute::Assume::Untouched,
     });
+    if bench.session().staging()?.is_some() {
+        bench.session().finish_stage(assume)?;
+        let code = stages::go_on(context, &mut bench, true)?;
+        bench.done()?;
+        return Ok(code);
+    }
     let resumed = bench.session().resume(assume, Some(&checks))?;
     bench.done()?;
     let (release, text) = match resumed {

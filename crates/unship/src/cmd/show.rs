@@ -1,5 +1,6 @@
 //! `unship show`
 
+use super::stages;
 use crate::cli::{Global, Show};
 use crate::context::Context;
 use crate::error::{CliError, CliResult, exit, system_error};
@@ -22,6 +23,9 @@ struct Document<'a> {
     findings: Option<Vec<Finding>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     decided: Option<&'a Decided>,
+    /// The rollback in stages that it is a part of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    staged: Option<stages::Document>,
     #[serde(skip_serializing_if = "Option::is_none")]
     glass_broken: Option<&'a BrokenGlass>,
 }
@@ -57,6 +61,17 @@ pub fn run(global: &Global, args: &Show) -> CliResult {
     let glass = bench.ledger.history(|h| h.broken_glass(release.id))?;
     let decided = bench.ledger.history(|h| h.decided(release.id))?;
     if global.json {
+        let staged = match release.operation.stage() {
+            Some(stage) => bench.ledger.history(|h| h.staged(stage.first))?,
+            None => None,
+        };
+        let staged = match staged {
+            Some(staging) => {
+                let plan = stages::plan_of(&bench.ledger, &staging.blob)?;
+                Some(stages::Document::of(&staging, &plan, None))
+            }
+            None => None,
+        };
         json(
             "unship.release/1",
             &Document {
@@ -65,6 +80,7 @@ pub fn run(global: &Global, args: &Show) -> CliResult {
                 relations: &map,
                 findings: found,
                 decided: decided.as_ref(),
+                staged,
                 glass_broken: glass.as_ref(),
             },
         )?;
@@ -90,6 +106,17 @@ pub fn run(global: &Global, args: &Show) -> CliResult {
         }
         if let Some(reason) = &reconciling.reason {
             line("", reason);
+        }
+    }
+    if let Some(stage) = release.operation.stage()
+        && let Some(staging) = bench.ledger.history(|h| h.staged(stage.first))?
+    {
+        line("stage", format!("{stage}; {}", staging.words()));
+        for surprise in staging.surprises.get(&stage.number).into_iter().flatten() {
+            line("", paint(BAD, surprise));
+        }
+        if live == Some(release.id) && staging.ended.is_none() {
+            line("", stages::next(&staging));
         }
     }
     line("who", &release.actor);

@@ -178,6 +178,7 @@ fn rollbacks(ledger: &Ledger, env: &str, first: &str) -> CliResult<Vec<Release>>
                 r.operation,
                 Operation::Rollback { .. } | Operation::Moment { .. }
             ) && r.stage == Stage::Published
+                && !r.operation.stage().is_some_and(|stage| stage.is_between())
                 && month(r.opened).as_str() >= first
         }));
         if old {

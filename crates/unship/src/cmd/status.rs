@@ -3,11 +3,12 @@
 //! It is asked at 3 a.m. and by monitoring, so it reads the ledger's views and the file's identity
 //! and nothing else.
 
+use super::stages;
 use crate::cli::Global;
 use crate::context::{Context, Workbench};
 use crate::error::{CliError, CliResult, exit};
 use crate::render::text::{self, BAD, BOLD, DIM, GOOD, WARN, paint};
-use crate::render::{json, release as render};
+use crate::render::{json, plan as plan_render, release as render};
 use jiff::Timestamp;
 use serde::Serialize;
 use unship_core::history::Open;
@@ -26,6 +27,8 @@ struct Status {
     untouched: bool,
     running: Option<Running>,
     interrupted: Option<Interrupted>,
+    /// The rollback in stages that has not ended.
+    staged: Option<stages::Document>,
     points: usize,
     /// When the policy takes the release back, unless somebody decides before.
     deadline: Option<Timestamp>,
@@ -68,11 +71,17 @@ pub fn run(global: &Global) -> CliResult {
         (None, Some(open)) => Some(interrupted(&mut bench, &open)?),
         _ => None,
     };
+    let staging = bench.ledger.history(|h| h.staging(&env))?;
+    let staging = staging.filter(|_| running.is_none());
+    let staged = match &staging {
+        Some(staging) => Some((staging, stages::plan_of(&bench.ledger, &staging.blob)?)),
+        None => None,
+    };
     let points = bench.engine.points().map_err(CliError::from)?.len();
     let good = release.verdict == Verdict::Good;
     let decided = bench.ledger.history(|h| h.decided(release.id))?;
     let deadline = decided.and_then(|d| d.decision.deadline).filter(|_| !good);
-    let code = if interrupted.is_some() {
+    let code = if interrupted.is_some() || staged.is_some() {
         exit::UNFINISHED
     } else {
         exit::OK
@@ -84,6 +93,7 @@ pub fn run(global: &Global) -> CliResult {
         untouched,
         running,
         interrupted,
+        staged: (staged.as_ref()).map(|(s, plan)| stages::Document::of(s, plan, None)),
         points,
         deadline,
         release,
@@ -92,6 +102,12 @@ pub fn run(global: &Global) -> CliResult {
         json("unship.status/1", &status)?;
     } else {
         print(&status, now);
+        if let Some((staging, plan)) = &staged {
+            let text = format!("{}: {}", plan_render::what(plan), staging.words());
+            crate::say!("  {}", paint(BAD, text));
+            stages::print(staging, plan);
+            crate::say!("  {}", stages::next(staging));
+        }
     }
     Ok(code)
 }
@@ -121,7 +137,9 @@ fn interrupted(bench: &mut Workbench, open: &Open) -> CliResult<Interrupted> {
 
 fn print(status: &Status, now: Timestamp) {
     let release = &status.release;
-    let word = if status.good {
+    let word = if status.staged.is_some() {
+        paint(WARN, "between two states")
+    } else if status.good {
         paint(GOOD, "good")
     } else {
         paint(BAD, "bad")

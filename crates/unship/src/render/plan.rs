@@ -31,7 +31,11 @@ pub fn print(plan: &Plan, id: &PlanId) {
         }
     );
     impact(plan);
-    crate::say!("\n{}", paint(BOLD, "Steps"));
+    if !plan.stages.is_empty() {
+        stages(plan);
+    } else {
+        crate::say!("\n{}", paint(BOLD, "Steps"));
+    }
     for step in &plan.steps {
         let mark = if step.production {
             paint(WARN, "production")
@@ -57,6 +61,28 @@ pub fn print(plan: &Plan, id: &PlanId) {
     }
 }
 
+fn stages(plan: &Plan) {
+    crate::say!("\n{}", paint(BOLD, "Stages"));
+    let mut table = text::table(["stage", "relations", "rows", "written"]);
+    for stage in &plan.stages {
+        table.add_row([
+            stage.number.to_string(),
+            crate::cmd::stages::relations(stage),
+            text::number(stage.rows),
+            match stage.bytes {
+                0 => "-".to_owned(),
+                n => text::bytes(n),
+            },
+        ]);
+    }
+    text::print_table(&table);
+    for stage in &plan.stages {
+        for because in &stage.because {
+            crate::say!("  stage {}: {because}", stage.number);
+        }
+    }
+}
+
 /// What a plan does, in a few words.
 pub fn what(plan: &Plan) -> String {
     match (&plan.operation, plan.operation.target()) {
@@ -65,6 +91,7 @@ pub fn what(plan: &Plan) -> String {
                 to,
                 select: Some(select),
                 rows,
+                ..
             },
             _,
         ) => match rows {

@@ -35,14 +35,17 @@ pub fn operation(release: &Release) -> String {
         Operation::Rollback {
             to,
             select: Some(select),
-            rows,
-        } => match rows {
-            Some(of) => format!("rollback to {to} of the rows of {select} {}", of.rows),
-            None => format!("rollback to {to} of {select}"),
-        },
+            rows: Some(of),
+            ..
+        } => format!("rollback to {to} of the rows of {select} {}", of.rows),
         Operation::Rollback {
-            to, select: None, ..
-        } => format!("rollback to {to}"),
+            to, select, stage, ..
+        } => {
+            let of = select.iter().map(|select| format!(" of {select}"));
+            let stage = stage.iter().map(|stage| format!(", {stage}"));
+            let more: String = of.chain(stage).collect();
+            format!("rollback to {to}{more}")
+        }
         Operation::Moment { .. } => format!("rollback to {}", release.operation.whereto()),
         Operation::Undo { to } => format!("undo, back to {to}"),
         Operation::Redo { to } => format!("redo, forward to {to}"),

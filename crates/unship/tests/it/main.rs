@@ -34,6 +34,7 @@ mod replay;
 mod restore;
 mod rows;
 mod settings;
+mod stages;
 mod story;
 mod tell;
 mod undo_log;
