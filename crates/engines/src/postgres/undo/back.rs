@@ -108,7 +108,7 @@ pub fn statements(targets: &[Target<'_>], release: ReleaseId) -> Statements {
     work.extend(triggers().map(|t| alter(t, &t.enabled)));
     for one in &ordered {
         work.push(one.close(release));
-        work.push(one.undone(release));
+        work.extend(one.undone(release));
     }
     Statements {
         lock: format!(
@@ -527,10 +527,13 @@ END",
 
     /// Marks rows that were brought back by the log as undone, where the table goes back to before that;
     /// and as there again, where it comes back to it.
-    fn undone(&self, release: ReleaseId) -> String {
+    fn undone(&self, release: ReleaseId) -> Option<String> {
+        if !self.scope.is_all() {
+            return None;
+        }
         let body = format!(
             "BEGIN
-    IF pg_catalog.to_regclass('unship.reconciled') IS NOT NULL AND {whole} THEN
+    IF pg_catalog.to_regclass('unship.reconciled') IS NOT NULL THEN
         UPDATE unship.reconciled x SET undone_by = CASE WHEN {later} THEN coalesce(x.undone_by, {}) END
           FROM unship_undo.changes c
          WHERE c.guard = {guard} AND c.op = 'back' AND c.release = pg_catalog.concat('R', x.release)
@@ -541,11 +544,10 @@ END",
             release.0,
             quote::text(&self.table.name.schema),
             quote::text(&self.table.name.name),
-            whole = self.scope.is_all(),
             later = self.later("c"),
             guard = self.table.guard,
         );
-        format!("DO {}", quote::text(&body))
+        Some(format!("DO {}", quote::text(&body)))
     }
 
     /// Records what was done: the state that the table stands in from here on.

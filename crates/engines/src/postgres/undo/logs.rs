@@ -2,6 +2,7 @@
 
 use super::guard::{self, Guarded};
 use super::shape;
+use super::worth::{self, Worth};
 use crate::postgres::catalog::rows;
 use crate::postgres::engine::Postgres;
 use postgres::Client;
@@ -10,7 +11,7 @@ use std::collections::BTreeSet;
 use unship_core::engine::{Diagnosis, EngineError, Level};
 
 /// The undo log of a table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Log {
     /// The table.
     pub table: String,
@@ -22,6 +23,8 @@ pub struct Log {
     pub bytes: u64,
     /// Why it may not hold all that happened.
     pub hole: Option<String>,
+    /// What releases did to the table lately, and what writing that down takes.
+    pub worth: Option<Worth>,
 }
 
 /// The undo logs of a database.
@@ -45,6 +48,7 @@ pub fn logs(client: &mut Client) -> Result<Vec<Log>, EngineError> {
             rows: size.as_ref().map_or(0, |size| size.rows),
             bytes: size.as_ref().map_or(0, |size| size.bytes),
             hole: guard::hole(client, &guard)?,
+            worth: worth::of(client, guard.id)?,
         });
     }
     Ok(out)
@@ -89,15 +93,28 @@ pub fn examine(
                         format!("has a hole: {why}"),
                         Some("`unship undo-log sync` begins a new one: it reaches back to then"),
                     ),
-                    None => say(
-                        Level::Ok,
-                        &full,
-                        format!(
+                    None => {
+                        let reaches = format!(
                             "reaches back to {}, and takes {} bytes",
                             log.since, log.bytes
-                        ),
-                        None,
-                    ),
+                        );
+                        match log.worth {
+                            None => say(Level::Ok, &full, reaches, None),
+                            Some(worth) if worth.is_copied_cheaper() => say(
+                                Level::Note,
+                                &full,
+                                format!("{reaches}; {}", worth.words()),
+                                Some(
+                                    "let its job build it aside, which copies it: \
+                                      take it out of `undo_log`",
+                                ),
+                            ),
+                            Some(worth) => {
+                                let text = format!("{reaches}; {}", worth.words());
+                                say(Level::Ok, &full, text, None);
+                            }
+                        }
+                    }
                 },
             },
         }

@@ -21,6 +21,7 @@ mod shape;
 pub mod slice;
 mod steps;
 mod trim;
+pub mod worth;
 
 pub(crate) use back::REFUSED;
 pub use back::{Scope, Statements, Target, statements};

@@ -152,3 +152,31 @@ fn a_writer_on_a_writer() {
     assert_eq!(logged.copy().rows, first.rows);
     logged.is_again(&second);
 }
+
+/// What releases do to a table says whether its log is worth it.
+#[test]
+fn what_the_log_costs_is_said() {
+    let Some(server) = server() else { return };
+    let logged = Logged::new(&server, "t", MAKE);
+    let guard = logged.known().guard;
+    let worth = || undo::worth::of(&mut logged.database.client(), guard).unwrap();
+    logged.execute("ANALYZE s.t; UPDATE s.t SET n = 0");
+    assert_eq!(worth(), None, "no release did that");
+    for (release, rows) in [(1, 1), (2, 8), (3, 4)] {
+        logged.execute(&format!(
+            "SET unship.release = 'R{release}'; UPDATE s.t SET n = n + 1 WHERE id <= {rows}"
+        ));
+    }
+    let middle = worth().unwrap();
+    assert_eq!((middle.releases, middle.changed, middle.rows), (3, 4, 20));
+    assert!(middle.cost < 0.2 && !middle.is_copied_cheaper());
+    for _ in 0..5 {
+        logged.execute("SET unship.release = 'R4'; UPDATE s.t SET n = n + 1");
+    }
+    for release in 5..7 {
+        logged.execute(&format!(
+            "SET unship.release = 'R{release}'; UPDATE s.t SET n = n + 1; UPDATE s.t SET n = n + 1"
+        ));
+    }
+    assert!(worth().unwrap().is_copied_cheaper());
+}
