@@ -12,6 +12,7 @@ mod moves;
 mod points;
 mod reading;
 mod rows;
+mod stages;
 
 pub use crashes::survives_crashes;
 
@@ -96,6 +97,7 @@ const CASES: &[Case] = &[
         "rows are chosen by one expression",
         rows::only_chosen_by_one_expression,
     ),
+    ("stages are one operation", stages::are_one_operation),
 ];
 
 /// A test for each case, named as it is; one that none is left out; and a sample of
@@ -126,6 +128,7 @@ macro_rules! conformance_tests {
             a_query_reads_a_place_and_writes_nothing
             rows_of_an_older_version_come_back
             rows_are_chosen_by_one_expression
+            stages_are_one_operation
         }
     };
     ($with:path: $($test:ident)*) => {

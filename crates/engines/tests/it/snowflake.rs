@@ -349,6 +349,7 @@ cases! {
     a_query_reads_a_place_and_writes_nothing
     rows_of_an_older_version_come_back
     rows_are_chosen_by_one_expression
+    stages_are_one_operation
 }
 
 /// A crash at a sample of the boundaries of a run, a rollback and a partial rollback.

@@ -1,5 +1,6 @@
 //! Some rows back, what others wrote meanwhile, and the cursors of whoever loads.
 
+use crate::rig::wait_for;
 use crate::support::lab::{self, job, sql};
 use crate::support::tiny::tiny;
 use crate::support::{Scratch, tools};
@@ -98,6 +99,73 @@ fn what_others_added_is_kept_or_set_aside_and_never_lost() {
     let aside = ".unship/points/R4/lab.duckdb";
     let changed = sql(&lab, aside, &["select value from days where id = 3"]);
     assert_eq!(changed, "7", "it stays in the retained version");
+}
+
+/// Loads ids of its own, one after the other, and writes down those that were taken. Whoever has the
+/// file open at the moment is waited for.
+const LOADER: &str = r#"
+import duckdb, os, time
+n = 1000
+while not os.path.exists("stop"):
+    try:
+        with duckdb.connect("lab.duckdb") as con:
+            con.execute("insert into days values (?, date '2026-11-09', 5)", [n])
+        with open("taken", "a") as out:
+            print(n, file=out)
+    except duckdb.Error:
+        pass
+    n += 1
+    time.sleep(0.02)
+"#;
+
+/// A loader goes on while its table goes back: each row that DuckDB took from it is in production, or
+/// in what is retained.
+#[test]
+fn not_one_row_of_a_loader_is_lost() {
+    let Some(tools) = tools() else { return };
+    for others in ["keep", "set-aside"] {
+        let lab = lab::new(&tools);
+        job(&lab, DAYS);
+        job(
+            &lab,
+            "create or replace table days as select id, day, -1 as value from days where id < 20",
+        );
+        lab.write("loader.py", LOADER);
+        lab.write("taken", "");
+        let mut loader = lab.command("python").arg("loader.py").spawn().unwrap();
+        let taken = || {
+            lab.read("taken")
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        wait_for("rows of the loader", || taken().len() >= 5);
+        let mut said = Vec::new();
+        for _ in 0..60 {
+            let ran = lab.unship(&["rollback", "--to", "R2", "--others", others]);
+            said.push(ran.code);
+            match ran.code {
+                0 => break,
+                // The loader has the file, or came after the plan: nothing else is a reason.
+                71 | 73 => {}
+                _ => panic!("{ran:?}"),
+            }
+        }
+        assert_eq!(said.last(), Some(&0), "{said:?}");
+        let then = taken().len();
+        wait_for("more of them", || taken().len() >= then + 5);
+        lab.write("stop", "");
+        assert!(loader.wait().unwrap().success());
+        let theirs = "select string_agg(id, ' ' order by id) from days where id >= 1000";
+        let mut found = ask(&lab, theirs);
+        if others == "set-aside" {
+            let aside = sql(&lab, ".unship/points/R3/lab.duckdb", &[theirs]);
+            found = format!("{aside} {found}");
+        }
+        assert_eq!(found, taken().join(" "), "{others}: each of them, once");
+        let good = "select count(*) from days where value >= 0 and id < 1000";
+        assert_eq!(ask(&lab, good), "30", "the older rows are back");
+    }
 }
 
 /// A model that loads what is new, by a table in which a hook remembers how far it came.
