@@ -7,6 +7,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
+/// The adapter whose warehouse turns names without quotes into capitals.
+const SNOWFLAKE: &str = "snowflake";
+
 #[derive(Deserialize)]
 pub(super) struct Manifest {
     pub metadata: Metadata,
@@ -148,6 +151,7 @@ impl OneOrMany {
 
 impl Manifest {
     pub(super) fn into_manifest(self, schema_version: u32) -> super::Manifest {
+        let folds = self.metadata.adapter_type == SNOWFLAKE;
         let exposures = self
             .exposures
             .iter()
@@ -166,7 +170,7 @@ impl Manifest {
         .into_iter()
         .flatten()
         .filter(|(_, raw)| raw.config.get("enabled") != Some(&Value::Bool(false)))
-        .map(|(id, raw)| (id.clone(), raw.into_node(id)))
+        .map(|(id, raw)| (id.clone(), raw.into_node(id, folds)))
         .collect();
         super::Manifest {
             schema_version,
@@ -207,17 +211,25 @@ impl RawNode {
         }
     }
 
-    fn into_node(mut self, unique_id: String) -> Node {
+    fn into_node(mut self, unique_id: String, folds: bool) -> Node {
         let resource_type = ResourceType::from_word(&self.resource_type);
         let config_text = |key: &str| self.config.get(key).and_then(text);
         let materialized = config_text("materialized");
         let external = self.external(&resource_type, materialized.as_deref());
         let relation = self.relation(&resource_type, materialized.as_deref(), external.is_some());
+        let relation = match folds {
+            true => relation.map(|relation| self.folded(relation)),
+            false => relation,
+        };
         let hook = |key: &str| {
             self.config
                 .get(key)
                 .and_then(Value::as_array)
                 .is_some_and(|hooks| !hooks.is_empty())
+        };
+        let columns = |names: Vec<String>| match folds {
+            true => names.into_iter().map(column).collect(),
+            false => names,
         };
         let tags = match std::mem::take(&mut self.tags).into_vec() {
             // dbt keeps a unit test's tags in its configuration only.
@@ -227,14 +239,21 @@ impl RawNode {
         Node {
             materialized,
             relation,
-            unique_key: self.config.get("unique_key").map(texts).unwrap_or_default(),
+            unique_key: columns(self.config.get("unique_key").map(texts).unwrap_or_default()),
             on_schema_change: config_text("on_schema_change"),
             full_refresh: self.config.get("full_refresh").and_then(Value::as_bool),
             group: config_text("group").or_else(|| self.group.clone()),
             has_pre_hook: hook("pre-hook"),
             has_post_hook: hook("post-hook"),
             external,
-            test: (resource_type == ResourceType::Test).then(|| self.test()),
+            test: (resource_type == ResourceType::Test).then(|| {
+                let test = self.test();
+                Test {
+                    column: columns(test.column.into_iter().collect()).pop(),
+                    columns: columns(test.columns),
+                    ..test
+                }
+            }),
             owner: owner_in(&self.meta)
                 .or_else(|| self.config.get("meta")?.as_object().and_then(owner_in)),
             version: self.version.as_ref().and_then(text),
@@ -306,6 +325,30 @@ impl RawNode {
         ))
     }
 
+    /// The relation as Snowflake's catalog spells it: what dbt writes without quotes becomes capitals
+    /// (<https://docs.snowflake.com/en/sql-reference/identifiers-syntax>), and which parts it quotes
+    /// only the rendered name says.
+    fn folded(&self, relation: RelationName) -> RelationName {
+        let text = self.relation_name.as_deref().unwrap_or_default();
+        let quoted = |part: &str| format!("\"{}\"", part.replace('"', "\"\""));
+        let mut rest = text;
+        let mut next = |part: String| {
+            let quoted = quoted(&part);
+            let (written, spelled) = match rest.starts_with(&quoted) {
+                true => (quoted.len(), part),
+                false => (part.len(), part.to_uppercase()),
+            };
+            rest = rest.get(written..).unwrap_or_default();
+            rest = rest.strip_prefix('.').unwrap_or(rest);
+            spelled
+        };
+        RelationName {
+            database: next(relation.database),
+            schema: next(relation.schema),
+            name: next(relation.name),
+        }
+    }
+
     fn test(&self) -> Test {
         let kwarg = |key: &str| self.test_metadata.as_ref()?.kwargs.get(key);
         let columns = ["combination_of_columns", "columns"]
@@ -335,6 +378,18 @@ impl RawNode {
             },
             field: kwarg("field").and_then(text),
         }
+    }
+}
+
+/// A column as Snowflake's catalog spells it; an expression stays as it is.
+fn column(written: String) -> String {
+    if let Some(inner) = written.strip_prefix('"').and_then(|w| w.strip_suffix('"')) {
+        return inner.replace("\"\"", "\"");
+    }
+    let plain = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+    match written.chars().all(plain) {
+        true => written.to_uppercase(),
+        false => written,
     }
 }
 

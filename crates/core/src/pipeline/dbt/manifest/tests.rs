@@ -83,6 +83,52 @@ fn a_node_becomes_the_relation_its_parts_name() {
 }
 
 #[test]
+fn snowflake_spells_what_is_not_quoted_in_capitals() {
+    let model = |relation: &str, key: Value| {
+        json!({"resource_type": "model", "name": "orders", "alias": "Orders", "database": "shop",
+               "schema": "my_marts", "relation_name": relation,
+               "config": {"materialized": "incremental", "unique_key": key}})
+    };
+    let text = json!({
+        "metadata": {
+            "dbt_schema_version": "https://schemas.getdbt.com/dbt/manifest/v12.json",
+            "adapter_type": "snowflake",
+        },
+        "nodes": {
+            "model.shop.plain": model("shop.my_marts.Orders", json!("id")),
+            "model.shop.named": model("shop.my_marts.\"Orders\"", json!(["\"Id\"", "day"])),
+            "model.shop.all": model("\"shop\".\"my_marts\".\"Orders\"", json!("id || day")),
+            "test.shop.u": {"resource_type": "test", "name": "u", "column_name": "id",
+                "test_metadata": {"name": "unique", "kwargs": {"column_name": "id"}}},
+        },
+    });
+    let manifest = Manifest::parse(text.to_string().as_bytes()).unwrap();
+    let node = |name: &str| &manifest.nodes[&format!("model.shop.{name}")];
+    for (name, relation, key) in [
+        (
+            "plain",
+            RelationName::new("SHOP", "MY_MARTS", "ORDERS"),
+            vec!["ID"],
+        ),
+        (
+            "named",
+            RelationName::new("SHOP", "MY_MARTS", "Orders"),
+            vec!["Id", "DAY"],
+        ),
+        (
+            "all",
+            RelationName::new("shop", "my_marts", "Orders"),
+            vec!["id || day"],
+        ),
+    ] {
+        assert_eq!(node(name).relation, Some(relation));
+        assert_eq!(node(name).unique_key, key);
+    }
+    let test = manifest.nodes["test.shop.u"].test.as_ref().unwrap();
+    assert_eq!(test.column.as_deref(), Some("ID"));
+}
+
+#[test]
 fn a_key_is_the_configured_one_or_the_tested_one() {
     let test = |name: &str, on: &str, kwargs: Value| {
         json!({"resource_type": "test", "name": name, "attached_node": on,
