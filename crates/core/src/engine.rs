@@ -481,6 +481,11 @@ pub trait Engine {
         Vec::new()
     }
 
+    /// How many statements were sent so far, where the warehouse bills what statements take.
+    fn statements_sent(&self) -> Option<u64> {
+        None
+    }
+
     /// Carries out a step's undo.
     fn revert(&mut self, step: &Step, on: OnProgress<'_>) -> Result<(), EngineError>;
 

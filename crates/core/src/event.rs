@@ -337,6 +337,14 @@ pub enum Event {
         /// The stage at which it was.
         number: u32,
     },
+    /// How many statements unship sent for a release, in a warehouse that counts them: each of them
+    /// may cost something. An operation that was resumed has several entries.
+    StatementsCounted {
+        /// Which.
+        release: ReleaseId,
+        /// How many.
+        statements: u64,
+    },
     /// Points were packed or dropped.
     HousekeepingDone {
         /// Packed ones.
@@ -393,6 +401,7 @@ impl Event {
             | Self::StagesBegun { .. }
             | Self::StageBegun { .. }
             | Self::StagesResumed { .. }
+            | Self::StatementsCounted { .. }
             | Self::HousekeepingDone { .. } => None,
         }
     }

@@ -222,6 +222,7 @@ fn recorded(events: &[Event]) -> &'static str {
         Some(Event::ReleasePublished { .. }) => "release published",
         Some(Event::ReleaseAbandoned { .. }) => "release abandoned",
         Some(Event::HousekeepingDone { .. }) => "housekeeping recorded",
+        Some(Event::StatementsCounted { .. }) => "statements counted",
         _ => "entry recorded",
     }
 }

@@ -90,6 +90,7 @@ mod tests {
             code,
             changed: 1,
             pinned: false,
+            statements: None,
         }
     }
 

@@ -307,4 +307,8 @@ pub struct Release {
     pub changed: usize,
     /// Whether its point may not be dropped.
     pub pinned: bool,
+    /// How many statements unship sent for it, the job's own not counted; `None` where the warehouse
+    /// does not count them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statements: Option<u64>,
 }

@@ -12,9 +12,10 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use unship_core::engine::Engine;
+use unship_core::event::Event;
 use unship_core::execute::{Notice, Watch, chain};
 use unship_core::ledger::{Backend, Holder, Lease};
-use unship_core::log::Ledger;
+use unship_core::log::{Ledger, LogError};
 use unship_core::operate::{Keep, Session};
 use unship_core::release::Operation;
 use unship_engines::duckdb::{DuckDb, Settings, layout::DbFile};
@@ -73,6 +74,8 @@ pub struct Workbench {
     /// Who watches.
     pub terminal: Terminal,
     lease: Option<Renewal>,
+    /// How many of the engine's statements are written down already.
+    counted: u64,
 }
 
 impl Context {
@@ -330,6 +333,7 @@ impl Context {
             engine: self.engine(self.last_program().as_deref())?,
             terminal: Terminal::new(self.global.json),
             lease: None,
+            counted: 0,
         })
     }
 
@@ -350,6 +354,7 @@ impl Context {
             engine: self.engine(program.as_deref())?,
             terminal: Terminal::new(self.global.json),
             lease: Some(renewal),
+            counted: 0,
         })
     }
 
@@ -438,6 +443,34 @@ impl Workbench {
             );
             self.terminal.notice(Notice::Note(&note));
         }
+        self.count();
+    }
+
+    /// Writes down how many statements the newest release took. It was done, whether or not that can
+    /// be written down.
+    pub fn count(&mut self) {
+        if let Err(error) = self.try_count() {
+            let note = format!("how many statements it took could not be kept: {error}");
+            self.terminal.notice(Notice::Note(&note));
+        }
+    }
+
+    fn try_count(&mut self) -> Result<(), LogError> {
+        let Some(sent) = self.engine.statements_sent() else {
+            return Ok(());
+        };
+        let env = self.ledger.env().to_owned();
+        let newest = self.ledger.history(|h| h.releases(&env, None, 1))?;
+        let Some(release) = newest.first().map(|release| release.id) else {
+            return Ok(());
+        };
+        let counted = Event::StatementsCounted {
+            release,
+            statements: sent.saturating_sub(self.counted),
+        };
+        self.ledger.append_soon(&[counted])?;
+        self.counted = sent;
+        Ok(())
     }
 
     /// Gives the lease back. Dropping does so too, but cannot say if it failed.

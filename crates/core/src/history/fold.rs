@@ -280,6 +280,14 @@ impl Fold<'_> {
                 };
                 write(self.shelf, &release_key(GLASS, *release), &glass)
             }
+            Event::StatementsCounted {
+                release,
+                statements,
+            } => self
+                .change(*release, |r| {
+                    r.statements = Some(r.statements.unwrap_or(0) + statements);
+                })
+                .map(drop),
             Event::PointTaken { .. }
             | Event::StepStarted(_)
             | Event::StepSucceeded(_)
@@ -377,6 +385,7 @@ impl Fold<'_> {
             code: code.clone(),
             changed: 0,
             pinned: false,
+            statements: None,
         };
         write(self.shelf, &release_key(RELEASE, id), &release)?;
         let moments = Moments {

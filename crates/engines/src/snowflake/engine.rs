@@ -46,11 +46,6 @@ impl Snowflake {
         }
     }
 
-    /// How many statements were sent so far.
-    pub fn statements(&self) -> u64 {
-        self.session.client().statements()
-    }
-
     /// Carries out an action. `step` and the release are what Snowflake's history shows.
     fn act(&mut self, action: &Action, step: u32) -> Result<(), EngineError> {
         let release = action.args.get("release").and_then(|r| r.as_str());
@@ -347,6 +342,10 @@ impl Engine for Snowflake {
 
     fn notes(&mut self) -> Vec<String> {
         std::mem::take(&mut self.notes)
+    }
+
+    fn statements_sent(&self) -> Option<u64> {
+        Some(self.session.client().statements())
     }
 
     fn revert(&mut self, step: &Step, _on: OnProgress<'_>) -> Result<(), EngineError> {

@@ -29,6 +29,7 @@ fn resume(global: &Global, args: &Resume, context: &Context) -> CliResult {
         return Ok(code);
     }
     let resumed = bench.session().resume(assume, Some(&checks))?;
+    bench.count();
     bench.done()?;
     let (release, text) = match resumed {
         Resumed::Finished(r) => (r, format!("{r} is finished, and production")),

@@ -189,6 +189,18 @@ pub fn run(global: &Global, args: &Show) -> CliResult {
             line("", paint(DIM, format!("{package} {version}")));
         }
     }
+    if let Some(statements) = release.statements {
+        let word = if statements == 1 {
+            "statement"
+        } else {
+            "statements"
+        };
+        let sent = text::number(statements);
+        line(
+            "sent",
+            format!("{sent} {word} of unship, the job's own not counted"),
+        );
+    }
     match point {
         Some(point) => line(
             "point",

@@ -41,6 +41,7 @@ fn release(id: u64, subject: &str) -> Release {
         }),
         changed: 2,
         pinned: false,
+        statements: None,
     }
 }
 
