@@ -52,6 +52,7 @@ ifdef NEXTEST
 			scripts/postgres run cargo nextest run --package unship-engines -E 'test(postgres) | binary(swap)' || exit 1; \
 	done
 	scripts/snowflake-emulator run cargo nextest run --package unship-engines --run-ignored all -E 'test(snowflake)'
+	scripts/snowflake-emulator run cargo nextest run --package unship --test it --run-ignored only --test-threads 1 -E 'test(snowflake)'
 else
 	scripts/postgres run cargo test --workspace --lib --bins --tests -- --ignored
 endif

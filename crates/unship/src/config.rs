@@ -7,7 +7,8 @@ use crate::iceberg_config::Iceberg;
 use crate::loader;
 use crate::notify::config::{self as notify, Escalation, Route};
 use crate::pipeline::dbt::connection::holds_password;
-use crate::pipeline::dbt::staging::{LONGEST_NAME, PREFIX, staging_schema};
+use crate::pipeline::dbt::staging::{LONGEST_NAME, Naming, PREFIX};
+use crate::snowflake_config::Snowflake;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -122,13 +123,26 @@ pub enum Env {
     /// Iceberg tables behind a REST catalog.
     #[serde(rename = "iceberg")]
     Iceberg(Iceberg),
+    /// A database of a Snowflake account.
+    #[serde(rename = "snowflake")]
+    Snowflake(Box<Snowflake>),
 }
 
 impl Env {
+    /// What it is, in words.
+    pub fn what(&self) -> &'static str {
+        match self {
+            Self::DuckDb(_) => "a DuckDB database",
+            Self::Postgres(_) => "a PostgreSQL database",
+            Self::Iceberg(_) => "an Iceberg catalog",
+            Self::Snowflake(_) => "a Snowflake database",
+        }
+    }
+
     /// Whether its ledger is a file of the project.
     pub fn has_ledger_file(&self) -> bool {
         match self {
-            Self::DuckDb(_) | Self::Iceberg(_) => true,
+            Self::DuckDb(_) | Self::Iceberg(_) | Self::Snowflake(_) => true,
             Self::Postgres(postgres) => postgres.ledger == LedgerPlace::File,
         }
     }
@@ -217,7 +231,7 @@ impl LedgerPlace {
 impl Postgres {
     /// What is wrong with it, if anything, and where.
     fn wrong(&self, env: &str) -> Option<String> {
-        let long = |schema: &&String| staging_schema(schema).len() > LONGEST_NAME;
+        let long = |schema: &&String| Naming::Postgres.too_long(schema);
         match (&self.target, &self.connection) {
             (None, None) => Some(format!(
                 "env.{env} says neither `target` (a dbt target, whose connection is used) nor \
@@ -257,7 +271,8 @@ impl Postgres {
     }
 }
 
-fn named(key: &str, list: &[String]) -> Result<Vec<(String, String)>, CliError> {
+/// Relations of a list in the file, as schema and name.
+pub(crate) fn named(key: &str, list: &[String]) -> Result<Vec<(String, String)>, CliError> {
     let parts = |text: &String| match text.split_once('.') {
         Some((schema, name)) if !schema.is_empty() && !name.is_empty() => {
             Ok((schema.to_owned(), name.to_owned()))
@@ -343,6 +358,7 @@ impl Config {
         let wrong = config.envs.iter().find_map(|(name, env)| match env {
             Env::Postgres(postgres) => postgres.wrong(name),
             Env::Iceberg(iceberg) => iceberg.wrong(name),
+            Env::Snowflake(snowflake) => snowflake.wrong(name),
             Env::DuckDb(_) => None,
         });
         let wrong = wrong.or_else(|| {

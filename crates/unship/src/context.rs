@@ -146,7 +146,7 @@ impl Context {
                     replica: self.home().join(format!("replica-{env}.sqlite")),
                 }
             }
-            Env::Postgres(_) | Env::DuckDb(_) | Env::Iceberg(_) => LedgerAt::File(file),
+            _ => LedgerAt::File(file),
         })
     }
 
@@ -175,27 +175,17 @@ impl Context {
     pub fn postgres(&self) -> CliResult<Reached> {
         let postgres = match self.config.env(Some(&self.env))?.1 {
             Env::Postgres(postgres) => postgres.clone(),
-            Env::DuckDb(_) => {
+            other => {
                 return Err(CliError::usage(format!(
-                    "the environment `{}` is a DuckDB database",
-                    self.env
-                )));
-            }
-            Env::Iceberg(_) => {
-                return Err(CliError::usage(format!(
-                    "the environment `{}` is an Iceberg catalog",
-                    self.env
+                    "the environment `{}` is {}, not a PostgreSQL database",
+                    self.env,
+                    other.what()
                 )));
             }
         };
         let (connection, password, role) = match (&postgres.target, &postgres.connection) {
             (Some(target), _) => {
-                let dbt = self.config.dbt.as_ref();
-                let project = dbt.map_or(Path::new("."), |dbt| &dbt.project_dir);
-                let profiles = dbt.and_then(|dbt| dbt.profiles_dir.as_ref());
-                let profiles = profiles.map(|dir| self.root.join(dir));
-                let project = self.root.join(project);
-                let job = DbtJob::of_target(&project, profiles.as_deref(), target)?;
+                let job = self.dbt_target(target)?;
                 let target = job.postgres()?;
                 let password = target.password.clone();
                 (target.keywords(), password, target.role.clone())
@@ -210,16 +200,22 @@ impl Context {
         })
     }
 
+    /// A target of the project's dbt profile, from wherever unship is run.
+    pub(crate) fn dbt_target(&self, target: &str) -> CliResult<DbtJob> {
+        let dbt = self.config.dbt.as_ref();
+        let project = dbt.map_or(Path::new("."), |dbt| &dbt.project_dir);
+        let profiles = dbt.and_then(|dbt| dbt.profiles_dir.as_ref());
+        let profiles = profiles.map(|dir| self.root.join(dir));
+        DbtJob::of_target(&self.root.join(project), profiles.as_deref(), target)
+    }
+
     fn duckdb_config(&self) -> CliResult<&config::DuckDb> {
         match self.config.env(Some(&self.env))?.1 {
             Env::DuckDb(duckdb) => Ok(duckdb),
-            Env::Postgres(_) => Err(CliError::usage(format!(
-                "the environment `{}` is a PostgreSQL database and has no files",
-                self.env
-            ))),
-            Env::Iceberg(_) => Err(CliError::usage(format!(
-                "the environment `{}` is an Iceberg catalog and has no database files",
-                self.env
+            other => Err(CliError::usage(format!(
+                "the environment `{}` is {} and has no files",
+                self.env,
+                other.what()
             ))),
         }
     }
@@ -244,6 +240,12 @@ impl Context {
             });
         }
         Ok(files)
+    }
+
+    /// Whether the environment is database files of this machine.
+    pub fn has_files(&self) -> CliResult<bool> {
+        let (_, env) = self.config.env(Some(&self.env))?;
+        Ok(matches!(env, Env::DuckDb(_)))
     }
 
     /// Whether the environment is a PostgreSQL database.
@@ -290,6 +292,7 @@ impl Context {
                 let home = self.home().join("iceberg").join(self.env_as_file());
                 Ok(Box::new(iceberg.engine(&self.root, home)?))
             }
+            Env::Snowflake(_) => Ok(Box::new(self.snowflake_engine(Default::default())?)),
         }
     }
 

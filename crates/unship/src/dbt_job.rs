@@ -5,7 +5,7 @@ use crate::pipeline::dbt::invocation::{Invocation, Options};
 use crate::pipeline::dbt::profile::{Located, PROFILES};
 use crate::pipeline::dbt::project::{self, Artefacts};
 use crate::pipeline::dbt::redirect::redirect;
-use crate::pipeline::dbt::staging::{PREFIX, Redirect};
+use crate::pipeline::dbt::staging::Redirect;
 use crate::pipeline::dbt::{DbtTarget, Surroundings};
 use crate::scope::MANIFEST;
 use std::collections::{BTreeMap, BTreeSet};
@@ -137,14 +137,17 @@ impl DbtJob {
     /// The database files that the job may write, the main one first.
     pub fn files(&self) -> CliResult<Vec<DbFile>> {
         let duckdb = self.target.duckdb.as_ref().ok_or_else(|| {
-            CliError::usage(match self.target.postgres {
-                Some(_) => format!(
-                    "the target `{}` is a PostgreSQL database and has no files",
-                    self.target.target
-                ),
-                None => format!(
-                    "the target `{}` is {}, and unship guards DuckDB and PostgreSQL",
-                    self.target.target, self.target.adapter
+            let name = &self.target.target;
+            CliError::usage(match (&self.target.postgres, &self.target.snowflake) {
+                (Some(_), _) => {
+                    format!("the target `{name}` is a PostgreSQL database and has no files")
+                }
+                (_, Some(_)) => {
+                    format!("the target `{name}` is a Snowflake database and has no files")
+                }
+                (None, None) => format!(
+                    "the target `{name}` is {}, and unship guards DuckDB, PostgreSQL and Snowflake",
+                    self.target.adapter
                 ),
             })
         })?;
@@ -284,10 +287,12 @@ impl DbtJob {
                 if name == MANIFEST {
                     left.warnings.extend(redirect.spelled_out(&bytes));
                 }
-                if let Ok(text) = std::str::from_utf8(&bytes)
-                    && text.contains(PREFIX)
-                {
-                    bytes = text.replace(PREFIX, "").into_bytes();
+                let text = std::str::from_utf8(&bytes).map(|text| {
+                    let cleared = redirect.naming.in_production(text);
+                    (cleared != text).then_some(cleared)
+                });
+                if let Ok(Some(text)) = text {
+                    bytes = text.into_bytes();
                     // The ledger has it in any case.
                     let _ = std::fs::write(path, &bytes);
                 }

@@ -1,13 +1,14 @@
-//! A dbt-postgres job, sent to staging schemas: asked beforehand what it would build, and where.
+//! A job of dbt-postgres or dbt-snowflake, sent to staging schemas: asked beforehand what it would
+//! build, and where.
 
 use crate::dbt_job::{DbtJob, private_profile};
 use crate::error::{CliError, CliResult, exit, io_error};
 use crate::pipeline::dbt::connection::PostgresTarget;
 use crate::pipeline::dbt::profile::PROFILES;
+use crate::pipeline::dbt::snowflake::SnowflakeTarget;
 use crate::pipeline::dbt::staging::dbt::{Dbt, DbtError, View, has_selectors};
 use crate::pipeline::dbt::staging::{
-    Code, Joined, Redirect, clones, join, overlay, profile, scan, short, staging_relation,
-    staging_schema, state,
+    Code, Joined, Naming, Redirect, clones, join, overlay, profile, scan, short, state,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -47,11 +48,31 @@ impl DbtJob {
         })
     }
 
+    /// How the target connects.
+    pub fn snowflake(&self) -> CliResult<&SnowflakeTarget> {
+        self.target.snowflake.as_ref().ok_or_else(|| {
+            CliError::usage(format!(
+                "the target `{}` is {}, not Snowflake",
+                self.target.target, self.target.adapter
+            ))
+        })
+    }
+
+    fn naming(&self) -> Naming {
+        Naming::of(&self.target.adapter)
+    }
+
     /// Prepares the job to build in staging; `None` for a command that builds nothing. `home` is a
-    /// directory of unship's own, where dbt keeps what makes its next parse quick.
+    /// directory of unship's own, where dbt keeps what makes its next parse quick. `database` is the
+    /// only one that is guarded, where a job may write to several.
     ///
     /// Nothing is asked of the warehouse, and nothing is changed in the project.
-    pub fn staged(&self, command: &[String], home: &Path) -> CliResult<Option<Staged>> {
+    pub fn staged(
+        &self,
+        command: &[String],
+        home: &Path,
+        database: Option<&str>,
+    ) -> CliResult<Option<Staged>> {
         let subcommand = match &self.invocation {
             None => None,
             Some(invocation) => match invocation.subcommand.as_deref() {
@@ -79,7 +100,7 @@ impl DbtJob {
         };
         let seen = self.see(&dbt, &production, profiles.path(), home)?;
         let picked = self.picked(&dbt, &seen, subcommand)?;
-        let redirect = self.decide(&seen, picked.as_ref())?;
+        let redirect = self.decide(&seen, picked.as_ref(), database)?;
         // Only now is it known which schemas of a search path are built.
         let schemas: BTreeSet<String> = redirect.schemas.values().cloned().collect();
         let path = profiles.path().join(PROFILES);
@@ -99,7 +120,7 @@ impl DbtJob {
             CliError::usage(format!(
                 "the target `{}` has no schema that unship could put `{}` before",
                 self.target.target,
-                crate::pipeline::dbt::staging::PREFIX
+                self.naming().prefix("")
             ))
             .hint("give the target a `schema`")
         })
@@ -172,6 +193,7 @@ impl DbtJob {
         let project = overlay::Project {
             directory: &self.located.project_dir,
             name: self.located.name(),
+            naming: self.naming(),
             settings: &self.located.project,
             code,
             without: &self.written(),
@@ -210,7 +232,13 @@ impl DbtJob {
     }
 
     /// Whether the job may be redirected, and what has to be there for it.
-    fn decide(&self, seen: &Seen, picked: Option<&BTreeSet<String>>) -> CliResult<Redirect> {
+    fn decide(
+        &self,
+        seen: &Seen,
+        picked: Option<&BTreeSet<String>>,
+        database: Option<&str>,
+    ) -> CliResult<Redirect> {
+        let naming = self.naming();
         let Seen {
             manifest,
             code,
@@ -225,10 +253,19 @@ impl DbtJob {
                 refused.push(escape.to_string());
             }
         }
+        for (id, relation) in joined.redirected.iter().filter(|(id, _)| concerns(id)) {
+            if let Some(database) = database.filter(|database| *database != relation.database) {
+                refused.push(format!(
+                    "{} ({relation}) is built in another database than {database}, which is all \
+                     that is guarded here",
+                    short(id)
+                ));
+            }
+        }
         let schemas: BTreeMap<String, String> = joined
             .redirected
             .values()
-            .map(|relation| (staging_schema(&relation.schema), relation.schema.clone()))
+            .map(|relation| (naming.schema(&relation.schema), relation.schema.clone()))
             .collect();
         let redirected: BTreeSet<&String> = schemas.values().collect();
         for (id, node) in &code.nodes {
@@ -238,7 +275,7 @@ impl DbtJob {
                 continue;
             }
             let hooks = node.hooks().chain(always.then(|| node.raw()));
-            for (schema, name) in hooks.flat_map(scan::writes) {
+            for (schema, name) in hooks.flat_map(|sql| scan::writes(sql, naming)) {
                 let says = format!(
                     "a hook of {} writes to {schema}.{name} by that name",
                     short(id)
@@ -271,18 +308,19 @@ impl DbtJob {
         let relation = |id: &String| joined.redirected.get(id).cloned();
         let built: BTreeSet<&RelationName> = joined.redirected.values().collect();
         Ok(Redirect {
+            naming,
             schemas,
             relations: joined
                 .redirected
                 .values()
-                .map(|relation| (staging_relation(relation), relation.clone()))
+                .map(|relation| (naming.relation(relation), relation.clone()))
                 .collect(),
             clones: clones::needed(manifest, joined, code, &considered, self.full_refresh()),
             views: joined
                 .sources
                 .iter()
                 .filter(|source| !built.contains(source))
-                .map(|source| (staging_relation(source), source.clone()))
+                .map(|source| (naming.relation(source), source.clone()))
                 .collect(),
             selected: picked.map(|picked| picked.iter().filter_map(relation).collect()),
             warnings,

@@ -50,5 +50,6 @@ pub mod report;
 pub mod scope;
 pub mod secrets;
 pub mod signing;
+pub mod snowflake_config;
 pub mod turn;
 pub mod worktree;

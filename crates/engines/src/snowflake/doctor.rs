@@ -49,6 +49,13 @@ pub fn examine(engine: &Snowflake) -> Vec<Diagnosis> {
         Err(error) => out.push(line(Level::Error, "rights", error.message, error.hint)),
     }
     out.push(line(
+        Level::Warning,
+        "preview",
+        "unship has never met a real account of Snowflake: it was tested on a stand-in only"
+            .to_owned(),
+        Some("try it on a copy of your database first, and tell what you find".to_owned()),
+    ));
+    out.push(line(
         Level::Note,
         "publishing",
         "each table is swapped by itself: readers may see relations of two releases meanwhile"

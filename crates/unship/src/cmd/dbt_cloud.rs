@@ -23,9 +23,11 @@ const ASIDE: &str = "UNSHIP_SCHEMA_PREFIX";
 /// Guards a job of dbt Cloud: the command that triggers it is the command that is guarded.
 pub fn run(global: &Global, args: &DbtCloudRun) -> CliResult {
     let context = Context::find(global)?;
-    if !context.is_postgres()? {
+    if !context.is_postgres()? && !context.is_snowflake()? {
+        let what = context.config.env(Some(&context.env))?.1.what();
         return Err(CliError::usage(format!(
-            "the environment `{}` is a file on this machine, and dbt Cloud cannot reach it",
+            "the environment `{}` is {what}, and jobs of dbt Cloud are guarded in PostgreSQL and \
+             Snowflake",
             context.env
         )));
     }
@@ -171,7 +173,12 @@ fn staging(dbt: &DbtJob, prefix: &str) -> CliResult<String> {
         .hint("let `generate_schema_name` begin with `target.schema`"));
     }
     let schema = dbt.target.schema.as_deref();
-    let staged = schema.filter(|schema| schema.starts_with(prefix));
+    // What a prefix is to Snowflake does not depend on its case.
+    let begins = |schema: &&str| {
+        let begin = schema.get(..prefix.len());
+        begin.is_some_and(|begin| begin.eq_ignore_ascii_case(prefix))
+    };
+    let staged = schema.filter(begins);
     staged.map(str::to_owned).ok_or_else(|| {
         refused("the job is to build aside, and dbt's profile does not say where")
             .hint("start it by `unship dbt-cloud run`")

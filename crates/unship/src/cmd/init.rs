@@ -8,6 +8,7 @@ use crate::declared::Checks;
 use crate::error::{CliError, CliResult, current_dir, exit};
 use crate::pipeline::dbt::invocation::Invocation;
 use crate::render::text::{self, GOOD, WARN, paint};
+use crate::snowflake_config::Snowflake;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use unship_core::decide::Policy;
@@ -56,15 +57,20 @@ pub fn run(global: &Global, args: &Init) -> CliResult {
     let root = dbt.project_dir().to_owned();
     let env = of_dbt(&dbt)?;
     write(&root, dbt.target(), env, Some(project(&dbt)), args.force)?;
-    match dbt.postgres() {
-        Ok(target) => {
+    let (place, role) = match (dbt.postgres(), dbt.snowflake()) {
+        (Ok(target), _) => (Some(target.place()), target.role.clone()),
+        (_, Ok(target)) => (Some(target.place()), target.role.clone()),
+        _ => (None, None),
+    };
+    match place {
+        Some(place) => {
             said_where(&root);
-            crate::say!("  {}: {}", dbt.target(), target.place());
-            if let Some(role) = &target.role {
-                crate::say!("  what jobs build belongs to the role {role}");
-            }
+            crate::say!("  {}: {place}", dbt.target());
         }
-        Err(_) => say(&root, dbt.target(), &dbt.files()?),
+        None => say(&root, dbt.target(), &dbt.files()?),
+    }
+    if let Some(role) = role {
+        crate::say!("  what jobs build belongs to the role {role}");
     }
     protection(&dbt);
     Ok(exit::OK)
@@ -83,7 +89,8 @@ pub fn for_dbt(global: &Global, dbt: &DbtJob) -> CliResult<Context> {
 /// Where the project is; and its profile, if a connection is to be read from it later and dbt would
 /// not look there.
 fn project(dbt: &DbtJob) -> Dbt {
-    let elsewhere = dbt.postgres().ok().and_then(|_| dbt.profiles_elsewhere());
+    let read_later = dbt.postgres().is_ok() || dbt.snowflake().is_ok();
+    let elsewhere = read_later.then(|| dbt.profiles_elsewhere()).flatten();
     Dbt {
         project_dir: PathBuf::from("."),
         profiles_dir: elsewhere.map(|dir| relative(dbt.project_dir(), &dir)),
@@ -93,13 +100,18 @@ fn project(dbt: &DbtJob) -> Dbt {
 
 /// The environment that a dbt target is.
 fn of_dbt(dbt: &DbtJob) -> CliResult<Env> {
-    match dbt.postgres() {
-        // The connection stays in the profile, and its password with it.
-        Ok(_) => Ok(Env::Postgres(Postgres {
-            target: Some(dbt.target().to_owned()),
+    // The connection stays in the profile, and its secrets with it.
+    let target = Some(dbt.target().to_owned());
+    match (dbt.postgres(), dbt.snowflake()) {
+        (Ok(_), _) => Ok(Env::Postgres(Postgres {
+            target,
             ..Postgres::default()
         })),
-        Err(_) => of_files(dbt.project_dir(), &dbt.files()?),
+        (_, Ok(_)) => Ok(Env::Snowflake(Box::new(Snowflake {
+            target,
+            ..Snowflake::default()
+        }))),
+        _ => of_files(dbt.project_dir(), &dbt.files()?),
     }
 }
 
@@ -196,9 +208,9 @@ fn protection(dbt: &DbtJob) {
         );
     }
     let Some(manifest) = dbt.manifest() else {
-        let place = match dbt.postgres() {
-            Ok(_) => "that dbt builds",
-            Err(_) => "in these files",
+        let place = match dbt.files() {
+            Err(_) => "that dbt builds",
+            Ok(_) => "in these files",
         };
         crate::say!("  every relation {place} is protected from the first run on");
         return;

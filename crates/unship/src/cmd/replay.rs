@@ -188,7 +188,7 @@ fn then(
         ))
         .hint(FIXED));
     }
-    if !aside && !context.is_postgres()? && !context.is_iceberg()? {
+    if !aside && context.has_files()? {
         return Err(refused(format!(
             "the job of {id} worked on production itself, and from a copy of the code it might open \
              another file"

@@ -2,7 +2,6 @@
 
 use crate::acting::{self, Acted};
 use crate::cli::{Global, Run};
-use crate::config;
 use crate::context::{Context, Workbench};
 use crate::dbt_job::{DbtJob, Left};
 use crate::dbt_staged::Staged;
@@ -17,19 +16,18 @@ use crate::worktree::Worktree;
 use crate::{git, job, quarantine};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Instant, SystemTime};
 use unship_core::check::{Finding, gate};
 use unship_core::decide::Action;
 use unship_core::engine::Build;
-use unship_core::execute::{Notice, Watch};
-use unship_core::ident::{RelationName, ReleaseId};
+use unship_core::ident::ReleaseId;
 use unship_core::ledger::BlobRef;
 use unship_core::log::Ledger;
 use unship_core::operate::{JobResult, OperateError, Ran, RunRequest, count};
 use unship_core::release::{Job, JobEnd};
-use unship_engines::postgres::build::Wanted;
+
+mod aside;
 
 /// What the log calls a job that is dbt.
 const DBT: &str = "dbt";
@@ -151,7 +149,7 @@ pub(super) fn guard(
         ));
     }
     if let Some(dbt) = &job.dbt {
-        same_warehouse(context, dbt)?;
+        aside::same_warehouse(context, dbt)?;
     } else if let (true, Some(section)) = (job.aside, &context.config.dbt) {
         // A script that starts dbt finds the build through the environment.
         let project = context.root.join(&section.project_dir);
@@ -194,8 +192,8 @@ pub(super) fn guard(
         quarantine::check(context, &bench, job.dir, pipeline)?;
     }
     let turn = Turn::take(&context.turn())?;
-    let staged = match context.is_postgres()? && job.aside {
-        true => stage(context, &mut bench, &job)?,
+    let staged = match job.aside {
+        true => aside::stage(context, &mut bench, &job)?,
         false => None,
     };
     let launch = Launch {
@@ -264,133 +262,6 @@ pub(super) fn meant<'a>(
 ) -> Option<&'a str> {
     let target = dbt?.target();
     (global.env.is_none() && context.config.envs.contains_key(target)).then_some(target)
-}
-
-/// Sends a job to staging schemas, which the engine will make with what the job goes on from.
-fn stage(context: &Context, bench: &mut Workbench, job: &Guarded<'_>) -> CliResult<Option<Staged>> {
-    let reached = context.postgres()?;
-    let mut build = Wanted {
-        job_role: None,
-        clones: reached.postgres.cloned()?.into_iter().collect(),
-        schemas: reached.postgres.schemas.iter().cloned().collect(),
-        views: BTreeSet::new(),
-    };
-    let Some(dbt) = &job.dbt else {
-        if build.schemas.is_empty() {
-            return Err(CliError::usage(format!(
-                "{} does not say which schemas this job builds in",
-                config::FILE
-            ))
-            .hint(format!(
-                "add `schemas = [\"…\"]` to [env.{}]; the job finds where to build in UNSHIP_SCHEMA",
-                context.env
-            )));
-        }
-        bench.engine = context.postgres_engine(build)?;
-        return Ok(None);
-    };
-    bench
-        .terminal
-        .notice(Notice::Phase("asking dbt what it builds, and where"));
-    // What dbt keeps of a parse is of no use to other code.
-    let home = job.worktree.map(Worktree::home);
-    let home = home.unwrap_or_else(|| context.dbt_home());
-    let Some(staged) = dbt.staged(job.command, &home)? else {
-        return Ok(None);
-    };
-    for warning in &staged.redirect.warnings {
-        bench.terminal.notice(Notice::Note(warning));
-    }
-    let name = |relation: &RelationName| (relation.schema.clone(), relation.name.clone());
-    let guarded = std::mem::take(&mut build.schemas);
-    build.schemas = staged.redirect.schemas.values().cloned().collect();
-    if let Some(other) = build.schemas.difference(&guarded).next()
-        && !guarded.is_empty()
-    {
-        return Err(CliError::usage(format!(
-            "this job builds in the schema {other}, and [env.{}] of {} guards others",
-            context.env,
-            config::FILE
-        ))
-        .hint("add it to `schemas` there, or leave `schemas` out to guard all"));
-    }
-    build.clones.extend(
-        staged
-            .redirect
-            .clones
-            .iter()
-            .map(|prior| name(&prior.production)),
-    );
-    build.views = staged.redirect.views.values().map(name).collect();
-    bench.engine = context.postgres_engine(build)?;
-    Ok(Some(staged))
-}
-
-/// The job must write what the environment guards, and nothing else.
-fn same_warehouse(context: &Context, dbt: &DbtJob) -> CliResult<()> {
-    if context.is_postgres()? {
-        return same_database(context, dbt);
-    }
-    if context.is_iceberg()? {
-        // Where its engine's catalog leads is configured in that engine. What it changes is seen.
-        return Ok(());
-    }
-    let (ours, theirs) = (context.files()?, dbt.files()?);
-    let paths = |files: &[unship_engines::duckdb::layout::DbFile]| {
-        files
-            .iter()
-            .map(|f| f.path.clone())
-            .collect::<BTreeSet<_>>()
-    };
-    if paths(&ours) == paths(&theirs) {
-        return Ok(());
-    }
-    let list = |paths: BTreeSet<std::path::PathBuf>| {
-        paths
-            .iter()
-            .map(|p| p.display().to_string())
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    Err(CliError::usage(format!(
-        "the target `{}` writes {}, and the environment `{}` of {} guards {}",
-        dbt.target(),
-        list(paths(&theirs)),
-        context.env,
-        config::FILE,
-        list(paths(&ours)),
-    ))
-    .hint(format!(
-        "`unship init --env {}` adds it to {}",
-        dbt.target(),
-        config::FILE
-    )))
-}
-
-fn same_database(context: &Context, dbt: &DbtJob) -> CliResult<()> {
-    let ours = context.postgres()?.connector()?;
-    let theirs = dbt.postgres()?;
-    let (host, port) = (theirs.host.as_str(), theirs.port.to_string());
-    let address = ours.address();
-    let same = |key, value: &str, default: &str| address.get(key).unwrap_or(default) == value;
-    if same("host", host, "localhost")
-        && same("port", &port, "5432")
-        && ours.database() == theirs.dbname
-    {
-        return Ok(());
-    }
-    Err(CliError::usage(format!(
-        "the target `{}` builds in {} at {host}:{port}, and the environment `{}` of {} guards {address}",
-        dbt.target(),
-        theirs.dbname,
-        context.env,
-        config::FILE,
-    ))
-    .hint(format!(
-        "`unship init --env {}` adds it to {}",
-        dbt.target(),
-        config::FILE
-    )))
 }
 
 /// A job that is ready to be started.

@@ -142,7 +142,7 @@ impl Rig {
 
     fn stage(&self, words: &str) -> CliResult<Option<Staged>> {
         let (job, argv) = self.job(words);
-        job.staged(&argv, &self.dir.path().join("home"))
+        job.staged(&argv, &self.dir.path().join("home"), None)
     }
 
     /// Why a job cannot be built aside.
@@ -185,7 +185,10 @@ impl Rig {
             self.sql(&format!("create schema {schema}"));
         }
         for prior in &redirect.clones {
-            let (from, to) = (&prior.production, staging_relation(&prior.production));
+            let (from, to) = (
+                &prior.production,
+                Naming::Postgres.relation(&prior.production),
+            );
             let regclass = format!("{}.{}", quoted(&from.schema), quoted(&from.name));
             if self.sql(&format!("select to_regclass('{regclass}') is not null")) == "t" {
                 let to = format!("{}.{}", quoted(&to.schema), quoted(&to.name));

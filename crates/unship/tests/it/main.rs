@@ -34,6 +34,7 @@ mod replay;
 mod restore;
 mod rows;
 mod settings;
+mod snowflake;
 mod stages;
 mod story;
 mod tell;

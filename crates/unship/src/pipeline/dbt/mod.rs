@@ -6,6 +6,7 @@ mod jinja;
 pub mod profile;
 pub mod project;
 pub mod redirect;
+pub mod snowflake;
 pub mod staging;
 mod target;
 pub mod yaml;

@@ -5,6 +5,7 @@ use super::{
     connection::{self, PostgresTarget},
     invocation::Options,
     jinja::{RenderError, Renderer},
+    snowflake::{self, SnowflakeTarget},
     target::{DbtTarget, DuckDbTarget},
     yaml::{self, YamlError},
 };
@@ -277,19 +278,27 @@ impl Located {
             ),
             _ => None,
         };
-        let postgres = match adapter.as_str() {
-            "postgres" => {
-                let mut facts = Map::new();
-                for key in connection::KEYS {
-                    if let Some(value) = output.get(key) {
-                        facts.insert(key.to_owned(), render(key, value)?);
-                    }
+        let facts = |keys: &[&str]| {
+            let mut facts = Map::new();
+            for key in keys {
+                if let Some(value) = output.get(*key) {
+                    facts.insert((*key).to_owned(), render(key, value)?);
                 }
-                let read = PostgresTarget::read(&facts);
-                Some(read.map_err(|(key, expected)| bad(&key, expected))?)
             }
-            _ => None,
+            Ok(facts)
         };
+        let (mut postgres, mut snowflake) = (None, None);
+        match adapter.as_str() {
+            "postgres" => {
+                let read = PostgresTarget::read(&facts(&connection::KEYS)?);
+                postgres = Some(read.map_err(|(key, expected)| bad(&key, expected))?);
+            }
+            "snowflake" => {
+                let read = SnowflakeTarget::read(&facts(&snowflake::KEYS)?);
+                snowflake = Some(read.map_err(|(key, expected)| bad(&key, expected))?);
+            }
+            _ => {}
+        }
         let database = text("database").or_else(|| text("dbname"));
         Ok(DbtTarget {
             schema: text("schema").or_else(|| duckdb.as_ref().map(|_| "main".to_owned())),
@@ -299,6 +308,7 @@ impl Located {
             adapter,
             duckdb,
             postgres,
+            snowflake,
         })
     }
 

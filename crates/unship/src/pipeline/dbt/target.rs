@@ -1,6 +1,7 @@
 //! A target as dbt resolves it, and the DuckDB databases behind it.
 
 use super::connection::PostgresTarget;
+use super::snowflake::SnowflakeTarget;
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
@@ -21,6 +22,8 @@ pub struct DbtTarget {
     pub duckdb: Option<DuckDbTarget>,
     /// The connection, where the adapter is dbt-postgres.
     pub postgres: Option<PostgresTarget>,
+    /// The connection, where the adapter is dbt-snowflake.
+    pub snowflake: Option<SnowflakeTarget>,
 }
 
 /// The databases of a dbt-duckdb target.

@@ -18,7 +18,7 @@ pub fn tiny(tools: &Tools) -> Scratch {
         "profiles/profiles.yml",
         "tiny:\n  target: prod\n  outputs:\n    prod: {type: duckdb, path: \"{{ env_var('TINY_DB') }}\", threads: 1}\n    \
          memory: {type: duckdb, path: ':memory:'}\n    duck: {type: duckdb, path: 'md:shop'}\n    \
-         other: {type: duckdb, path: other.duckdb}\n    nowhere: {type: snowflake, account: h, user: u, password: p, database: d, schema: s}\n",
+         other: {type: duckdb, path: other.duckdb}\n    nowhere: {type: bigquery, method: oauth, project: d, schema: s}\n",
     );
     tiny
 }

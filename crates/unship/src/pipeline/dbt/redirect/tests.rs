@@ -18,7 +18,7 @@ shop:
         - {path: r.db, read_only: yes}
       secrets: [{type: s3, secret: \"{{ env_var('DBT_ENV_SECRET_X') }}\"}]
     templated: {type: duckdb, path: t.duckdb, attach: \"{{ var('a') | as_native }}\"}
-    pg: {type: snowflake}
+    pg: {type: bigquery}
 ";
 
 fn located(target: &str) -> (tempfile::TempDir, Located, DbtTarget) {

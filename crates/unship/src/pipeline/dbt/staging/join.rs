@@ -1,6 +1,6 @@
 //! The manifests of one project under two profiles, put side by side.
 
-use super::{LONGEST_NAME, staging_relation, staging_schema};
+use super::{LONGEST_NAME, Naming, PREFIX};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -54,8 +54,10 @@ pub enum Way {
         /// In staging.
         staging: String,
     },
-    /// The staging schema's name would be cut off.
-    TooLong,
+    /// The staging schema's name would be longer than the warehouse takes.
+    TooLong(Naming),
+    /// It becomes something that cannot change places with a table, in words.
+    Special(&'static str),
     /// It is a function, and a function is not a relation that can change places.
     Function,
 }
@@ -101,11 +103,18 @@ impl fmt::Display for Escape {
                 " is a {production} or a {staging} depending on the target's schema, so that a \
                  build aside would be another project"
             ),
-            Way::TooLong => write!(
+            Way::TooLong(Naming::Postgres) => write!(
                 f,
-                " is in a schema whose name is too long: with `{}` before it PostgreSQL would cut \
-                 it off at {LONGEST_NAME} bytes",
-                super::PREFIX
+                " is in a schema whose name is too long: with `{PREFIX}` before it PostgreSQL would \
+                 cut it off at {LONGEST_NAME} bytes"
+            ),
+            Way::TooLong(Naming::Snowflake) => f.write_str(
+                " is in a schema whose name is too long: with what unship puts before it, it would \
+                 be longer than Snowflake takes",
+            ),
+            Way::Special(what) => write!(
+                f,
+                " is {what}, which cannot be exchanged for another: it is not built aside"
             ),
             Way::Function => f.write_str(" is a function, which cannot be built aside"),
         }
@@ -114,6 +123,7 @@ impl fmt::Display for Escape {
 
 /// Joins the manifests by node.
 pub fn join(production: &Manifest, staging: &Manifest) -> Joined {
+    let naming = Naming::of(&production.adapter);
     let mut joined = Joined::default();
     let mut built: BTreeMap<RelationName, &Node> = BTreeMap::new();
     for (id, node) in &production.nodes {
@@ -121,7 +131,7 @@ pub fn join(production: &Manifest, staging: &Manifest) -> Joined {
             continue;
         }
         let twin = staging.nodes.get(id);
-        match way(node, twin) {
+        match way(node, twin, naming) {
             Ok(Some(relation)) => {
                 joined.redirected.insert(id.clone(), relation.clone());
             }
@@ -164,7 +174,7 @@ pub fn join(production: &Manifest, staging: &Manifest) -> Joined {
                     ));
                 }
             }
-            Some(twin) if *twin == staging_relation(relation) => {
+            Some(twin) if *twin == naming.relation(relation) => {
                 joined.sources.insert(relation.clone());
             }
             Some(twin) => {
@@ -193,7 +203,11 @@ fn escape(node: &Node, way: Way) -> Escape {
 
 /// The production relation of a node that is built where it should be; `None` where it becomes no
 /// relation under either profile.
-fn way<'a>(node: &'a Node, twin: Option<&Node>) -> Result<Option<&'a RelationName>, Way> {
+fn way<'a>(
+    node: &'a Node,
+    twin: Option<&Node>,
+    naming: Naming,
+) -> Result<Option<&'a RelationName>, Way> {
     let Some(twin) = twin else {
         return Err(Way::Missing);
     };
@@ -214,14 +228,33 @@ fn way<'a>(node: &'a Node, twin: Option<&Node>) -> Result<Option<&'a RelationNam
         _ => return Err(Way::Missing),
     };
     let says = |key: &str| node.config.get(key).is_some_and(|value| !value.is_null());
+    if let (Naming::Snowflake, Some(what)) = (naming, special(node)) {
+        return Err(Way::Special(what));
+    }
     match () {
         () if node.resource_type == ResourceType::Function => Err(Way::Function),
-        () if staging_schema(&relation.schema).len() > LONGEST_NAME => Err(Way::TooLong),
-        () if *staged == staging_relation(relation) => Ok(Some(relation)),
+        () if naming.too_long(&relation.schema) => Err(Way::TooLong(naming)),
+        () if *staged == naming.relation(relation) => Ok(Some(relation)),
         () if node.resource_type == ResourceType::Snapshot && says("target_schema") => {
             Err(Way::TargetSchema)
         }
         () if staged == relation => Err(Way::Stays),
         () => Err(Way::Elsewhere(staged.clone())),
+    }
+}
+
+/// What dbt-snowflake makes that is no table which Snowflake swaps
+/// (<https://docs.getdbt.com/reference/resource-configs/snowflake-configs>).
+fn special(node: &Node) -> Option<&'static str> {
+    let word = |key: &str| {
+        let value = node.config.get(key).and_then(|value| value.as_str());
+        value.unwrap_or_default().to_lowercase()
+    };
+    match node.materialized.as_deref() {
+        Some("dynamic_table") => Some("a dynamic table"),
+        _ if word("table_format") == "iceberg" => Some("an Iceberg table"),
+        // Other catalogs of `catalogs.yml` hold Iceberg tables too.
+        _ if !matches!(&*word("catalog_name"), "" | "info_schema") => Some("an Iceberg table"),
+        _ => None,
     }
 }

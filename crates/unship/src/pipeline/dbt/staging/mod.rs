@@ -1,4 +1,4 @@
-//! A dbt-postgres build, sent to staging schemas beside production.
+//! A dbt-postgres or dbt-snowflake build, sent to staging schemas beside production.
 //!
 //! Only the target's schema is changed, in a generated profile; which relation that makes of each
 //! node is not guessed but read from dbt's own manifests of the project, one under either profile.
@@ -7,6 +7,7 @@ pub mod clones;
 pub mod code;
 pub mod dbt;
 pub mod join;
+pub mod naming;
 pub mod overlay;
 pub mod profile;
 pub mod scan;
@@ -15,6 +16,7 @@ pub mod state;
 pub use clones::{Prior, Reason};
 pub use code::Code;
 pub use join::{Escape, Joined, Way, join};
+pub use naming::Naming;
 
 use std::collections::{BTreeMap, BTreeSet};
 use unship_core::ident::RelationName;
@@ -28,8 +30,10 @@ pub const LONGEST_NAME: usize = 63;
 /// Where a job's relations are built, and what they stand for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Redirect {
+    /// How the warehouse names things.
+    pub naming: Naming,
     /// Staging schemas, and the production schema that each stands for. Hooks may make more of
-    /// them: any schema whose name begins with [`PREFIX`] stands for the rest of its name.
+    /// them: any schema whose name begins with the prefix stands for the rest of its name.
     pub schemas: BTreeMap<String, String>,
     /// Staging relations, and the production relation that each stands for: every model, seed,
     /// snapshot and test of the project, built by this job or not.
@@ -44,27 +48,6 @@ pub struct Redirect {
     pub selected: Option<BTreeSet<RelationName>>,
     /// What a person should know before the job starts, each a sentence.
     pub warnings: Vec<String>,
-}
-
-/// The schema where a production schema is built.
-pub fn staging_schema(production: &str) -> String {
-    format!("{PREFIX}{production}")
-}
-
-/// The relation that stands for a production relation while it is built.
-pub fn staging_relation(production: &RelationName) -> RelationName {
-    RelationName {
-        schema: staging_schema(&production.schema),
-        ..production.clone()
-    }
-}
-
-/// What a staging relation stands for; `None` for a relation that is not in staging.
-pub fn production_relation(staging: &RelationName) -> Option<RelationName> {
-    Some(RelationName {
-        schema: staging.schema.strip_prefix(PREFIX)?.to_owned(),
-        ..staging.clone()
-    })
 }
 
 impl Redirect {
@@ -82,7 +65,7 @@ impl Redirect {
             .collect();
         let mut found = Vec::new();
         for (id, node) in &code.nodes {
-            for (schema, name) in scan::mentions(node.compiled(), &built) {
+            for (schema, name) in scan::mentions(node.compiled(), &built, self.naming) {
                 found.push(format!(
                     "{} reads {schema}.{name} by that name and not by `ref`: it was computed from \
                      what was live before, while this run built {name} anew",

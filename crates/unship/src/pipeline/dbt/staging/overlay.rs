@@ -4,7 +4,7 @@
 //! names, or put it somewhere within them. In the overlay the project's macro still decides; its
 //! result only gets the prefix, once and in front.
 
-use super::{PREFIX, code::Code};
+use super::{Naming, code::Code};
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -45,10 +45,11 @@ pub enum OverlayError {
     },
 }
 
-/// The macros that are wrapped, and their parameters.
-const WRAPPED: [(&str, &str, &str); 2] = [
-    ("generate_schema_name", "custom_schema_name", PREFIX),
-    ("generate_alias_name", "custom_alias_name", ""),
+/// The macros that are wrapped, their parameters, and whether what they give gets the prefix; else
+/// it only loses what it may have taken over of the target's schema.
+const WRAPPED: [(&str, &str, bool); 2] = [
+    ("generate_schema_name", "custom_schema_name", true),
+    ("generate_alias_name", "custom_alias_name", false),
 ];
 
 /// What the overlay is made of.
@@ -59,6 +60,8 @@ pub struct Project<'a> {
     pub name: &'a str,
     /// `dbt_project.yml`.
     pub settings: &'a serde_json::Map<String, serde_json::Value>,
+    /// How the warehouse names things.
+    pub naming: Naming,
     /// Where its macros are.
     pub code: &'a Code,
     /// Entries of the directory that the overlay has no use for: what dbt itself writes.
@@ -73,7 +76,11 @@ pub fn make(project: &Project<'_>, place: &Path) -> Result<(), OverlayError> {
     let macro_path = inside(project.settings)?;
     let mut written: BTreeMap<PathBuf, String> = BTreeMap::new();
     let mut own = String::new();
-    for (component, parameter, prefix) in WRAPPED {
+    for (component, parameter, prefixed) in WRAPPED {
+        let name = match prefixed {
+            true => project.naming.prefixed(),
+            false => project.naming.bare(),
+        };
         let mut in_project = false;
         for found in project.code.macros.values().filter(|m| m.name == component) {
             let root = match found.package_name == project.name {
@@ -96,12 +103,12 @@ pub fn make(project: &Project<'_>, place: &Path) -> Result<(), OverlayError> {
                 name: component.to_owned(),
                 file: source,
             })?;
-            text.push_str(&wrapper(component, parameter, prefix, &inner));
+            text.push_str(&wrapper(component, parameter, &name, &inner));
             written.insert(file, text);
         }
-        if !in_project && !prefix.is_empty() {
+        if !in_project && prefixed {
             let inner = format!("dbt.{component}");
-            own.push_str(&wrapper(component, parameter, prefix, &inner));
+            own.push_str(&wrapper(component, parameter, &name, &inner));
         }
     }
     if !own.is_empty() {
@@ -114,11 +121,11 @@ pub fn make(project: &Project<'_>, place: &Path) -> Result<(), OverlayError> {
     link(project, Path::new(""), place, &written)
 }
 
-fn wrapper(component: &str, parameter: &str, prefix: &str, inner: &str) -> String {
+fn wrapper(component: &str, parameter: &str, name: &str, inner: &str) -> String {
     format!(
         "\n{{% macro {component}({parameter}=none, node=none) -%}}\n\
          {{%- set name = {inner}({parameter}, node, *varargs, **kwargs) | trim -%}}\n\
-         {{{{- return('{prefix}' ~ name.replace('{PREFIX}', '')) -}}}}\n\
+         {{{{- return({name}) -}}}}\n\
          {{%- endmacro %}}\n"
     )
 }

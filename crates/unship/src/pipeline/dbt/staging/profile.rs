@@ -1,12 +1,12 @@
 //! The profile that sends a build to staging.
 
-use super::{PREFIX, staging_schema};
+use super::Naming;
 use crate::pipeline::dbt::{DbtTarget, profile::Located};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// The text of a `profiles.yml` that is the located one, except that the target's schema has
-/// [`PREFIX`] before it; `None` where the target has no schema that is text.
+/// The text of a `profiles.yml` that is the located one, except that the target's schema has the
+/// prefix before it; `None` where the target has no schema that is text.
 ///
 /// Everything else is kept, the target's name above all: macros branch on it. Templates stay
 /// templates, so that dbt evaluates them itself and secrets stay in the environment; a template
@@ -31,7 +31,10 @@ pub fn profile(
         Value::Number(number) => number.to_string(),
         _ => return None,
     };
-    output.insert("schema".to_owned(), format!("{PREFIX}{schema}").into());
+    // The template's text may be in another case than what it stands for.
+    let naming = Naming::of(&target.adapter);
+    let prefix = naming.prefix(target.schema.as_deref().unwrap_or(&schema));
+    output.insert("schema".to_owned(), format!("{prefix}{schema}").into());
     let path = target
         .postgres
         .as_ref()
@@ -56,7 +59,7 @@ fn search_path(path: &str, production: &BTreeSet<String>) -> Option<String> {
             found = true;
             words.push(format!(
                 "\"{}\"",
-                staging_schema(&name).replace('"', "\"\"")
+                Naming::Postgres.schema(&name).replace('"', "\"\"")
             ));
         }
         words.push(word.to_owned());

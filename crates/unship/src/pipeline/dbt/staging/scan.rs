@@ -3,23 +3,25 @@
 //! This is a reader of tokens and not of SQL: it tells names from comments and texts, and that is
 //! enough to say which relation somebody should look at.
 
+use super::Naming;
 use std::collections::BTreeSet;
 
 /// A qualified name, the last two parts of it, as the server spells them.
 type Qualified = (String, String);
 
 /// Those of the relations (schema and name) that the SQL names with their schema.
-pub fn mentions(sql: &str, relations: &BTreeSet<Qualified>) -> BTreeSet<Qualified> {
+pub fn mentions(sql: &str, relations: &BTreeSet<Qualified>, naming: Naming) -> BTreeSet<Qualified> {
     let tokens = tokens(sql);
-    let named = names(&tokens).map(|(_, name)| name);
+    let named = names(&tokens, naming).map(|(_, name)| name);
     named.filter(|name| relations.contains(name)).collect()
 }
 
 /// The qualified relations that statements in the SQL write to or define. What templates stand for
 /// is not known and left out.
-pub fn writes(sql: &str) -> BTreeSet<Qualified> {
+pub fn writes(sql: &str, naming: Naming) -> BTreeSet<Qualified> {
     let tokens = tokens(sql);
-    let written = names(&tokens).filter(|(at, _)| tokens.get(..*at).is_some_and(written_next));
+    let written =
+        names(&tokens, naming).filter(|(at, _)| tokens.get(..*at).is_some_and(written_next));
     written.map(|(_, name)| name).collect()
 }
 
@@ -78,9 +80,10 @@ fn written_next(before: &[Token]) -> bool {
 }
 
 /// Every `schema.name`, and where it begins.
-fn names(tokens: &[Token]) -> impl Iterator<Item = (usize, Qualified)> + '_ {
-    let word = |at: usize| match tokens.get(at) {
-        Some(Token::Word(word, _)) => Some(word.clone()),
+fn names(tokens: &[Token], naming: Naming) -> impl Iterator<Item = (usize, Qualified)> + '_ {
+    let word = move |at: usize| match tokens.get(at) {
+        Some(Token::Word(word, true)) => Some(word.clone()),
+        Some(Token::Word(word, false)) => Some(naming.folded(word)),
         _ => None,
     };
     let dot = |at: usize| tokens.get(at) == Some(&Token::Sign('.'));
@@ -145,8 +148,10 @@ fn end_of(text: &str, from: usize, end: &str) -> usize {
 /// Feeds arbitrary text to the reader, for fuzzing.
 pub fn fuzz(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
-    let _ = mentions(&text, &BTreeSet::new());
-    let _ = writes(&text);
+    for naming in [Naming::Postgres, Naming::Snowflake] {
+        let _ = mentions(&text, &BTreeSet::new(), naming);
+        let _ = writes(&text, naming);
+    }
 }
 
 #[cfg(test)]
@@ -178,8 +183,15 @@ mod tests {
             ("select x.marts, orders.core from a", &[]),
             (r#"from "marts.orders""#, &[]),
         ] {
-            assert_eq!(mentions(sql, &relations), set(found), "{sql}");
+            assert_eq!(
+                mentions(sql, &relations, Naming::Postgres),
+                set(found),
+                "{sql}"
+            );
         }
+        let large = set(&[("MARTS", "ORDERS"), ("Marts", "Orders")]);
+        let sql = "from shop.marts.orders join \"Marts\".\"Orders\" join marts.\"orders\"";
+        assert_eq!(mentions(sql, &large, Naming::Snowflake), large);
     }
 
     #[test]
@@ -212,7 +224,7 @@ mod tests {
             ("insert into audit.log values (1)", &[("audit", "log")]),
             ("analyze marts.log", &[]),
         ] {
-            assert_eq!(writes(sql), set(found), "{sql}");
+            assert_eq!(writes(sql, Naming::Postgres), set(found), "{sql}");
         }
     }
 
