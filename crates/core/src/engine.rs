@@ -294,6 +294,25 @@ pub enum Level {
     Error,
 }
 
+/// A release, as the table of restore points of the dbt package has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReleaseRecord {
+    /// Which, with its environment: no other row has it.
+    pub id: String,
+    /// The environment, which dbt's target is named like.
+    pub env: String,
+    /// What was done.
+    pub job: String,
+    /// The commit that its job ran.
+    pub commit: Option<String>,
+    /// The schemas that it changed, as JSON: a list of objects with `database` and `schema`.
+    pub schemas: String,
+    /// How long ago it began, by the clock of whoever says so.
+    pub began: Duration,
+    /// How long ago it became production.
+    pub ended: Duration,
+}
+
 /// Progress of one long piece of work: done and total, in bytes or rows.
 pub type OnProgress<'a> = &'a (dyn Fn(&str, u64, u64) + Sync);
 
@@ -484,6 +503,16 @@ pub trait Engine {
     /// How many statements were sent so far, where the warehouse bills what statements take.
     fn statements_sent(&self) -> Option<u64> {
         None
+    }
+
+    /// Adds a release to the table of restore points that the dbt package keeps in this schema; says
+    /// whether there can be one. It is no part of production.
+    fn record_release(
+        &mut self,
+        _schema: &str,
+        _record: &ReleaseRecord,
+    ) -> Result<bool, EngineError> {
+        Ok(false)
     }
 
     /// Carries out a step's undo.

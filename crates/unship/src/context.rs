@@ -3,6 +3,7 @@
 use crate::cli::Global;
 use crate::config::{self, Config, Env, LedgerPlace};
 use crate::dbt_job::DbtJob;
+use crate::dbt_package;
 use crate::error::{CliError, CliResult, current_dir, exit, io_error};
 use crate::ledger_at::LedgerAt;
 use crate::pipeline::dbt::connection::Secret;
@@ -14,10 +15,11 @@ use std::time::Duration;
 use unship_core::engine::Engine;
 use unship_core::event::Event;
 use unship_core::execute::{Notice, Watch, chain};
+use unship_core::ident::ReleaseId;
 use unship_core::ledger::{Backend, Holder, Lease};
 use unship_core::log::{Ledger, LogError};
 use unship_core::operate::{Keep, Session};
-use unship_core::release::Operation;
+use unship_core::release::{Operation, Stage};
 use unship_engines::duckdb::{DuckDb, Settings, layout::DbFile};
 use unship_engines::postgres::build::Wanted;
 use unship_engines::postgres::{Postgres, UndoLog, address::Address, connect::Connector};
@@ -76,6 +78,9 @@ pub struct Workbench {
     lease: Option<Renewal>,
     /// How many of the engine's statements are written down already.
     counted: u64,
+    /// The schema in which the dbt package keeps its restore points, and the newest release that is
+    /// among them or was made before.
+    recorded: Option<(String, Option<ReleaseId>)>,
 }
 
 impl Context {
@@ -337,6 +342,7 @@ impl Context {
             terminal: Terminal::new(self.global.json),
             lease: None,
             counted: 0,
+            recorded: None,
         })
     }
 
@@ -352,12 +358,17 @@ impl Context {
         let program = job_program
             .map(Path::to_owned)
             .or_else(|| self.last_program());
+        let newest = ledger.history(|h| h.releases(&self.env, None, 1))?;
+        let newest = newest.first().map(|release| release.id);
+        let dbt = self.config.dbt.as_ref();
+        let schema = dbt.and_then(|dbt| dbt.restore_points.clone());
         Ok(Workbench {
             ledger,
             engine: self.engine(program.as_deref())?,
             terminal: Terminal::new(self.global.json),
             lease: Some(renewal),
             counted: 0,
+            recorded: schema.map(|schema| (schema, newest)),
         })
     }
 
@@ -447,6 +458,38 @@ impl Workbench {
             self.terminal.notice(Notice::Note(&note));
         }
         self.count();
+        if let Err(error) = self.try_record() {
+            let note = format!(
+                "the dbt package's restore points lack this release: {}",
+                error.message
+            );
+            self.terminal.notice(Notice::Note(&note));
+        }
+    }
+
+    /// Adds the release that was made, if one was, to the restore points of the dbt package.
+    fn try_record(&mut self) -> CliResult<()> {
+        let Some((schema, before)) = self.recorded.take() else {
+            return Ok(());
+        };
+        let env = self.ledger.env().to_owned();
+        let newest = self.ledger.history(|h| h.releases(&env, None, 1))?;
+        let made = newest.into_iter().next();
+        let made = made.filter(|one| one.stage == Stage::Published && Some(one.id) > before);
+        if let Some(release) = &made {
+            let map = self.ledger.history(|h| h.published_map(release.id))?;
+            let old = release
+                .parent
+                .map(|parent| self.ledger.history(|h| h.map(parent)));
+            let old = old.transpose()?.flatten().unwrap_or_default();
+            let map = map.unwrap_or_default().into_iter();
+            let changed =
+                map.filter(|(name, version)| old.get(name).map(|v| v.id) != Some(version.id));
+            let changed = changed.map(|(name, _)| name);
+            dbt_package::record(&schema, &mut *self.engine, release, changed)?;
+        }
+        self.recorded = Some((schema, made.map(|release| release.id).or(before)));
+        Ok(())
     }
 
     /// Writes down how many statements the newest release took. It was done, whether or not that can

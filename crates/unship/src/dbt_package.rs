@@ -1,13 +1,18 @@
-//! The table of restore points that the dbt package in `dbt/unship` keeps in the warehouse.
+//! The table of restore points that the dbt package in `dbt/unship` keeps in the warehouse: read, and
+//! written to.
 
 use crate::context::Context;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use serde::Serialize;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::time::Duration;
-use unship_core::engine::{Engine, EngineError, ErrorKind, Place};
-use unship_core::value::Value;
+use unship_core::engine::{Engine, EngineError, ErrorKind, Place, ReleaseRecord};
+use unship_core::ident::RelationName;
+use unship_core::release::Release;
+use unship_core::value::Value as Cell;
 use unship_engines::quote;
 use unship_engines::snowflake::plan::ENGINE as SNOWFLAKE;
 
@@ -58,7 +63,7 @@ pub fn recorded(
     );
     let limit = u64::try_from(limit).unwrap_or(u64::MAX);
     let answer = engine.query(Place::Live, &sql, limit, PATIENCE)?;
-    let read = |row: Vec<Value>| {
+    let read = |row: Vec<Cell>| {
         let [restore_point, target, job, code, started, ended, outcome] =
             <[Option<String>; 7]>::try_from(row.into_iter().map(text).collect::<Vec<_>>()).ok()?;
         Some(Recorded {
@@ -78,6 +83,37 @@ pub fn recorded(
     })
 }
 
+/// Records a release there too, so that the package goes back from it as from a run of its own.
+/// Where dbt's package has no table, or the warehouse is one file, nothing is recorded.
+///
+/// # Errors
+/// The warehouse's.
+pub fn record(
+    schema: &str,
+    engine: &mut dyn Engine,
+    release: &Release,
+    changed: impl Iterator<Item = RelationName>,
+) -> Result<(), EngineError> {
+    let places: BTreeSet<_> = changed.map(|name| (name.database, name.schema)).collect();
+    let places = places.into_iter();
+    let places = places.map(|(database, schema)| json!({"database": database, "schema": schema}));
+    let now = Timestamp::now();
+    let ago = |at: Timestamp| now.duration_since(at).unsigned_abs();
+    let record = ReleaseRecord {
+        // The package puts its beginning into names of schemas.
+        id: format!("{}_{}", release.id, release.env)
+            .replace(|c: char| !c.is_ascii_alphanumeric(), "_"),
+        env: release.env.clone(),
+        job: format!("unship {}", release.operation.word()),
+        commit: release.code.as_ref().map(|code| code.commit.clone()),
+        schemas: Value::from_iter(places).to_string(),
+        began: ago(release.opened),
+        ended: ago(release.closed.unwrap_or(now)),
+    };
+    engine.record_release(schema, &record)?;
+    Ok(())
+}
+
 /// The table as the warehouse's SQL names it.
 fn table(engine: &mut dyn Engine, schema: &str) -> String {
     // dbt writes names without quotes there, which then are in capitals.
@@ -89,9 +125,9 @@ fn table(engine: &mut dyn Engine, schema: &str) -> String {
     format!("{}.{}", name(schema), name(TABLE))
 }
 
-fn text(value: Value) -> Option<String> {
+fn text(value: Cell) -> Option<String> {
     match value {
-        Value::Text(text) => Some(text),
+        Cell::Text(text) => Some(text),
         _ => None,
     }
 }

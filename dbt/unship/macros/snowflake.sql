@@ -90,9 +90,10 @@
     {% do unship.stays_whole(point, place, now, known) %}
     {% set clone = [] %}
     {% if not cloned %}
-        {% if not point.statement %}{% do unship.refuse('no moment was recorded for ' ~ point.id) %}{% endif %}
-        {% do clone.append(unship.clone_of(point.id, now, known, to,
-            ' before (statement => ' ~ unship.text_or_null(point.statement) ~ ')')) %}
+        {#- A release of unship's is known by the time alone. -#}
+        {% set moment = ' before (statement => ' ~ unship.text_or_null(point.statement) ~ ')' if point.statement
+            else ' at (timestamp => to_timestamp_tz(' ~ unship.text_or_null(point.started_at ~ ' +0000') ~ '))' %}
+        {% do clone.append(unship.clone_of(point.id, now, known, to, moment)) %}
     {% endif %}
     {#- What may be done with a schema itself does not come along with a clone of it. -#}
     {% for grant in run_query('show grants on schema ' ~ now.sql) %}

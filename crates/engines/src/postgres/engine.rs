@@ -7,8 +7,8 @@ use super::observe::{self, Look};
 use super::plan::{self, ENGINE, Held, PgAction, Survey};
 use super::swap::{self, Event, Name, Scope, SwapPlan};
 use super::{
-    access, build, catalog, diff, doctor, granted, layout, profile, query, quote, retained, rows,
-    session, undo,
+    access, build, catalog, diff, doctor, granted, layout, profile, query, quote, record, retained,
+    rows, session, undo,
 };
 use postgres::Client;
 use serde::Deserialize;
@@ -19,8 +19,8 @@ use unship_core::check::{Answer, Detail, RelationProfile};
 use unship_core::diff::RelationDiff;
 use unship_core::engine::{
     Atomicity, Build, Capabilities, Change, Depth, Diagnosis, Engine, EngineError, ErrorKind,
-    Housekeeping, Moments, Observation, OnProgress, Place, Point, PublishRequest, RestoreRequest,
-    Retention, Steps, Unmet,
+    Housekeeping, Moments, Observation, OnProgress, Place, Point, PublishRequest, ReleaseRecord,
+    RestoreRequest, Retention, Steps, Unmet,
 };
 use unship_core::fault::boundary;
 use unship_core::ident::{RelationName, ReleaseId};
@@ -555,6 +555,19 @@ impl Engine for Postgres {
 
     fn notes(&mut self) -> Vec<String> {
         std::mem::take(&mut self.notes)
+    }
+
+    fn record_release(
+        &mut self,
+        schema: &str,
+        record: &ReleaseRecord,
+    ) -> Result<bool, EngineError> {
+        let statement = record::release(schema, record);
+        let client = self.client()?;
+        client
+            .batch_execute(&statement)
+            .doing("add the release to the dbt package's restore points")?;
+        Ok(true)
     }
 
     fn revert(&mut self, step: &Step, _on: OnProgress<'_>) -> Result<(), EngineError> {

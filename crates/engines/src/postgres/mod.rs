@@ -21,6 +21,7 @@ pub mod plan;
 mod profile;
 mod query;
 pub mod quote;
+mod record;
 mod remove;
 mod retained;
 mod rows;

@@ -15,7 +15,8 @@ use unship_core::check::{Answer, Detail, RelationProfile};
 use unship_core::diff::RelationDiff;
 use unship_core::engine::{
     Atomicity, Build, Capabilities, Depth, Diagnosis, Engine, EngineError, ErrorKind, Housekeeping,
-    Observation, OnProgress, Place, Point, PublishRequest, RestoreRequest, Retention, Steps, Unmet,
+    Observation, OnProgress, Place, Point, PublishRequest, ReleaseRecord, RestoreRequest,
+    Retention, Steps, Unmet,
 };
 use unship_core::fault::boundary;
 use unship_core::ident::{RelationName, ReleaseId};
@@ -346,6 +347,17 @@ impl Engine for Snowflake {
 
     fn statements_sent(&self) -> Option<u64> {
         Some(self.session.client().statements())
+    }
+
+    fn record_release(
+        &mut self,
+        schema: &str,
+        record: &ReleaseRecord,
+    ) -> Result<bool, EngineError> {
+        let statement = sql::record_release(self.session.database(), schema, record);
+        let what = "add the release to the dbt package's restore points";
+        self.session.run(&statement, what)?;
+        Ok(true)
     }
 
     fn revert(&mut self, step: &Step, _on: OnProgress<'_>) -> Result<(), EngineError> {

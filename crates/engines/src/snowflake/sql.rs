@@ -2,6 +2,8 @@
 //! test can list and parse them all; the address beside each is the page that defines it.
 
 pub use crate::quote::{name, names};
+use std::time::Duration;
+use unship_core::engine::ReleaseRecord;
 
 /// `"database"."schema"."name"`.
 pub fn full(place: &Place) -> String {
@@ -569,3 +571,26 @@ pub fn grant_create_schema(database: &str, role: &str) -> String {
 
 #[cfg(test)]
 mod tests;
+
+/// Adds a release to the table of restore points that the dbt package keeps, by the clock that wrote
+/// the other rows. <https://docs.snowflake.com/en/sql-reference/sql/insert>
+pub fn record_release(database: &str, schema: &str, record: &ReleaseRecord) -> String {
+    let ago = |ago: Duration| format!("DATEADD(millisecond, -{}, SYSDATE())", ago.as_millis());
+    format!(
+        "INSERT INTO {} (restore_point, recorded_by, target, job, code, schemas, started_at, ended_at, \
+         outcome) SELECT {}, 'unship', {}, {}, {}, {}, {}, {}, 'good'",
+        // dbt writes these names without quotes.
+        full(&Place::new(
+            database,
+            schema.to_uppercase(),
+            "UNSHIP_RESTORE_POINTS"
+        )),
+        text(&record.id),
+        text(&record.env),
+        text(&record.job),
+        record.commit.as_deref().map_or("NULL".to_owned(), text),
+        text(&record.schemas),
+        ago(record.began),
+        ago(record.ended),
+    )
+}

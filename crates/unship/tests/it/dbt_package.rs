@@ -2,6 +2,7 @@
 //! it writes down, and on the stand-in for Snowflake the way back.
 
 use crate::support::tiny::tiny;
+use crate::support::warehouse::Warehouse;
 use crate::support::{Scratch, Tools, repository, tools};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -110,6 +111,62 @@ fn what_dbt_does_is_recorded_and_goes_back_with_nothing() {
     );
     shop.unship(&["log"])
         .says(0, &["R1", "what the dbt package recorded cannot be read"]);
+}
+
+/// What unship releases stands in the same table, so that both tell one story.
+#[test]
+fn releases_are_recorded_where_dbt_records_its_runs() {
+    let Some(tools) = tools() else { return };
+    let Some(shop) = Warehouse::new(&tools, []) else {
+        return;
+    };
+    let connection = "host=$PGHOST dbname=$PGDATABASE".to_owned();
+    let connection = ["PGHOST", "PGDATABASE"]
+        .iter()
+        .fold(connection, |text, name| {
+            let value = shop
+                .scratch
+                .sh("sh", &["-c", &format!("printf %s \"${name}\"")]);
+            text.replace(&format!("${name}"), &value)
+        });
+    shop.scratch.write(
+        "unship.toml",
+        format!(
+            "format = 1\ndefault_env = \"prod\"\n[dbt]\nproject_dir = \".\"\nrestore_points = \"etl_unship\"\n\
+             [env.prod]\nengine = \"postgres\"\nconnection = \"{connection}\"\nschemas = [\"marts\"]\n\
+             undo_log = [\"marts.orders\"]\n"
+        ),
+    );
+    let text = "restore_point text, recorded_by text, project text, target text, job text, code text, \
+                schemas text, statement text, started_at timestamp, ended_at timestamp, outcome text";
+    shop.sql("CREATE SCHEMA marts; CREATE TABLE marts.orders (id int PRIMARY KEY)");
+    let add = "INSERT INTO marts.orders SELECT coalesce(max(id), 0) + 1 FROM marts.orders";
+    let run = ["run", "--in-place", "--", "psql", "-qc", add];
+    // That there is no table yet is told, and no reason for a release to fail.
+    shop.scratch
+        .unship(&run)
+        .says(0, &["the dbt package's restore points lack this release"]);
+    shop.sql(&format!(
+        "CREATE SCHEMA etl_unship; CREATE TABLE etl_unship.unship_restore_points ({text})"
+    ));
+    shop.scratch.ok(&run);
+    shop.scratch.ok(&["rollback"]);
+    let recorded = "SELECT string_agg(concat_ws('|', restore_point, recorded_by, target, job, schemas, outcome, \
+                    started_at <= ended_at, now() AT TIME ZONE 'UTC' - started_at < '1 hour'), ';' ORDER BY restore_point) \
+                    FROM etl_unship.unship_restore_points";
+    let place = format!(
+        r#"[{{"database":"{}","schema":"marts"}}]"#,
+        shop.ask("SELECT current_database()")
+    );
+    let row = |id: &str, job: &str| format!("{id}|unship|prod|{job}|{place}|good|t|t");
+    assert_eq!(
+        shop.ask(recorded),
+        [
+            row("R2_prod", "unship run"),
+            row("R3_prod", "unship rollback")
+        ]
+        .join(";")
+    );
 }
 
 /// A run that was bad, another on top of it, and an interruption on the way back: schemas are cloned

@@ -23,6 +23,15 @@ fn statements() -> Vec<(&'static str, String)> {
     let role = Grant::new("SELECT", Grantee::Role("REPORT \"ER".to_owned()), true).unwrap();
     let of_database = Grantee::DatabaseRole("DB".to_owned(), "READER".to_owned());
     let of_database = Grant::new("APPLYBUDGET", of_database, false).unwrap();
+    let record = ReleaseRecord {
+        id: "R7_prod".to_owned(),
+        env: "prod".to_owned(),
+        job: "unship run".to_owned(),
+        commit: Some("it's".to_owned()),
+        schemas: r#"[{"database":"DB","schema":"MARTS"}]"#.to_owned(),
+        began: Duration::from_millis(90_500),
+        ended: Duration::from_millis(250),
+    };
     vec![
         ("session", session()),
         ("schemas", super::schemas("DB")),
@@ -99,6 +108,10 @@ fn statements() -> Vec<(&'static str, String)> {
         ("show_database_grants", show_database_grants("DB")),
         ("grant_usage", grant_usage("DB", "MARTS", "LOADER")),
         ("grant_create_schema", grant_create_schema("DB", "LOADER")),
+        (
+            "record_release",
+            record_release("DB", "marts_unship", &record),
+        ),
     ]
 }
 
