@@ -366,7 +366,7 @@ fn the_cost_follows_the_slice() {
     };
     for (table, value) in [("s.t", 2), ("unship_r1_s.t", 1)] {
         rig.sql(&format!(
-            "INSERT INTO {table} SELECT i, date '2026-01-01' + (i * 1000 / {rows})::int, i * {value}
+            "INSERT INTO {table} SELECT i, date '2026-01-01' + (i * 1000::bigint / {rows})::int, i * {value}
                FROM generate_series(0, {rows} - 1) i;
              CREATE INDEX ON {table} (day); ANALYZE {table}"
         ));
