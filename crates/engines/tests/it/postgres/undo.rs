@@ -12,6 +12,7 @@ use unship_engines::postgres::swap::Name;
 use unship_engines::postgres::undo::{self, Known, Position, Scope, Target};
 
 mod histories;
+mod holes;
 mod keys;
 
 /// A table with an undo log.
