@@ -1,6 +1,6 @@
 # What a contributor needs. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-2 demo test test-all test-snowflake fuzz bench lint docs
+.PHONY: help setup setup-2 setup-dlt demo test test-all test-snowflake fuzz bench lint docs
 
 # The environment the tests and the demo use; an interpreter given from outside wins.
 export UNSHIP_TEST_PYTHON ?= $(CURDIR)/.venv/bin/python
@@ -19,6 +19,10 @@ setup: ## the C compiler, git, PostgreSQL and Python packages that everything be
 # A DuckDB that is newer than dbt's, for the files that it writes.
 setup-2: setup
 	@scripts/python-env 2
+
+# A loader that remembers how far it came.
+setup-dlt: setup
+	@scripts/python-env dlt
 
 demo: ## the whole story: a good release, a bad one, back again, proved
 	@scripts/setup build
@@ -44,7 +48,8 @@ test-all: export UNSHIP_CRASH_STRIDE ?= 1
 test-all: export UNSHIP_DISK_STEP ?= 65536
 test-all: export UNSHIP_LAKE_ROUNDS ?= 50
 test-all: export UNSHIP_TEST_PYTHON2 ?= $(CURDIR)/.venv-2/bin/python
-test-all: setup-2 test ## also the slow ones: crash rounds, large files, the demo without unship
+test-all: export UNSHIP_TEST_DLT_PYTHON ?= $(CURDIR)/.venv-dlt/bin/python
+test-all: setup-2 setup-dlt test ## also the slow ones: crash rounds, large files, the demo without unship
 ifdef NEXTEST
 	scripts/postgres run cargo nextest run --workspace --run-ignored only --no-tests pass
 	for version in $(POSTGRES_VERSIONS); do \

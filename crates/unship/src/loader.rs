@@ -72,6 +72,9 @@ pub fn states(config: &Config, ledger: &Ledger, live: &Map) -> CliResult<Vec<Sta
     Ok(out)
 }
 
+/// Where dlt keeps the cursors of its pipelines.
+const DLT_STATE: &str = "_dlt_pipeline_state";
+
 /// Whether a state table (the first) is about a relation.
 type Tells = fn(&RelationName, &RelationName, &Version) -> bool;
 
@@ -80,11 +83,9 @@ fn known(name: &RelationName, version: &Version) -> Option<(&'static str, Tells)
     let of = version.state.as_ref()?;
     let has = |column: &str| of.columns.iter().any(|c| c.name == column);
     match name.name.as_str() {
-        "_dlt_pipeline_state" | "_dlt_loads" | "_dlt_version" => {
-            Some(("dlt's", |state, other, _| {
-                (&state.database, &state.schema) == (&other.database, &other.schema)
-            }))
-        }
+        DLT_STATE | "_dlt_loads" | "_dlt_version" => Some(("dlt's", |state, other, _| {
+            (&state.database, &state.schema) == (&other.database, &other.schema)
+        })),
         "_airbyte_destination_state" | "_airbyte_state" => Some(("Airbyte's", |_, _, version| {
             columns(version).any(|c| c == "_airbyte_raw_id" || c == "_airbyte_ab_id")
         })),
@@ -133,6 +134,13 @@ pub fn tell(config: &Config, ledger: &Ledger, plan: &mut Plan) -> CliResult<()> 
         let id = |map: &Map| present(map.get(&state.relation)).map(|v| v.id);
         let as_then = id(&live) == id(&target);
         let (table, of) = (&state.relation, &state.of);
+        if table.name == DLT_STATE && plan.result.contains_key(table) && !rows {
+            plan.notes.push(format!(
+                "dlt keeps a copy of its state where it runs, and goes on from that where it is newer \
+                 than {table}: remove the pipeline's working directory before its next load, or it \
+                 leaves out what goes back"
+            ));
+        }
         let note = match (back.as_slice(), plan.result.contains_key(table)) {
             ([], true) => format!(
                 "{table} ({of}) goes back, and nothing that it describes does: the next load may \

@@ -12,6 +12,7 @@ use crate::render::text::{self, BOLD, GOOD, paint};
 use crate::render::{json, plan as render};
 use jiff::SignedDuration;
 use std::time::Instant;
+use unship_core::execute::{Notice, Watch};
 use unship_core::operate::{Ask, Done, count};
 use unship_core::others::Others;
 use unship_core::plan::Plan;
@@ -82,7 +83,12 @@ fn planned(
             }
             false => bench.session().plan_with(&ask, others(args))?,
         };
+        let said = plan.notes.len();
         loader::tell(&context.config, &bench.ledger, &mut plan)?;
+        // What the next load will do is to be known also by whoever asked for no plan.
+        for note in plan.notes.iter().skip(said) {
+            bench.terminal.notice(Notice::Note(note));
+        }
         restore(global, context, plan, bench, args)
     };
     go().map_err(|e| context.told(e))

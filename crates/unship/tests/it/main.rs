@@ -25,6 +25,7 @@ mod jobs;
 mod kills;
 mod lake;
 mod lease;
+mod loaders;
 mod no_duckdb;
 mod postgres;
 mod projects;
