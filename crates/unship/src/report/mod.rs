@@ -60,6 +60,9 @@ pub struct Action {
     pub done: Option<Timestamp>,
     /// How long it took, in milliseconds.
     pub milliseconds: Option<u64>,
+    /// How many statements unship sent for it, where the warehouse bills them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub statements: Option<u64>,
     /// How it was done.
     pub method: Option<String>,
     /// What it did to each relation.
@@ -170,6 +173,7 @@ fn actions(ledger: &Ledger, incident: &Incident) -> CliResult<Vec<Action>> {
             began: release.opened,
             done: release.closed,
             milliseconds: took.and_then(|t| u64::try_from(t.as_millis()).ok()),
+            statements: release.statements,
             method: plan.as_ref().map(|p| p.method.clone()),
             relations: plan.as_ref().map(affected).unwrap_or_default(),
         });

@@ -94,6 +94,7 @@ fn report(text: &str) -> Report {
             began: at(130),
             done: Some(at(140)),
             milliseconds: Some(10_000),
+            statements: Some(1_312),
             method: Some("the file of R2 is renamed".to_owned()),
             relations: vec![Affected {
                 relation: text.to_owned(),

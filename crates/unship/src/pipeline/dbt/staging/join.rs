@@ -258,3 +258,67 @@ fn special(node: &Node) -> Option<&'static str> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// A project of dbt-snowflake whose target has this schema.
+    fn project(schema: &str) -> Manifest {
+        let model = |name: &str, schema: &str, quoted: bool, config: serde_json::Value| {
+            let relation = match quoted {
+                true => format!("shop.\"{schema}\".{name}"),
+                false => format!("shop.{schema}.{name}"),
+            };
+            json!({"resource_type": "model", "name": name, "alias": name, "database": "shop",
+                   "schema": schema, "relation_name": relation, "config": config})
+        };
+        let table = || json!({"materialized": "table"});
+        let long = format!("{schema}{}", "x".repeat(250));
+        let text = json!({
+            "metadata": {
+                "dbt_schema_version": "https://schemas.getdbt.com/dbt/manifest/v12.json",
+                "adapter_type": "snowflake",
+            },
+            "nodes": {
+                "model.shop.plain": model("plain", schema, false, table()),
+                "model.shop.own": model("own", &format!("{schema}_Own"), true, table()),
+                "model.shop.fixed": model("fixed", "core", false, table()),
+                "model.shop.lag": model("lag", schema, false, json!({"materialized": "dynamic_table"})),
+                "model.shop.ice": model("ice", schema, false,
+                    json!({"materialized": "table", "table_format": "Iceberg"})),
+                "model.shop.other": model("other", schema, false,
+                    json!({"materialized": "table", "catalog_name": "lake"})),
+                "model.shop.long": model("long", &long, false, table()),
+            },
+        });
+        Manifest::parse(text.to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn what_snowflake_builds_is_told_from_what_escapes() {
+        let production = project("marts");
+        let staging = project(&format!("{}marts", Naming::Snowflake.prefix("marts")));
+        let joined = join(&production, &staging);
+        let redirected: Vec<String> = joined
+            .redirected
+            .values()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(redirected, ["SHOP.marts_Own.OWN", "SHOP.MARTS.PLAIN"]);
+        let ways: Vec<_> = (joined.escapes.values())
+            .map(|escape| (escape.name.as_str(), escape.way.clone()))
+            .collect();
+        assert_eq!(
+            ways,
+            [
+                ("fixed", Way::Stays),
+                ("ice", Way::Special("an Iceberg table")),
+                ("lag", Way::Special("a dynamic table")),
+                ("long", Way::TooLong(Naming::Snowflake)),
+                ("other", Way::Special("an Iceberg table")),
+            ]
+        );
+    }
+}
