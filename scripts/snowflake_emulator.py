@@ -4,7 +4,7 @@ Snowflake. What is added here is our own reading of Snowflake's documentation:
 
 - a table's creation time, by which tables are told apart, and which moves along with a table;
 - `ALTER TABLE … SWAP WITH` and `… RENAME TO` across schemas;
-- clones and exchanges of schemas, their comments and what may be done with them (which stay with
+- clones, exchanges and new names of schemas, their comments and what may be done with them (which stay with
   a schema when its name changes), and a refusal of clones of the past: there is none here;
 - `HASH_AGG`, `SYSTEM$LAST_CHANGE_COMMIT_TIME`, and lists of policies, streams and the like, which
   are empty.
@@ -26,6 +26,7 @@ CLONE_SCHEMA = re.compile(
     rf"^\s*CREATE (?:TRANSIENT )?SCHEMA (?:IF NOT EXISTS )?{SCHEMA} CLONE {SCHEMA}(.*)$", re.I | re.S
 )
 SWAP_SCHEMA = re.compile(rf"^\s*ALTER SCHEMA {SCHEMA} SWAP WITH {SCHEMA}\s*$", re.I)
+RENAME_SCHEMA = re.compile(rf"^\s*ALTER SCHEMA {SCHEMA} RENAME TO {SCHEMA}\s*$", re.I)
 GRANT = re.compile(
     rf"^\s*GRANT ([\w ]+) ON (?:SCHEMA|FUTURE (\w+) IN SCHEMA) {SCHEMA} TO ([\w ]+) {PART}\s*$", re.I
 )
@@ -37,7 +38,20 @@ PAST = re.compile(r"\b(AT|BEFORE)\s*\(", re.I)
 COMMENT = re.compile(r"/\*.*?\*/\s*;?\s*$", re.S)
 HASH_AGG = re.compile(rf"HASH_AGG\(((?:{NAME}|[^()\"])*)\)")
 CHANGED = re.compile(r"SYSTEM\$LAST_CHANGE_COMMIT_TIME\('((?:[^']|'')*)'\)")
-EMPTY = re.compile(r"POLICY_REFERENCES|TAG_REFERENCES|^\s*SHOW (STREAMS|PIPES|DYNAMIC TABLES|MATERIALIZED VIEWS) ")
+EMPTY = re.compile(
+    r"POLICY_REFERENCES|TAG_REFERENCES|^\s*SHOW (STREAMS|PIPES|DYNAMIC TABLES|MATERIALIZED VIEWS|TASKS|STAGES"
+    r"|FILE FORMATS|SEQUENCES|USER FUNCTIONS|USER PROCEDURES|MASKING POLICIES|ROW ACCESS POLICIES|TAGS|ALERTS) "
+)
+GRANTS_TO = re.compile(r"^\s*SHOW GRANTS TO (ROLE|DATABASE ROLE) ")
+# Everybody owns everything.
+OWNED = """SELECT 'OWNERSHIP' AS privilege, sort AS granted_on, name FROM (
+    SELECT 'DATABASE' AS sort, '"' || database_name || '"' AS name FROM duckdb_databases()
+    UNION ALL SELECT 'WAREHOUSE', '"' || CURRENT_WAREHOUSE() || '"'
+    UNION ALL SELECT 'SCHEMA', '"' || database_name || '"."' || schema_name || '"' FROM duckdb_schemas()
+    UNION ALL SELECT 'TABLE', '"' || database_name || '"."' || schema_name || '"."' || table_name || '"'
+        FROM duckdb_tables()
+    UNION ALL SELECT 'VIEW', '"' || database_name || '"."' || schema_name || '"."' || view_name || '"'
+        FROM duckdb_views() WHERE NOT internal)"""
 
 IDENTITIES = "memory.main.unship_identities"
 CREATED = f"""TO_TIMESTAMP(COALESCE((SELECT i.identity FROM {IDENTITIES} i
@@ -198,6 +212,14 @@ def swap_schemas(duck, one, other):
     return [(to, what) for aside, to, what in kept if aside], comments
 
 
+def rename_schema(duck, old, new):
+    at = '.'.join(quoted(plain(part)) for part in new)
+    duck.execute(f"CREATE SCHEMA {at}")
+    made = swap_schemas(duck, old, new)
+    duck.execute(f"DROP SCHEMA {'.'.join(quoted(plain(part)) for part in old)}")
+    return made
+
+
 # What may be done with schemas, by their names. A clone has none of it.
 GRANTED = {}
 
@@ -230,6 +252,8 @@ def of_schemas(duck, command):
         return ((), [(found.groups()[:2], text_of(found[3]))]), done
     if found := SWAP_SCHEMA.match(command):
         return swap_schemas(duck, found.groups()[:2], found.groups()[2:]), done
+    if found := RENAME_SCHEMA.match(command):
+        return rename_schema(duck, found.groups()[:2], found.groups()[2:]), done
     if found := GRANT.match(command):
         privilege, kind, *where, sort, who = found.groups()
         all = GRANTED.setdefault(tuple(map(plain, where)), [])
@@ -247,7 +271,7 @@ execute = cursors.Cursor._execute_locked
 
 def run(self, command, params=None):
     bare = COMMENT.sub("", command)
-    if any(one.match(bare) for one in (CLONE_SCHEMA, SWAP_SCHEMA, COMMENT_ON, GRANT, GRANTS)):
+    if any(one.match(bare) for one in (CLONE_SCHEMA, SWAP_SCHEMA, RENAME_SCHEMA, COMMENT_ON, GRANT, GRANTS)):
         duck = self._duck_cur
         duck.execute("BEGIN")
         try:
@@ -280,6 +304,8 @@ def run(self, command, params=None):
         return execute(self, "SELECT 'Statement executed successfully.' AS status", None)
     # Snowflake's word is about foreign keys, DuckDB's about everything.
     command = re.sub(r"^(\s*DROP SCHEMA .*) RESTRICT\b", r"\1 CASCADE", command, flags=re.I)
+    if GRANTS_TO.match(command):
+        return execute(self, OWNED, None)
     if EMPTY.search(command):
         return execute(self, "SELECT 1 AS name WHERE FALSE", None)
     command = HASH_AGG.sub(r"COALESCE(SUM(HASH(\1)), 0)", command)

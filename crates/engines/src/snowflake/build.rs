@@ -2,11 +2,13 @@
 //! their rows with the originals.
 
 use super::catalog::{self, Extent};
+use super::inside;
+use super::level::Level;
 use super::observe::{STANDS_IN, is_helper};
 use super::session::Session;
 use super::sql::{self, Place, ViewText};
 use super::{layout, plan};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use unship_core::engine::{EngineError, ErrorKind, OnProgress};
 use unship_core::fault::boundary;
 use unship_core::ident::ReleaseId;
@@ -29,6 +31,7 @@ pub fn begin(
     session: &Session,
     release: ReleaseId,
     wanted: &Wanted,
+    level: Level,
     on: OnProgress<'_>,
 ) -> Result<(), EngineError> {
     let database = session.database();
@@ -41,11 +44,21 @@ pub fn begin(
         };
         layout::retained(longest, schema)?;
     }
+    // What takes the place of a schema has to be made as that one was.
+    let production = schemas.iter().map(|schema| (*schema).clone()).collect();
+    let like = match level {
+        Level::Table => BTreeMap::new(),
+        Level::Schema => inside::making(session, &production)?,
+    };
     for schema in schemas {
         let staging = layout::build(schema)?;
         let what = format!("make the staging schema {staging}");
         session.run(&sql::drop_schema(database, &staging), &what)?;
-        session.run(&sql::create_schema(database, &staging), &what)?;
+        let make = match like.get(schema) {
+            Some(making) => sql::create_schema_like(database, &staging, making),
+            None => sql::create_schema(database, &staging),
+        };
+        session.run(&make, &what)?;
         let mark = Place::new(database, &*staging, layout::MARK);
         session.run(&sql::mark(&mark, &release.to_string()), &what)?;
     }

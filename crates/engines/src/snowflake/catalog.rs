@@ -39,6 +39,8 @@ pub struct Relation {
     pub details: Vec<String>,
     /// What a view selects, with production's names.
     pub body: Option<String>,
+    /// What it selects as it was written, where it names a schema of ours.
+    pub raw: Option<String>,
     /// Whether a view hides its text.
     pub secure: bool,
     /// What changes with every write to a table.
@@ -103,6 +105,7 @@ pub fn load(
                 columns: Vec::new(),
                 details: Vec::new(),
                 body: None,
+                raw: None,
                 secure: false,
                 token: None,
             },
@@ -114,7 +117,8 @@ pub fn load(
     for row in session.rows(&sql::views(database, schemas), "read the views")? {
         if let Some(relation) = place(&row).and_then(|at| catalog.get_mut(&at)) {
             let body = text(cell(&row, 2)).and_then(|text| view::body(&text));
-            relation.body = body.map(|body| view::in_production(&body));
+            relation.body = body.as_deref().map(view::in_production);
+            relation.raw = body.filter(|raw| relation.body.as_ref() != Some(raw));
             relation.secure = text(cell(&row, 3)).is_some_and(|text| text == "YES");
         }
     }
@@ -238,10 +242,17 @@ impl Relation {
 
     /// What tells one view from another: all but how its text is laid out.
     pub fn text_hash(&self) -> String {
-        let body = view::canonical(self.body.as_deref().unwrap_or_default());
-        let all = serde_json::json!([self.secure, self.comment, body]).to_string();
-        let hash = blake3::hash(all.as_bytes()).to_hex();
-        hash.chars().take(16).collect()
+        self.hash_of(self.body.as_deref())
+    }
+
+    /// The same, of the text as it was written: a view that reads one of our schemas is told from
+    /// one that reads production.
+    pub fn raw_hash(&self) -> String {
+        self.hash_of(self.raw.as_deref().or(self.body.as_deref()))
+    }
+
+    fn hash_of(&self, body: Option<&str>) -> String {
+        view_hash(self.secure, self.comment.as_deref(), body)
     }
 
     /// A table's identity, and what changes with every write.
@@ -249,6 +260,14 @@ impl Relation {
         let token = self.token.as_ref()?;
         Some(format!("{} {token}", identity(&self.created)))
     }
+}
+
+/// What tells one view from another: all but how its text is laid out.
+pub fn view_hash(secure: bool, comment: Option<&str>, body: Option<&str>) -> String {
+    let body = view::canonical(body.unwrap_or_default());
+    let all = serde_json::json!([secure, comment, body]).to_string();
+    let hash = blake3::hash(all.as_bytes()).to_hex();
+    hash.chars().take(16).collect()
 }
 
 /// A creation time in one word.

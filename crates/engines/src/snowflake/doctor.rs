@@ -2,10 +2,15 @@
 
 use super::catalog;
 use super::engine::Snowflake;
-use super::session::{Session, cell, text};
+use super::level::Level as Exchanged;
+use super::rights;
+use super::session::{cell, text};
 use super::sql;
-use std::collections::BTreeSet;
 use unship_core::engine::{Diagnosis, EngineError, Level};
+use unship_core::relation::RelationKind;
+
+/// How many missing rights are told at once.
+const MOST: usize = 50;
 
 fn line(level: Level, subject: &str, finding: String, hint: Option<String>) -> Diagnosis {
     Diagnosis {
@@ -44,7 +49,7 @@ pub fn examine(engine: &Snowflake) -> Vec<Diagnosis> {
             Some("name one in the dbt target that this environment uses".to_owned()),
         ));
     }
-    match rights(session, &role, &engine.guarded) {
+    match lacking(engine, &role, get(2).as_deref()) {
         Ok(more) => out.extend(more),
         Err(error) => out.push(line(Level::Error, "rights", error.message, error.hint)),
     }
@@ -55,67 +60,125 @@ pub fn examine(engine: &Snowflake) -> Vec<Diagnosis> {
             .to_owned(),
         Some("try it on a copy of your database first, and tell what you find".to_owned()),
     ));
-    out.push(line(
-        Level::Note,
-        "publishing",
-        "each table is swapped by itself: readers may see relations of two releases meanwhile"
-            .to_owned(),
-        None,
-    ));
+    let publishing = match engine.level {
+        Exchanged::Table => {
+            "each table is swapped by itself: readers may see relations of two releases meanwhile"
+        }
+        Exchanged::Schema => {
+            "a schema is swapped whole where a release replaces all that is in it, and otherwise \
+             table by table: readers may see schemas or relations of two releases meanwhile"
+        }
+    };
+    out.push(line(Level::Note, "publishing", publishing.to_owned(), None));
     out
 }
 
+/// A right that is needed: the privilege, on what sort of thing, its name in parts, what for.
+struct Need<'a> {
+    privilege: &'static str,
+    on: &'static str,
+    name: Vec<&'a str>,
+    why: &'static str,
+    level: Level,
+}
+
 /// Each right that is missing, with the statement that gives it.
-fn rights(
-    session: &Session,
+fn lacking(
+    engine: &Snowflake,
     role: &str,
-    guarded: &BTreeSet<String>,
+    warehouse: Option<&str>,
 ) -> Result<Vec<Diagnosis>, EngineError> {
+    let session = &engine.session;
     let database = session.database();
+    let rights = rights::of(session, role)?;
     let all = catalog::schemas(session)?;
-    let mut out = Vec::new();
-    for schema in guarded.iter().filter(|schema| !all.contains(schema)) {
-        out.push(line(
-            Level::Error,
-            &format!("schema {schema}"),
-            "is not there, or the role may not see it".to_owned(),
-            Some(sql::grant_usage(database, schema, role)),
-        ));
-    }
-    let what = format!("see what the role {role} may do with the database {database}");
-    let held: BTreeSet<String> = session
-        .named(&sql::show_database_grants(database), &what)?
-        .iter()
-        .filter(|row| row.text("grantee_name").as_deref() == Some(role))
-        .filter_map(|row| row.text("privilege"))
-        .collect();
-    if !held.contains("CREATE SCHEMA") && !held.contains("OWNERSHIP") {
-        out.push(line(
-            Level::Warning,
-            &format!("database {database}"),
-            format!(
-                "the role {role} has no CREATE SCHEMA of its own, which staging and retained \
-                 versions need"
-            ),
-            Some(sql::grant_create_schema(database, role)),
-        ));
-    }
-    let scope = catalog::production(&all, guarded);
+    let scope = catalog::production(&all, &engine.guarded);
     let there = catalog::load(session, &scope, catalog::Extent::Names)?;
-    let foreign: Vec<String> = there
+    let need = |privilege, on, name, why| Need {
+        privilege,
+        on,
+        name,
+        why,
+        level: Level::Error,
+    };
+    let mut needs = vec![
+        need("USAGE", "DATABASE", vec![database], "to see what is in it"),
+        need(
+            "CREATE SCHEMA",
+            "DATABASE",
+            vec![database],
+            "for staging and retained versions",
+        ),
+    ];
+    if let Some(warehouse) = warehouse {
+        needs.push(need("USAGE", "WAREHOUSE", vec![warehouse], "to read rows"));
+    }
+    let unseen = engine.guarded.iter().filter(|schema| !all.contains(schema));
+    for schema in scope.iter().chain(unseen) {
+        for (privilege, why) in [
+            ("USAGE", "to see what is in it"),
+            ("CREATE TABLE", "to move tables into it"),
+            ("CREATE VIEW", "to put views in place"),
+        ] {
+            needs.push(need(privilege, "SCHEMA", vec![database, schema], why));
+        }
+        if engine.level == Exchanged::Schema {
+            needs.push(Need {
+                level: Level::Warning,
+                ..need(
+                    "OWNERSHIP",
+                    "SCHEMA",
+                    vec![database, schema],
+                    "to exchange it whole; without, it is exchanged table by table",
+                )
+            });
+        }
+    }
+    for (at, relation) in &there {
+        if relation.owner.as_deref() != Some(role) {
+            needs.push(Need {
+                level: Level::Note,
+                ..need(
+                    "OWNERSHIP",
+                    if relation.kind == RelationKind::View {
+                        "VIEW"
+                    } else {
+                        "TABLE"
+                    },
+                    vec![&at.database, &at.schema, &at.name],
+                    "should a release replace it; what nobody releases needs none",
+                )
+            });
+        }
+    }
+    let missing: Vec<&Need<'_>> = needs
         .iter()
-        .filter(|(_, r)| r.owner.as_deref().is_some_and(|owner| owner != role))
-        .map(|(at, r)| format!("{at} ({})", r.owner.as_deref().unwrap_or_default()))
+        .filter(|need| !rights.has(need.privilege, need.on, &need.name))
         .collect();
-    if !foreign.is_empty() {
+    let mut out: Vec<Diagnosis> = missing
+        .iter()
+        .take(MOST)
+        .map(|need| {
+            let full: Vec<String> = need.name.iter().map(|part| sql::name(part)).collect();
+            let full = full.join(".");
+            let give = match need.privilege {
+                "OWNERSHIP" => sql::give_ownership(need.on, &full, role),
+                privilege => sql::give(privilege, need.on, &full, role),
+            };
+            line(
+                need.level,
+                &format!("{} {}", need.on.to_lowercase(), need.name.join(".")),
+                format!("the role {role} lacks {}, {}", need.privilege, need.why),
+                Some(give),
+            )
+        })
+        .collect();
+    if missing.len() > MOST {
         out.push(line(
             Level::Note,
-            "owners",
-            format!(
-                "belong to other roles, and are not exchanged for what {role} builds: {}",
-                foreign.join(", ")
-            ),
-            Some("build and release with the role that owns them".to_owned()),
+            "rights",
+            format!("{} more are missing", missing.len() - MOST),
+            Some("give these first, and run `unship doctor` again".to_owned()),
         ));
     }
     Ok(out)

@@ -3,11 +3,12 @@
 use super::build::{self, Wanted};
 use super::catalog::{self, Extent};
 use super::client::Client;
+use super::level::Level;
 use super::plan::{self, Change, ENGINE, SfAction};
 use super::session::Session;
-use super::sql::{self, Place as At};
+use super::sql;
 use super::survey::{self, Survey};
-use super::{access, diff, doctor, facts, layout, measure, observe, retained};
+use super::{diff, doctor, exchange, facts, layout, measure, observe, retained};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -30,6 +31,7 @@ pub struct Snowflake {
     /// The schemas that are looked at; empty means all of production.
     pub(super) guarded: BTreeSet<String>,
     wanted: Wanted,
+    pub(super) level: Level,
     version: Option<String>,
     notes: Vec<String>,
 }
@@ -42,9 +44,17 @@ impl Snowflake {
             session: Session::new(client),
             guarded,
             wanted,
+            level: Level::default(),
             version: None,
             notes: Vec::new(),
         }
+    }
+
+    /// The same, exchanging more than tables at once, where that is possible.
+    #[must_use]
+    pub fn at_level(mut self, level: Level) -> Self {
+        self.level = level;
+        self
     }
 
     /// Carries out an action. `step` and the release are what Snowflake's history shows.
@@ -67,7 +77,21 @@ impl Snowflake {
             access,
         } = action
         {
-            return self.swap(live, other, token.as_deref(), *rows, access);
+            let said =
+                exchange::tables(&self.session, live, other, token.as_deref(), *rows, access)?;
+            self.notes.extend(said);
+            return Ok(());
+        }
+        if let SfAction::SwapSchemas {
+            live,
+            other,
+            held,
+            access,
+        } = action
+        {
+            let said = exchange::schemas(&self.session, live, other, held, access)?;
+            self.notes.extend(said);
+            return Ok(());
         }
         if let SfAction::Grants { changes } = action {
             return self.grants(changes);
@@ -99,65 +123,6 @@ impl Snowflake {
         }
         Ok(())
     }
-
-    /// Exchanges two tables, if nobody wrote to production's since it was looked at and everybody
-    /// who may read it may read the other.
-    fn swap(
-        &mut self,
-        live: &At,
-        other: &At,
-        token: Option<&str>,
-        rows: Option<u64>,
-        wanted: &access::Access,
-    ) -> Result<(), EngineError> {
-        if let Some(token) = token {
-            let now = catalog::tokens(&self.session, std::slice::from_ref(live))?;
-            if now.get(live).is_some_and(|now| now != token) {
-                return Err(EngineError::new(
-                    ErrorKind::Refused,
-                    format!("others wrote to {live} after it was looked at"),
-                )
-                .hint(
-                    "run the command again: what they wrote is then part of what is decided on",
-                ));
-            }
-        }
-        if !wanted.grants.is_empty() {
-            let has = access::read(&self.session, other, false)?;
-            if let Some(grant) = access::lost(wanted, &has).first() {
-                return Err(EngineError::new(
-                    ErrorKind::Refused,
-                    format!("{} would lose {} on {live}", grant.to, grant.privilege),
-                ));
-            }
-        }
-        let what = format!("exchange {live} with {other}");
-        self.session.run(&sql::swap(live, other), &what)?;
-        boundary("tables exchanged");
-        self.written_late(live, other, rows)
-    }
-
-    /// What was written between the last look and the exchange is in what gave way: said, and how
-    /// much.
-    fn written_late(
-        &mut self,
-        live: &At,
-        other: &At,
-        rows: Option<u64>,
-    ) -> Result<(), EngineError> {
-        let scope = BTreeSet::from([other.schema.clone()]);
-        let there = catalog::load(&self.session, &scope, Extent::Names)?;
-        let now = there.get(other).and_then(|relation| relation.rows);
-        if let (Some(then), Some(now)) = (rows, now)
-            && then != now
-        {
-            self.notes.push(format!(
-                "{live} had {then} rows when it was looked at and {now} when it gave way: what \
-                 others wrote in between is kept with it"
-            ));
-        }
-        Ok(())
-    }
 }
 
 impl Engine for Snowflake {
@@ -170,7 +135,10 @@ impl Engine for Snowflake {
         Capabilities {
             engine: ENGINE.to_owned(),
             version: self.version.clone(),
-            atomicity: Atomicity::Relation,
+            atomicity: match self.level {
+                Level::Table => Atomicity::Relation,
+                Level::Schema => Atomicity::Schema,
+            },
             restore_point: "the old tables themselves, moved to schemas named after the release \
                             that built them; Time Travel is not relied on"
                 .to_owned(),
@@ -258,7 +226,7 @@ impl Engine for Snowflake {
             .hint("let it build aside, which is the default"));
         }
         self.session.tag(format!("unship {release} build"));
-        let begun = build::begin(&self.session, release, &self.wanted, on);
+        let begun = build::begin(&self.session, release, &self.wanted, self.level, on);
         self.session.tag("unship".to_owned());
         begun?;
         let mut env = BTreeMap::from([
@@ -293,7 +261,7 @@ impl Engine for Snowflake {
         release: ReleaseId,
         relations: &BTreeSet<RelationName>,
     ) -> Result<serde_json::Value, EngineError> {
-        let survey = survey::survey(&self.session, release, relations)?;
+        let survey = survey::survey(&self.session, release, relations, self.level)?;
         serde_json::to_value(survey)
             .map_err(|e| EngineError::new(ErrorKind::Io, "the survey cannot be written").because(e))
     }

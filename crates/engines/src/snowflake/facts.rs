@@ -2,6 +2,7 @@
 
 use super::access;
 use super::catalog::{self, Extent};
+use super::inside;
 use super::session::Session;
 use super::sql::{Grant, Place};
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +30,26 @@ pub fn view(place: &Place, hash: Option<&str>) -> Fact {
     of("view", place, hash.unwrap_or("absent"))
 }
 
+/// Which view lies where, by its text as it was written: names of our schemas count.
+pub fn text(place: &Place, raw: &str) -> Fact {
+    of("text", place, raw)
+}
+
+/// What is in a schema; `None`, there is no such schema.
+pub fn contents(schema: &str, are: Option<&str>) -> Fact {
+    Fact::new(format!("contents {schema}"), are.unwrap_or("absent"))
+}
+
+/// Whether somebody has a privilege on a schema itself.
+pub fn granted_on_schema(schema: &str, grant: &Grant, is: bool) -> Fact {
+    let subject = serde_json::json!([schema, grant]);
+    Fact::new(format!("schema-grant {subject}"), yes(is))
+}
+
+fn yes(is: bool) -> String {
+    if is { "yes" } else { "no" }.to_owned()
+}
+
 /// That a relation was made.
 pub fn made(place: &Place) -> Fact {
     of("made", place, "yes")
@@ -42,16 +63,19 @@ pub fn schema(name: &str) -> Fact {
 /// Whether somebody has a privilege.
 pub fn granted(place: &Place, view: bool, grant: &Grant, is: bool) -> Fact {
     let subject = serde_json::json!([place, view, grant]);
-    Fact::new(format!("grant {subject}"), if is { "yes" } else { "no" })
+    Fact::new(format!("grant {subject}"), yes(is))
 }
 
 enum Subject {
     Table(Place),
     Written(Place),
     View(Place),
+    Text(Place),
     Made(Place),
     Schema(String),
+    Contents(String),
     Grant(Place, bool, Grant),
+    SchemaGrant(String, Grant),
 }
 
 fn parse(subject: &str) -> Option<Subject> {
@@ -65,7 +89,14 @@ fn parse(subject: &str) -> Option<Subject> {
         "written" => Subject::Written(place()?),
         "view" => Subject::View(place()?),
         "made" => Subject::Made(place()?),
+        "text" => Subject::Text(place()?),
         "schema" => Subject::Schema(rest.to_owned()),
+        "contents" => Subject::Contents(rest.to_owned()),
+        "schema-grant" => {
+            let (schema, grant): (String, Grant) = serde_json::from_str(rest).ok()?;
+            let grant = Grant::new(&grant.privilege, grant.to, grant.option)?;
+            Subject::SchemaGrant(schema, grant)
+        }
         "grant" => {
             let (place, view, grant): (Place, bool, Grant) = serde_json::from_str(rest).ok()?;
             // What it says goes into no statement unless it is a privilege.
@@ -92,15 +123,19 @@ pub fn now(session: &Session, subjects: &[&str]) -> Result<Vec<String>, EngineEr
     let (mut extent, mut named) = (Extent::Names, false);
     for subject in &parsed {
         match subject {
-            Subject::View(place) => {
+            Subject::View(place) | Subject::Text(place) => {
                 extent = Extent::Views;
                 schemas.insert(place.schema.clone());
             }
             Subject::Table(place) | Subject::Made(place) | Subject::Written(place) => {
                 schemas.insert(place.schema.clone());
             }
+            Subject::Contents(schema) => {
+                (extent, named) = (Extent::Views, true);
+                schemas.insert(schema.clone());
+            }
             Subject::Schema(_) => named = true,
-            Subject::Grant(..) => {}
+            Subject::Grant(..) | Subject::SchemaGrant(..) => {}
         }
     }
     let there = catalog::load(session, &schemas, extent)?;
@@ -117,7 +152,14 @@ pub fn now(session: &Session, subjects: &[&str]) -> Result<Vec<String>, EngineEr
         .collect();
     let tokens = catalog::tokens(session, &asked)?;
     let mut granted = BTreeMap::new();
-    let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
+    let mut on_schemas = BTreeMap::new();
+    let holds = |has: Option<&access::Access>, grant: &Grant| {
+        let wanted = access::Access {
+            grants: BTreeSet::from([grant.clone()]),
+            others: Vec::new(),
+        };
+        yes(has.is_some_and(|has| access::lost(&wanted, has).is_empty()))
+    };
     let absent = || "absent".to_owned();
     parsed
         .iter()
@@ -126,6 +168,15 @@ pub fn now(session: &Session, subjects: &[&str]) -> Result<Vec<String>, EngineEr
                 Subject::Schema(name) => yes(all.contains(name)),
                 Subject::Made(place) => yes(there.contains_key(place)),
                 Subject::Written(place) => tokens.get(place).cloned().unwrap_or_else(absent),
+                Subject::Contents(schema) if !all.contains(schema) => absent(),
+                Subject::Contents(schema) => {
+                    inside::contents(there.iter().filter(|(at, _)| at.schema == *schema))
+                }
+                Subject::Text(place) => match there.get(place) {
+                    None => absent(),
+                    Some(r) if r.kind == RelationKind::View => r.raw_hash(),
+                    Some(_) => "a table".to_owned(),
+                },
                 Subject::Table(place) => match there.get(place) {
                     None => absent(),
                     Some(r) if r.kind == RelationKind::View => "a view".to_owned(),
@@ -141,12 +192,14 @@ pub fn now(session: &Session, subjects: &[&str]) -> Result<Vec<String>, EngineEr
                     if !granted.contains_key(&key) {
                         granted.insert(key.clone(), access::read(session, place, *view)?);
                     }
-                    let wanted = access::Access {
-                        grants: BTreeSet::from([grant.clone()]),
-                        others: Vec::new(),
-                    };
-                    let has = granted.get(&key);
-                    yes(has.is_some_and(|has| access::lost(&wanted, has).is_empty()))
+                    holds(granted.get(&key), grant)
+                }
+                Subject::SchemaGrant(schema, grant) => {
+                    if !on_schemas.contains_key(schema) {
+                        let has = access::of_schema(session, schema)?;
+                        on_schemas.insert(schema.clone(), has);
+                    }
+                    holds(on_schemas.get(schema), grant)
                 }
             })
         })

@@ -81,6 +81,67 @@ pub enum SfAction {
         /// Where.
         place: Place,
     },
+    /// Gives and takes privileges on a schema itself.
+    SchemaGrants {
+        /// The schema.
+        schema: String,
+        /// Each one, and whether it is given.
+        changes: Vec<(Grant, bool)>,
+    },
+    /// Takes what unship put there for the job out of a staging schema.
+    Clear {
+        /// The schema.
+        schema: String,
+        /// The views.
+        helpers: BTreeSet<String>,
+    },
+    /// Says whose a staging schema is.
+    Mark {
+        /// The schema.
+        schema: String,
+        /// Whose.
+        of: String,
+    },
+    /// Exchanges two schemas.
+    SwapSchemas {
+        /// Production.
+        live: String,
+        /// The other.
+        other: String,
+        /// What is in production.
+        held: Vec<Held>,
+        /// The privileges on production itself: the other must have them.
+        access: access::Access,
+    },
+    /// Gives a schema that is not production another name.
+    RenameSchema {
+        /// The old name.
+        from: String,
+        /// The new one.
+        to: String,
+    },
+    /// Writes down which schemas retain something.
+    Remember {
+        /// Those that do now.
+        there: BTreeSet<String>,
+        /// Those that did.
+        gone: BTreeSet<String>,
+    },
+}
+
+/// What is in a schema of production that gives way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Its name.
+    pub name: String,
+    /// Whether it is a view.
+    pub view: bool,
+    /// What was last written to it when it was looked at.
+    pub token: Option<String>,
+    /// How many rows it had.
+    pub rows: Option<u64>,
+    /// The privileges on it, where something of its name comes: that must have them.
+    pub access: access::Access,
 }
 
 /// A privilege that is given or taken.
@@ -135,6 +196,31 @@ impl SfAction {
                 vec![sql::create_view(place, &view)]
             }
             Self::DropView { place } => vec![sql::drop_view(place)],
+            Self::SchemaGrants { schema, changes } => changes
+                .iter()
+                .map(|(grant, give)| match give {
+                    true => sql::grant_on_schema(database, schema, grant),
+                    false => sql::revoke_on_schema(database, schema, grant),
+                })
+                .collect(),
+            Self::Clear { schema, helpers } => helpers
+                .iter()
+                .map(|name| sql::drop_view(&Place::new(database, &**schema, &**name)))
+                .collect(),
+            Self::Mark { schema, of } => {
+                vec![sql::mark(
+                    &Place::new(database, &**schema, layout::MARK),
+                    of,
+                )]
+            }
+            Self::SwapSchemas { live, other, .. } => vec![sql::swap_schemas(database, live, other)],
+            Self::RenameSchema { from, to } => vec![sql::rename_schema(database, from, to)],
+            Self::Remember { there, gone } => {
+                let home = |name: &String| Place::new(database, layout::HOME, &**name);
+                let made = there.iter().map(|name| sql::mark(&home(name), name));
+                made.chain(gone.iter().map(|name| sql::drop_view(&home(name))))
+                    .collect()
+            }
         }
     }
 

@@ -25,21 +25,22 @@ pub struct Incoming<'a> {
 
 /// Steps that are being put together.
 pub struct Planner<'a> {
-    survey: &'a Survey,
-    release: ReleaseId,
-    database: String,
-    live_map: &'a BTreeMap<RelationName, Version>,
+    pub(super) survey: &'a Survey,
+    pub(super) release: ReleaseId,
+    pub(super) database: String,
+    pub(super) live_map: &'a BTreeMap<RelationName, Version>,
     /// Whether privileges that only the incoming relation has go: they were taken since.
     pub strict: bool,
-    schemas: BTreeSet<String>,
-    before: Vec<Change>,
-    after: Vec<Change>,
-    steps: Vec<Step>,
-    refusals: Vec<String>,
-    notes: Vec<String>,
+    pub(super) schemas: BTreeSet<String>,
+    pub(super) before: Vec<Change>,
+    pub(super) after: Vec<Change>,
+    pub(super) steps: Vec<Step>,
+    pub(super) refusals: Vec<String>,
+    pub(super) notes: Vec<String>,
 }
 
-fn place(name: &RelationName) -> Place {
+/// Where a relation of production is.
+pub(super) fn place(name: &RelationName) -> Place {
     Place::new(&*name.database, &*name.schema, &*name.name)
 }
 
@@ -68,8 +69,8 @@ impl<'a> Planner<'a> {
     /// The steps for all that comes and goes.
     pub fn all(
         mut self: Planner<'a>,
-        incoming: Vec<(&'a RelationName, Incoming<'a>)>,
-        remove: Vec<&'a RelationName>,
+        mut incoming: Vec<(&'a RelationName, Incoming<'a>)>,
+        mut remove: Vec<&'a RelationName>,
     ) -> Result<Steps, EngineError> {
         let names = incoming
             .iter()
@@ -79,6 +80,7 @@ impl<'a> Planner<'a> {
             .clone()
             .next()
             .map_or_else(String::new, |n| n.database.clone());
+        let whole = self.whole_schemas(&mut incoming, &mut remove)?;
         let total = incoming.len() + remove.len();
         for (name, one) in in_order(incoming) {
             self.bring(name, &one)?;
@@ -96,10 +98,10 @@ impl<'a> Planner<'a> {
             )
             .hint("leave these out, or change what each line says"));
         }
-        self.finish(total)
+        self.finish(whole, total)
     }
 
-    fn finish(mut self, total: usize) -> Result<Steps, EngineError> {
+    fn finish(mut self, whole: usize, total: usize) -> Result<Steps, EngineError> {
         let make = SfAction::Schemas {
             names: self.schemas.clone(),
         };
@@ -128,19 +130,34 @@ impl<'a> Planner<'a> {
             step.id = n;
             step.after = (n > 1).then(|| n - 1).into_iter().collect();
         }
-        if total > 1 {
+        let exchanges = whole + total;
+        if whole > 1 {
+            self.notes.push(format!(
+                "each of {} changes in one instant, one after the other: readers may see schemas of \
+                 two releases for as long as these statements take",
+                count(whole, "schema")
+            ));
+        }
+        if total > 0 && exchanges > 1 {
             self.notes.push(format!(
                 "this is not atomic: Snowflake commits each of the {} by itself, so that readers \
                  may see relations of two releases until all are done",
-                count(total, "exchange")
+                count(exchanges, "exchange")
             ));
         }
+        let tables = "each table is exchanged with the one that takes its place, in the order in \
+                      which they were built, and views are put in place after them; no row is \
+                      copied";
+        let schemas = "each schema is exchanged whole with the one that takes its place, in the \
+                       order in which they were built; no row is copied";
+        let method = match (whole, total) {
+            (0, _) => tables.to_owned(),
+            (_, 0) => schemas.to_owned(),
+            _ => format!("{schemas}; of the others, {tables}"),
+        };
         Ok(Steps {
             steps,
-            method: "each table is exchanged with the one that takes its place, in the order in \
-                     which they were built, and views are put in place after them; no row is \
-                     copied"
-                .to_owned(),
+            method,
             irreversible: Vec::new(),
             notes: self.notes,
             needs: Vec::new(),
@@ -150,7 +167,7 @@ impl<'a> Planner<'a> {
     }
 
     /// A step; its number and order come at the end.
-    fn step(
+    pub(super) fn step(
         &self,
         action: SfAction,
         guard: Vec<Fact>,
@@ -219,7 +236,7 @@ impl<'a> Planner<'a> {
         Ok(away)
     }
 
-    fn refuse(&mut self, name: &RelationName, there: &There) {
+    pub(super) fn refuse(&mut self, name: &RelationName, there: &There) {
         let reasons = there.refusals.iter().cloned();
         let others = there
             .access
@@ -233,8 +250,7 @@ impl<'a> Planner<'a> {
         self.refusals.extend(all);
     }
 
-    /// What would be lost of what protects production, and of its kind.
-    fn compare(&mut self, name: &RelationName, live: &There, incoming: &There) {
+    pub(super) fn compare_owner(&mut self, name: &RelationName, live: &There, incoming: &There) {
         if let (Some(now), Some(then)) = (&live.owner, &incoming.owner)
             && now != then
         {
@@ -242,11 +258,26 @@ impl<'a> Planner<'a> {
                 "{name}: it belongs to the role {now} in production, and to {then} afterwards"
             ));
         }
-        let lost: Vec<&String> = live.protection.difference(&incoming.protection).collect();
-        for what in lost.into_iter().filter(|_| incoming.view.is_none()) {
+    }
+
+    pub(super) fn compare_protection(
+        &mut self,
+        name: &RelationName,
+        live: &There,
+        incoming: &There,
+    ) {
+        for what in live.protection.difference(&incoming.protection) {
             self.refusals.push(format!(
                 "{name}: {what} would not be on what takes its place"
             ));
+        }
+    }
+
+    /// What would be lost of what protects production, and of its kind.
+    fn compare(&mut self, name: &RelationName, live: &There, incoming: &There) {
+        self.compare_owner(name, live, incoming);
+        if incoming.view.is_none() {
+            self.compare_protection(name, live, incoming);
         }
         if let (Some(now), Some(then)) = (&live.table, &incoming.table) {
             if now.transient != then.transient {
@@ -377,11 +408,34 @@ impl<'a> Planner<'a> {
                     "{name} is a view now and a table afterwards: it is missing for an instant"
                 ));
                 self.drop_view(name, live)?;
+                self.given(name, &from, !one.clone, false);
                 self.arrive(&at, from, guard, one.clone, &table.created)?;
             }
-            None => self.arrive(&at, from, guard, one.clone, &table.created)?,
+            None => {
+                self.given(name, &from, !one.clone, false);
+                self.arrive(&at, from, guard, one.clone, &table.created)?;
+            }
         }
         Ok(())
+    }
+
+    /// What future grants would have given to a relation that is made in a schema of production: it
+    /// was made in another one. A copy is not there before the first steps; nor is a view.
+    fn given(&mut self, name: &RelationName, from: &Place, there: bool, view: bool) {
+        let here = self.survey.future.get(&name.schema).into_iter().flatten();
+        let at = if there { from.clone() } else { place(name) };
+        let changes = here
+            .filter(|future| future.view == view)
+            .map(|future| Change {
+                place: at.clone(),
+                view,
+                grant: future.grant.clone(),
+                give: true,
+            });
+        match there {
+            true => self.before.extend(changes),
+            false => self.after.extend(changes),
+        }
     }
 
     /// Privileges: what production's has, what takes its place must have.
@@ -499,7 +553,7 @@ impl<'a> Planner<'a> {
                 ));
                 self.leave_table(name, live)?;
             }
-            None => {}
+            None => self.given(name, &at, false, true),
         }
         let may = live.map(|live| live.access.clone()).unwrap_or_default();
         let more = access::lost(&incoming.access, &may).into_iter().cloned();

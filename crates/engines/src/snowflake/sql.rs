@@ -1,7 +1,10 @@
 //! Every statement that unship sends to Snowflake. None is put together anywhere else, so that one
 //! test can list and parse them all; the address beside each is the page that defines it.
 
+mod schema;
+
 pub use crate::quote::{name, names};
+pub use schema::*;
 use std::time::Duration;
 use unship_core::engine::ReleaseRecord;
 
@@ -546,32 +549,6 @@ pub fn only(
     )
 }
 
-/// <https://docs.snowflake.com/en/sql-reference/sql/show-grants>
-pub fn show_database_grants(database: &str) -> String {
-    format!("SHOW GRANTS ON DATABASE {}", name(database))
-}
-
-/// What a person is told to run. <https://docs.snowflake.com/en/sql-reference/sql/grant-privilege>
-pub fn grant_usage(database: &str, of: &str, role: &str) -> String {
-    format!(
-        "GRANT USAGE ON SCHEMA {} TO ROLE {}",
-        schema(database, of),
-        name(role)
-    )
-}
-
-/// What a person is told to run. <https://docs.snowflake.com/en/sql-reference/sql/grant-privilege>
-pub fn grant_create_schema(database: &str, role: &str) -> String {
-    format!(
-        "GRANT CREATE SCHEMA ON DATABASE {} TO ROLE {}",
-        name(database),
-        name(role)
-    )
-}
-
-#[cfg(test)]
-mod tests;
-
 /// Adds a release to the table of restore points that the dbt package keeps, by the clock that wrote
 /// the other rows. <https://docs.snowflake.com/en/sql-reference/sql/insert>
 pub fn record_release(database: &str, schema: &str, record: &ReleaseRecord) -> String {
@@ -594,3 +571,6 @@ pub fn record_release(database: &str, schema: &str, record: &ReleaseRecord) -> S
         ago(record.ended),
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,8 @@
 
 use super::access::{self, Access};
 use super::catalog::{self, Extent, Relation};
+use super::inside::{self, Future, Inside};
+use super::level::Level;
 use super::session::{Session, cell, text};
 use super::sql::{self, Place};
 use super::{hang, layout, observe};
@@ -20,6 +22,16 @@ pub struct Survey {
     pub schemas: BTreeSet<String>,
     /// What stands where.
     pub there: Vec<There>,
+    /// What is in each schema of production, of staging and of retained versions, where schemas are
+    /// exchanged.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub whole: BTreeMap<String, Inside>,
+    /// The schemas that retain something, as they are written down.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub remembered: BTreeSet<String>,
+    /// What whoever makes a relation in each schema of production gives away with it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub future: BTreeMap<String, BTreeSet<Future>>,
 }
 
 /// A relation somewhere.
@@ -59,6 +71,9 @@ pub struct Table {
 pub struct View {
     /// What it selects, with production's names; none where it could not be read.
     pub body: Option<String>,
+    /// What it selects as it was written, where it names a schema of ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw: Option<String>,
     /// Whether it hides its text.
     pub secure: bool,
     /// Its comment.
@@ -67,6 +82,17 @@ pub struct View {
     pub columns: Vec<String>,
     /// What tells it from another.
     pub hash: String,
+    /// When it was made.
+    #[serde(default)]
+    pub made: String,
+}
+
+impl View {
+    /// What tells it from another by the text as it was written.
+    pub fn raw_hash(&self) -> String {
+        let body = self.raw.as_deref().or(self.body.as_deref());
+        catalog::view_hash(self.secure, self.comment.as_deref(), body)
+    }
 }
 
 impl Survey {
@@ -81,6 +107,7 @@ pub fn survey(
     session: &Session,
     release: ReleaseId,
     relations: &BTreeSet<RelationName>,
+    level: Level,
 ) -> Result<Survey, EngineError> {
     let all = catalog::schemas(session)?;
     let own: BTreeSet<String> = relations.iter().map(|name| name.schema.clone()).collect();
@@ -106,12 +133,29 @@ pub fn survey(
         .map(|(at, _)| at.clone())
         .collect();
     let mut hanging: BTreeMap<Place, Vec<String>> = hang::on(session, &live)?;
+    let whole = match level {
+        Level::Table => BTreeMap::new(),
+        Level::Schema => inside::look(session, &concerned, &catalog)?,
+    };
+    let remembered = match level {
+        Level::Table => BTreeSet::new(),
+        Level::Schema => {
+            let home = BTreeSet::from([layout::HOME.to_owned()]);
+            let there = catalog::load(session, &home, Extent::Names)?;
+            there.into_keys().map(|at| at.name).collect()
+        }
+    };
+    let standing: BTreeSet<String> = own.iter().filter(|s| all.contains(s)).cloned().collect();
+    let future = inside::future(session, &standing)?;
     let role = session.rows(&sql::session(), "see which role acts")?;
     let role = role.first().and_then(|row| text(cell(row, 0)));
     let mut survey = Survey {
         role: role.unwrap_or_default(),
         schemas: all.into_iter().collect(),
         there: Vec::new(),
+        whole,
+        remembered,
+        future,
     };
     for (at, relation) in catalog.iter().filter(|(at, relation)| wanted(at, relation)) {
         let view = relation.kind == RelationKind::View;
@@ -139,10 +183,12 @@ pub fn survey(
             }),
             view: view.then(|| View {
                 body: relation.body.clone(),
+                raw: relation.raw.clone(),
                 secure: relation.secure,
                 comment: relation.comment.clone(),
                 columns: relation.columns.iter().map(|c| c.name.clone()).collect(),
                 hash: relation.text_hash(),
+                made: catalog::identity(&relation.created),
             }),
             owner: relation.owner.clone(),
             access: access::read(session, at, view)?,

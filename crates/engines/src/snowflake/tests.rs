@@ -81,6 +81,47 @@ impl World {
             }
             return nothing();
         }
+        if statement.starts_with("ALTER SCHEMA") {
+            // `"DB"."A"` twice: the names are the first pair's second part, and the last pair's.
+            let (one, other) = (names[0].1.clone(), names[names.len() - 1].1.clone());
+            if !self.schemas.contains(&one) {
+                return Say::failed("002043", "does not exist");
+            }
+            let swaps = statement.contains("SWAP WITH");
+            assert_eq!(swaps, self.schemas.contains(&other), "{statement}");
+            let renamed = |schema: &str| match schema {
+                schema if schema == one => other.clone(),
+                schema if schema == other => one.clone(),
+                schema => schema.to_owned(),
+            };
+            let tables = std::mem::take(&mut self.tables).into_iter();
+            self.tables = tables
+                .map(|((schema, name), created)| ((renamed(&schema), name), created))
+                .collect();
+            let views = std::mem::take(&mut self.views).into_iter();
+            self.views = views.map(|(s, name)| (renamed(&s), name)).collect();
+            if !swaps {
+                self.schemas.remove(&one);
+                self.schemas.insert(other);
+            }
+            return nothing();
+        }
+        if statement.starts_with("DROP VIEW") {
+            self.views.remove(&names[1]);
+            return nothing();
+        }
+        if statement.contains("INFORMATION_SCHEMA.VIEWS") {
+            let columns = ["S", "N", "D", "E"].map(|name| (name, "text"));
+            let text = "CREATE VIEW x AS SELECT 'R2' AS \"RELEASE\"";
+            let rows: Vec<[Option<&str>; 4]> = self
+                .views
+                .iter()
+                .filter(|(schema, _)| statement.contains(&format!("'{schema}'")))
+                .map(|(s, n)| [Some(s.as_str()), Some(n.as_str()), Some(text), Some("NO")])
+                .collect();
+            let rows: Vec<&[Option<&str>]> = rows.iter().map(|row| row.as_slice()).collect();
+            return Say::rows(&columns, &rows);
+        }
         if statement.starts_with("CREATE SCHEMA") {
             self.schemas.insert(names[0].1.clone());
             return nothing();
@@ -172,7 +213,7 @@ fn stage(fault: Fault) -> Stage {
                 _ => before,
             };
         }
-        if statement.starts_with("ALTER TABLE") {
+        if statement.starts_with("ALTER ") {
             changes += usize::from(!unlucky.contains_key(&id));
             let n = *unlucky.entry(id.clone()).or_insert(changes);
             if fault == Fault::Unheard(n) {
@@ -267,6 +308,7 @@ fn five() -> Plan {
             .iter()
             .map(|((s, _), created)| there(s, created))
             .collect(),
+        ..Survey::default()
     };
     let names = || (0..SCHEMAS).map(|n| name(&marts(n)));
     let request = PublishRequest {
@@ -483,3 +525,4 @@ fn a_build_of_another_environment_is_left_alone() {
 }
 
 mod refused;
+mod whole;

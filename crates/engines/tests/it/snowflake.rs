@@ -13,7 +13,7 @@ use unship_core::testing::world::Harness;
 use unship_core::testing::{Contents, Table, Write, skipped};
 use unship_core::value::Value;
 use unship_engines::snowflake::client::{Client, Credentials, Pace, Secret, Settings, Statement};
-use unship_engines::snowflake::{Snowflake, Wanted, layout};
+use unship_engines::snowflake::{Level, Snowflake, Wanted, layout};
 
 /// Where a story is played: the stand-in, which needs no login, or a real account.
 #[derive(Clone)]
@@ -56,15 +56,18 @@ impl Server {
     }
 }
 
-/// A schema of its own, which goes with it and with all that unship made for it.
+/// Schemas of its own, which go with it and with all that unship made for them.
 struct Database {
     server: Server,
     name: String,
-    schema: String,
+    /// Where relations of the first database of a story are, of the second one, and of others; at the
+    /// level of tables one for all.
+    schemas: [String; 3],
+    level: Level,
 }
 
 impl Database {
-    fn new(server: &Server) -> Self {
+    fn new(server: &Server, level: Level) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let made = Self {
@@ -75,21 +78,32 @@ impl Database {
                 Some(_) => format!("{}_{}_{number}", server.database, std::process::id()),
                 None => server.database.clone(),
             },
-            schema: match server.url {
-                Some(_) => "S".to_owned(),
-                None => format!("S{}N{number}", std::process::id()),
-            },
+            schemas: ["S", "T", "U"].map(|of| {
+                let of = if level == Level::Schema { of } else { "S" };
+                match server.url {
+                    Some(_) => of.to_owned(),
+                    None => format!("{of}{}N{number}", std::process::id()),
+                }
+            }),
+            level,
         };
         if server.url.is_some() {
             made.rows(&format!("CREATE DATABASE IF NOT EXISTS \"{}\"", made.name))
                 .unwrap();
         }
-        made.rows(&format!(
-            "CREATE SCHEMA IF NOT EXISTS \"{}\".\"{}\"",
-            made.name, made.schema
-        ))
-        .unwrap();
+        for schema in made.own() {
+            made.rows(&format!(
+                "CREATE SCHEMA IF NOT EXISTS \"{}\".\"{schema}\"",
+                made.name
+            ))
+            .unwrap();
+        }
         made
+    }
+
+    /// The schemas of production.
+    fn own(&self) -> BTreeSet<String> {
+        self.schemas.iter().cloned().collect()
     }
 
     fn client(&self) -> Client {
@@ -101,7 +115,7 @@ impl Database {
             role: self.server.role.clone(),
             warehouse: self.server.warehouse.clone(),
             database: self.name.clone(),
-            schema: Some(self.schema.clone()),
+            schema: Some(self.schemas[0].clone()),
         };
         let pace = Pace {
             first: Duration::from_millis(10),
@@ -143,7 +157,7 @@ impl Database {
         names.filter(|name| like(name)).collect()
     }
 
-    fn read_schema(&self, schema: &str, into: &mut Contents) {
+    fn read_schema(&self, of: &str, schema: &str, into: &mut Contents) {
         let ask = format!(
             "SELECT TABLE_NAME FROM \"{}\".INFORMATION_SCHEMA.TABLES WHERE TABLE_SCHEMA = '{schema}'",
             self.name
@@ -166,22 +180,25 @@ impl Database {
                     .collect()
             });
             let table = Table::new(&columns, rows);
-            into.insert(RelationName::new(&*self.name, &*self.schema, name), table);
+            into.insert(RelationName::new(&*self.name, of, name), table);
         }
     }
 
     /// Whether a schema retains what a release built of this story.
     fn retains(&self, name: &str, release: Option<ReleaseId>) -> bool {
         layout::parse_retained(name).is_some_and(|(version, schema)| {
-            schema == self.schema && release.is_none_or(|release| version.release == release)
+            self.own().contains(schema) && release.is_none_or(|release| version.release == release)
         })
     }
 }
 
 impl Drop for Database {
     fn drop(&mut self) {
-        let staging = layout::build(&self.schema).unwrap();
-        let ours = |name: &str| name == self.schema || name == staging || self.retains(name, None);
+        let own = self.own();
+        let ours = |name: &str| {
+            let of = layout::parse_build(name).unwrap_or(name);
+            own.contains(of) || self.retains(name, None)
+        };
         for schema in self.schemas(ours) {
             let _ = self.rows(&format!("DROP SCHEMA IF EXISTS \"{schema}\" CASCADE"));
             let _ = self.rows(&format!(
@@ -194,16 +211,23 @@ impl Drop for Database {
 
 impl Harness for Database {
     fn engine(&self) -> Box<dyn Engine> {
-        let schemas = BTreeSet::from([self.schema.clone()]);
+        let schemas = self.own();
         let wanted = Wanted {
             schemas: schemas.clone(),
             ..Wanted::default()
         };
-        Box::new(Snowflake::new(self.client(), schemas, wanted))
+        Box::new(Snowflake::new(self.client(), schemas, wanted).at_level(self.level))
     }
 
-    fn relation(&self, _database: usize, name: &str) -> RelationName {
-        RelationName::new(&*self.name, &*self.schema, name.to_uppercase())
+    fn relation(&self, database: usize, name: &str) -> RelationName {
+        // What no release of a story replaces, or not each of them, is beside what all replace.
+        let [first, second, others] = &self.schemas;
+        let schema = match name {
+            "raw" | "report" | "gone" => others,
+            _ if database == 0 => first,
+            _ => second,
+        };
+        RelationName::new(&*self.name, &**schema, name.to_uppercase())
     }
 
     fn job_writes(&self, _build: &Build, write: &Write) -> Result<(), String> {
@@ -252,13 +276,18 @@ impl Harness for Database {
 
     fn read(&self, place: Place) -> Contents {
         let mut contents = Contents::new();
-        let schemas = match place {
-            Place::Live => vec![self.schema.clone()],
-            Place::Build(_) => vec![layout::build(&self.schema).unwrap()],
-            Place::Point(release) => self.schemas(|name| self.retains(name, Some(release))),
-        };
-        for schema in schemas {
-            self.read_schema(&schema, &mut contents);
+        for of in self.own() {
+            let schemas = match place {
+                Place::Live => vec![of.clone()],
+                Place::Build(_) => vec![layout::build(&of).unwrap()],
+                Place::Point(release) => self.schemas(|name| {
+                    let parsed = layout::parse_retained(name);
+                    parsed.is_some_and(|(v, schema)| schema == of && v.release == release)
+                }),
+            };
+            for schema in schemas {
+                self.read_schema(&of, &schema, &mut contents);
+            }
         }
         contents
     }
@@ -299,23 +328,25 @@ fn quoted_view(view: &RelationName, of: &RelationName) -> String {
 }
 
 /// Plays a case of the suite, where there is a server.
-fn play(case: &dyn Fn(Make<'_>)) {
+fn play(level: Level, case: &dyn Fn(Make<'_>)) {
     let Some(server) = Server::found() else {
         skipped("UNSHIP_TEST_SNOWFLAKE names no server; scripts/snowflake-emulator starts one");
         return;
     };
-    case(&|| Box::new(Database::new(&server)));
+    case(&|| Box::new(Database::new(&server, level)));
 }
 
 /// The cases of the suite. A story is some hundred statements, each of which takes the stand-in 20
 /// milliseconds: too long for every change.
 macro_rules! cases {
-    ($($test:ident)*) => {
+    ($level:expr; $($test:ident)*) => {
         $(
             #[test]
             #[ignore = "takes a minute; `make test-all` plays it"]
             fn $test() {
-                play(&|make| unship_core::testing::conformance::play_named(stringify!($test), make));
+                play($level, &|make| {
+                    unship_core::testing::conformance::play_named(stringify!($test), make);
+                });
             }
         )*
 
@@ -324,39 +355,54 @@ macro_rules! cases {
             let names = unship_core::testing::conformance::test_names();
             assert_eq!(names, [$(stringify!($test)),*]);
         }
+
+        /// A crash at a sample of the boundaries of a run, a rollback and a partial rollback.
+        #[test]
+        #[ignore = "takes minutes; `make test-all` plays it"]
+        fn a_crash_anywhere_is_resumed() {
+            let every = std::env::var("UNSHIP_SNOWFLAKE_CRASH_EVERY");
+            let every = every.map_or(40, |text| text.parse().unwrap());
+            play($level, &|make| {
+                unship_core::testing::conformance::survives_crashes(make, every);
+            });
+        }
+    };
+    ($level:expr) => {
+        cases! { $level;
+            publish_and_roll_back
+            part_of_it
+            undo_and_redo_are_a_stack
+            what_others_wrote_stays
+            what_others_wrote_to_ours_is_set_aside
+            a_failed_job_leaves_production
+            a_failed_job_in_place_is_undone
+            points_are_readable
+            tampering_is_found
+            a_plan_for_another_moment_is_refused
+            writers_are_frozen_during_a_run
+            a_plan_is_the_same_each_time
+            views_show_what_is_live
+            only_what_was_planned_is_published
+            what_lies_packed_comes_back
+            a_lost_point_is_refused
+            versions_are_compared_row_by_row
+            relations_are_measured_where_they_lie
+            a_query_reads_a_place_and_writes_nothing
+            rows_of_an_older_version_come_back
+            rows_are_chosen_by_one_expression
+            stages_are_one_operation
+        }
     };
 }
 
-cases! {
-    publish_and_roll_back
-    part_of_it
-    undo_and_redo_are_a_stack
-    what_others_wrote_stays
-    what_others_wrote_to_ours_is_set_aside
-    a_failed_job_leaves_production
-    a_failed_job_in_place_is_undone
-    points_are_readable
-    tampering_is_found
-    a_plan_for_another_moment_is_refused
-    writers_are_frozen_during_a_run
-    a_plan_is_the_same_each_time
-    views_show_what_is_live
-    only_what_was_planned_is_published
-    what_lies_packed_comes_back
-    a_lost_point_is_refused
-    versions_are_compared_row_by_row
-    relations_are_measured_where_they_lie
-    a_query_reads_a_place_and_writes_nothing
-    rows_of_an_older_version_come_back
-    rows_are_chosen_by_one_expression
-    stages_are_one_operation
+mod by_table {
+    use super::*;
+
+    cases! { Level::Table }
 }
 
-/// A crash at a sample of the boundaries of a run, a rollback and a partial rollback.
-#[test]
-#[ignore = "takes minutes; `make test-all` plays it"]
-fn a_crash_anywhere_is_resumed() {
-    let every = std::env::var("UNSHIP_SNOWFLAKE_CRASH_EVERY");
-    let every = every.map_or(40, |text| text.parse().unwrap());
-    play(&|make| unship_core::testing::conformance::survives_crashes(make, every));
+mod by_schema {
+    use super::*;
+
+    cases! { Level::Schema }
 }

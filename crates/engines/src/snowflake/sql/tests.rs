@@ -32,6 +32,7 @@ fn statements() -> Vec<(&'static str, String)> {
         began: Duration::from_millis(90_500),
         ended: Duration::from_millis(250),
     };
+    let usage = Grant::new("USAGE", Grantee::Role("REPORTER".to_owned()), false).unwrap();
     vec![
         ("session", session()),
         ("schemas", super::schemas("DB")),
@@ -105,9 +106,54 @@ fn statements() -> Vec<(&'static str, String)> {
         ("changed", changed(&odd, &other, &key, &all, 5)),
         ("key_faults", key_faults(&odd, &key)),
         ("only", only(&odd, &other, &key, &all, true, 5)),
-        ("show_database_grants", show_database_grants("DB")),
-        ("grant_usage", grant_usage("DB", "MARTS", "LOADER")),
-        ("grant_create_schema", grant_create_schema("DB", "LOADER")),
+        (
+            "create_schema_like",
+            create_schema_like(
+                "DB",
+                "UNSHIP_BUILD_MARTS",
+                &Making {
+                    transient: true,
+                    managed: true,
+                    days: Some(7),
+                    comment: Some("it's ours".to_owned()),
+                },
+            ),
+        ),
+        (
+            "create_schema_like",
+            create_schema_like("DB", "UNSHIP_BUILD_MARTS", &Making::default()),
+        ),
+        (
+            "swap_schemas",
+            swap_schemas("DB", "MARTS", "UNSHIP_BUILD_MARTS"),
+        ),
+        (
+            "rename_schema",
+            rename_schema("DB", "UNSHIP_BUILD_MARTS", "UNSHIP_R1_MARTS"),
+        ),
+        ("show_schemas", show_schemas("DB")),
+        ("show_schema_grants", show_schema_grants("DB", "MARTS")),
+        ("show_future_grants", show_future_grants("DB", "MARTS")),
+        (
+            "show_grants_to",
+            show_grants_to(&Grantee::Role("LOADER".to_owned())),
+        ),
+        (
+            "show_grants_to",
+            show_grants_to(&Grantee::DatabaseRole("DB".to_owned(), "R".to_owned())),
+        ),
+        ("show_kind", show_kind("DB", "USER PROCEDURES")),
+        ("schema_tags", schema_tags("DB", "say \"hi\"")),
+        ("grant_on_schema", grant_on_schema("DB", "MARTS", &usage)),
+        ("revoke_on_schema", revoke_on_schema("DB", "MARTS", &usage)),
+        (
+            "give",
+            give("CREATE SCHEMA", "DATABASE", &name("DB"), "LOADER"),
+        ),
+        (
+            "give_ownership",
+            give_ownership("SCHEMA", &schema("DB", "MARTS"), "LOADER"),
+        ),
         (
             "record_release",
             record_release("DB", "marts_unship", &record),
@@ -118,12 +164,12 @@ fn statements() -> Vec<(&'static str, String)> {
 /// Public functions that make no statement.
 const NO_STATEMENTS: [&str; 4] = ["full", "text", "new", "fmt"];
 
-/// The page beside each public function of this file.
+/// The page beside each public function that makes a statement.
 fn pages() -> BTreeMap<String, String> {
-    let source = include_str!("../sql.rs");
+    let sources = [include_str!("../sql.rs"), include_str!("schema.rs")];
     let mut out = BTreeMap::new();
     let mut page = String::new();
-    for line in source.lines() {
+    for line in sources.iter().flat_map(|source| source.lines()) {
         let line = line.trim();
         if let Some((_, rest)) = line
             .split_once("<https://")
@@ -161,10 +207,19 @@ fn every_statement_is_listed_beside_its_page() {
     insta::assert_snapshot!("statements", lines.join("\n"));
 }
 
-/// The statements that the parser gives back as a raw command: it knows no form of `SHOW`, and no
-/// grant to a database role.
+/// The statements that the parser gives back as a raw command: of `SHOW` it knows only schemas, and
+/// it knows no grant to a database role, no grant that leaves others be, no change of a schema, and
+/// no schema whose owner alone says who may read.
 fn is_unknown_to_the_parser(statement: &str) -> bool {
-    statement.starts_with("SHOW ") || statement.contains(" TO DATABASE ROLE ")
+    let shows = statement.starts_with("SHOW ") && !statement.starts_with("SHOW SCHEMAS ");
+    let words = [
+        " TO DATABASE ROLE ",
+        " COPY CURRENT GRANTS",
+        " WITH MANAGED ACCESS",
+    ];
+    shows
+        || statement.starts_with("ALTER SCHEMA ")
+        || words.iter().any(|words| statement.contains(words))
 }
 
 const PARSE: &str = "

@@ -25,6 +25,7 @@ fn one(
         role: "LOADER".to_owned(),
         schemas: ["MARTS", "UNSHIP_BUILD_MARTS"].map(str::to_owned).into(),
         there: vec![live, built],
+        ..Survey::default()
     };
     let request = PublishRequest {
         release: ReleaseId(2),
@@ -76,6 +77,8 @@ fn what_would_be_lost_is_refused_by_name() {
                     comment: None,
                     columns: Vec::new(),
                     hash: "abc".to_owned(),
+                    raw: None,
+                    made: String::new(),
                 });
             }),
             "the policy G.P.ROWS would not be on the view that is made anew",
@@ -124,6 +127,8 @@ fn views_come_after_tables_and_a_rollback_takes_rights_back() {
         comment: None,
         columns: vec!["id".to_owned()],
         hash: "abc".to_owned(),
+        raw: None,
+        made: String::new(),
     });
     let (live, mut old) = (there("MARTS", "t1"), there("UNSHIP_R1_MARTS", "t2"));
     let gone = Grant::new("SELECT", Grantee::Role("LEFT".to_owned()), false).unwrap();
@@ -132,6 +137,7 @@ fn views_come_after_tables_and_a_rollback_takes_rights_back() {
         role: "LOADER".to_owned(),
         schemas: ["MARTS", "UNSHIP_R1_MARTS"].map(str::to_owned).into(),
         there: vec![view, live, old],
+        ..Survey::default()
     };
     let report = RelationName::new(DATABASE, "MARTS", "REPORT");
     let request = RestoreRequest {
