@@ -356,3 +356,84 @@ fn an_exchange_looks_once_more() {
     assert_eq!(message, "ROLE \"READER\" would lose SELECT on MARTS.ORDERS");
     assert!(sql::swap(&live, &other).contains("SWAP WITH"));
 }
+
+/// Each right that the role lacks is named, with the statement that gives it; what it has from
+/// another role is not.
+#[test]
+fn the_doctor_names_each_missing_right_and_the_grant_that_gives_it() {
+    let double = Double::new(|asked| {
+        let statement = asked.body["statement"].as_str().unwrap_or_default();
+        let columns = ["privilege", "granted_on", "name"].map(|name| (name, "text"));
+        match statement {
+            s if s.starts_with("SELECT CURRENT_ROLE") => {
+                let columns = ["R", "V", "W"].map(|name| (name, "text"));
+                Say::rows(&columns, &[&[Some("LOADER"), Some("9"), Some("WH")]])
+            }
+            "SHOW GRANTS TO ROLE \"LOADER\"" => Say::rows(
+                &columns,
+                &[
+                    &[Some("USAGE"), Some("DATABASE"), Some("DB")],
+                    &[Some("USAGE"), Some("ROLE"), Some("BUILDER")],
+                ],
+            ),
+            "SHOW GRANTS TO ROLE \"BUILDER\"" => Say::rows(
+                &columns,
+                &[
+                    &[Some("USAGE"), Some("ROLE"), Some("LOADER")],
+                    &[Some("USAGE"), Some("SCHEMA"), Some("DB.MARTS0")],
+                    &[Some("CREATE VIEW"), Some("SCHEMA"), Some("DB.MARTS0")],
+                ],
+            ),
+            s => {
+                let mut world = World::default();
+                world.schemas.insert("MARTS0".to_owned());
+                world.tables.insert(at("MARTS0"), "t1".to_owned());
+                world.run(s)
+            }
+        }
+    });
+    let mut engine = engine(&double).at_level(crate::snowflake::Level::Schema);
+    let said: Vec<String> = engine
+        .doctor()
+        .into_iter()
+        .filter_map(|line| line.hint)
+        .filter(|hint| hint.starts_with("GRANT"))
+        .collect();
+    assert_eq!(
+        said,
+        [
+            "GRANT CREATE SCHEMA ON DATABASE \"DB\" TO ROLE \"LOADER\"",
+            "GRANT USAGE ON WAREHOUSE \"WH\" TO ROLE \"LOADER\"",
+            "GRANT CREATE TABLE ON SCHEMA \"DB\".\"MARTS0\" TO ROLE \"LOADER\"",
+            "GRANT OWNERSHIP ON SCHEMA \"DB\".\"MARTS0\" TO ROLE \"LOADER\" COPY CURRENT GRANTS",
+            "GRANT OWNERSHIP ON TABLE \"DB\".\"MARTS0\".\"ORDERS\" TO ROLE \"LOADER\" COPY CURRENT GRANTS",
+        ]
+    );
+}
+
+/// A table that is new in a schema with future grants was not made there.
+#[test]
+fn future_grants_reach_a_table_that_arrives() {
+    let built = there("UNSHIP_BUILD_MARTS", "t2");
+    let grant = Grant::new("SELECT", Grantee::Role("BI".to_owned()), false).unwrap();
+    let future = crate::snowflake::inside::Future { view: false, grant };
+    let survey = Survey {
+        role: "LOADER".to_owned(),
+        schemas: ["MARTS", "UNSHIP_BUILD_MARTS"].map(str::to_owned).into(),
+        there: vec![built],
+        future: [("MARTS".to_owned(), [future].into())].into(),
+        ..Survey::default()
+    };
+    let request = PublishRequest {
+        release: ReleaseId(2),
+        live: ReleaseId(1),
+        live_map: BTreeMap::new(),
+        changes: [(name("MARTS"), version(2))].into(),
+        carry: unship_core::engine::Carry::default(),
+    };
+    let steps = plan::publish(&survey, &request).unwrap().steps;
+    let statements: Vec<_> = steps.iter().flat_map(|step| &step.statements).collect();
+    let place = |part: &str| statements.iter().position(|s| s.contains(part)).unwrap();
+    let grant = "GRANT SELECT ON TABLE \"DB\".\"UNSHIP_BUILD_MARTS\".\"ORDERS\" TO ROLE \"BI\"";
+    assert!(place(grant) < place("RENAME TO"), "{statements:?}");
+}
