@@ -66,7 +66,8 @@ pub struct Config {
     pub escalation: Option<Escalation>,
 }
 
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+/// Whether a value need not be written.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 

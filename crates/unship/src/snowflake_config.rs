@@ -1,6 +1,6 @@
 //! `engine = "snowflake"` in `unship.toml`, and the way from there to an account.
 
-use crate::config::{Env, FILE, named};
+use crate::config::{Env, FILE, is_default, named};
 use crate::context::Context;
 use crate::dbt_job::DbtJob;
 use crate::error::{CliError, CliResult};
@@ -12,7 +12,7 @@ use std::path::Path;
 use unship_engines::snowflake::client::{
     Client, Credentials, KeyError, Pace, PrivateKey, Secret, Settings,
 };
-use unship_engines::snowflake::{Snowflake as Engine, Wanted};
+use unship_engines::snowflake::{Level, Snowflake as Engine, Wanted};
 
 /// A Snowflake environment: one database. What it does not say is read from a dbt target, where it
 /// names one; names are written as in SQL, so that those without double quotes are in capitals.
@@ -47,6 +47,9 @@ pub struct Snowflake {
     /// into staging before a build.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clone: Vec<String>,
+    /// The most that one statement exchanges.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub level: Level,
     /// The private key of a key pair, in PEM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub private_key: Option<SecretRef>,
@@ -233,7 +236,8 @@ impl Context {
     pub fn snowflake_engine(&self, build: Wanted) -> CliResult<Engine> {
         let guarded = self.snowflake_config()?.guarded();
         let client = Client::new(self.snowflake()?, Pace::default());
-        Ok(Engine::new(client, guarded, build))
+        let level = self.snowflake_config()?.level;
+        Ok(Engine::new(client, guarded, build).at_level(level))
     }
 }
 
