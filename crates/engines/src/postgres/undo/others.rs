@@ -132,7 +132,11 @@ fn keep(
         .doing(WHAT)?;
     for statement in looks(&target).0 {
         match transaction.batch_execute(&statement).doing(WHAT) {
-            Err(error) if error.kind == ErrorKind::Refused => return Ok(Err(error.message)),
+            // What the statement says is the reason; it was never meant to be done.
+            Err(error) if error.kind == ErrorKind::Refused => {
+                let said = error.message.strip_prefix(&format!("could not {WHAT}: "));
+                return Ok(Err(said.unwrap_or(&error.message).to_owned()));
+            }
             other => other?,
         }
     }
