@@ -58,7 +58,8 @@ fn try_begin(context: &Context, ledger: &mut Ledger, plan: &Plan) -> CliResult<O
     let restored_to = ledger.history(|h| h.release(to))?;
     story.good = restored_to.as_ref().or(story.good);
 
-    let turn = plan.release.to_string();
+    // An attempt that is made again, because the first was cut short, is no other occasion.
+    let turn = plan.from.to_string();
     let mut batches: Vec<Vec<Notice>> = Vec::new();
     let mut events = Vec::new();
     for route in &context.config.notify {

@@ -129,7 +129,7 @@ fn a_plan_that_is_not_this_moments_is_refused() {
         ("half", plan[..plan.len() / 2].to_owned()),
         (
             "another format",
-            plan.replacen("\"format\": 1", "\"format\": 2", 1),
+            plan.replacen("\"format\": 1", "\"format\": 9", 1),
         ),
         ("another file", plan.replace("shop.duckdb", "chop.duckdb")),
         (
