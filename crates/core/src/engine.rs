@@ -3,6 +3,10 @@
 //! Core decides *what* production shall become; an engine knows *how* to get there. Everything that
 //! crosses this boundary is a value, so that plans can be stored, shown, signed and replayed.
 
+mod error;
+
+pub use error::{EngineError, ErrorKind, FREE_SPACE};
+
 use crate::check::{Answer, Detail, RelationProfile};
 use crate::diff::RelationDiff;
 use crate::ident::{RelationName, ReleaseId};
@@ -597,78 +601,5 @@ impl fmt::Display for Unmet {
             "{}: expected {}, found {}",
             self.fact.subject, self.fact.is, self.now
         )
-    }
-}
-
-/// Why an engine could not do something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ErrorKind {
-    /// Somebody else holds what is needed; waiting can help.
-    Busy,
-    /// It can be done, and must not be: something would be lost.
-    Refused,
-    /// This engine, version or file cannot do it.
-    Unsupported,
-    /// Something that must be there is not.
-    Missing,
-    /// Bytes are not what they were.
-    Corrupt,
-    /// No room.
-    DiskFull,
-    /// No right.
-    Permission,
-    /// A query failed, or what runs queries cannot be started.
-    Query,
-    /// It was begun, and production cannot be used until it has been finished.
-    HalfWay,
-    /// Anything else the system reported.
-    Io,
-    /// Stopped on request, or by an injected fault.
-    Interrupted,
-}
-
-/// The hint where a disk is full. What else helps depends on whether something is unfinished, which
-/// no engine knows: the command line adds it.
-pub const FREE_SPACE: &str = "free some space";
-
-/// An engine's error: what happened, and what to do.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct EngineError {
-    /// What sort.
-    pub kind: ErrorKind,
-    /// What happened, with names.
-    pub message: String,
-    /// What to do next.
-    pub hint: Option<String>,
-    /// Underlying cause.
-    #[source]
-    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
-}
-
-impl EngineError {
-    /// An error without cause or hint.
-    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self {
-            kind,
-            message: message.into(),
-            hint: None,
-            source: None,
-        }
-    }
-
-    /// Says what to do next.
-    #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
-    }
-
-    /// Names the cause.
-    #[must_use]
-    pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
-        self
     }
 }

@@ -8,10 +8,8 @@ use crate::error::{CliError, CliResult, current_dir, exit, io_error};
 use crate::ledger_at::LedgerAt;
 use crate::pipeline::dbt::connection::Secret;
 use crate::render::Terminal;
+use crate::renewal::{LEASE, Renewal};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread::JoinHandle;
-use std::time::Duration;
 use unship_core::engine::Engine;
 use unship_core::event::Event;
 use unship_core::execute::{Notice, Watch, chain};
@@ -23,9 +21,6 @@ use unship_core::release::{Operation, Stage};
 use unship_engines::duckdb::{DuckDb, Settings, layout::DbFile};
 use unship_engines::postgres::build::Wanted;
 use unship_engines::postgres::{Postgres, UndoLog, address::Address, connect::Connector};
-
-/// How long a lease lasts unless it is renewed; renewal is at a third of it.
-const LEASE: Duration = Duration::from_secs(60);
 
 /// What production is where a command did not come to begin anything.
 pub const NOT_TOUCHED: &str = "not touched: nothing was begun";
@@ -540,44 +535,6 @@ impl Drop for Workbench {
             // It would expire by itself; there is nobody left to tell.
             let _ = self.ledger.store().release_lease(&lease);
         }
-    }
-}
-
-/// Renews a lease while a long job runs, over a connection of its own.
-pub struct Renewal {
-    stop: mpsc::Sender<()>,
-    thread: JoinHandle<Lease>,
-    lease: Lease,
-}
-
-impl Renewal {
-    fn start(at: LedgerAt, lease: Lease) -> Self {
-        let (stop, stopped) = mpsc::channel();
-        let first = lease.clone();
-        let thread = std::thread::spawn(move || {
-            let mut lease = first;
-            while stopped.recv_timeout(LEASE / 3) == Err(RecvTimeoutError::Timeout) {
-                // A renewal that fails now may work next time. If the lease is lost, the fence
-                // refuses the next append, and that is where it matters.
-                if let Ok(mut log) = at.log()
-                    && let Ok(renewed) = log.renew_lease(&lease, LEASE)
-                {
-                    lease = renewed;
-                }
-            }
-            lease
-        });
-        Self {
-            stop,
-            thread,
-            lease,
-        }
-    }
-
-    /// Stops, and gives the lease as it is now.
-    pub fn stop(self) -> Lease {
-        let _ = self.stop.send(());
-        self.thread.join().unwrap_or(self.lease)
     }
 }
 

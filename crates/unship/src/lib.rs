@@ -46,6 +46,7 @@ pub mod pipeline;
 pub mod quarantine;
 pub mod refs;
 pub mod render;
+pub mod renewal;
 pub mod report;
 pub mod scope;
 pub mod secrets;

@@ -12,6 +12,7 @@ mod publish;
 mod resume;
 mod run;
 mod stages;
+mod verdicts;
 mod verify;
 
 pub use back::{Ask, Done};

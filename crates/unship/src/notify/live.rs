@@ -7,8 +7,9 @@
 use super::channel::{self, SendError};
 use super::outbox;
 use crate::aftermath::{self, Facts};
-use crate::context::{Context, Renewal, Workbench, actor};
+use crate::context::{Context, Workbench, actor};
 use crate::error::CliResult;
+use crate::renewal::Renewal;
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 use unship_core::event::Event;
