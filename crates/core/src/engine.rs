@@ -384,6 +384,16 @@ pub trait Engine {
         Ok(Vec::new())
     }
 
+    /// Says which version each relation of production is, as the ledger has it, right before a restore
+    /// point is taken in place and before housekeeping: an engine that retains versions one by one
+    /// names them by it. What is retained of the `pinned` releases must stay where it is.
+    fn know(
+        &mut self,
+        _production: &BTreeMap<RelationName, Version>,
+        _pinned: &BTreeSet<ReleaseId>,
+    ) {
+    }
+
     /// Opens a build aside, or takes the restore point for one in place. `live` names the release
     /// that is live and would be restored.
     fn begin_build(

@@ -31,6 +31,9 @@ impl Session<'_> {
         let retention = self.retention(keep, Timestamp::now())?;
         self.watch
             .notice(Notice::Phase("packing older restore points"));
+        let live = self.live()?.release;
+        let production = self.ledger.history(|h| h.map(live))?;
+        self.tell_versions(&production.unwrap_or_default())?;
         let on = progress(self.watch);
         let done = self.engine.housekeep(&retention, &on)?;
         if !done.packed.is_empty() || !done.dropped.is_empty() {

@@ -98,6 +98,9 @@ impl Session<'_> {
             "taking a restore point"
         };
         self.watch.notice(Notice::Phase(phase));
+        if !request.aside {
+            self.tell_versions(&before)?;
+        }
         let on = progress(self.watch);
         let build = match self.engine.begin_build(release, live, request.aside, &on) {
             Ok(build) => build,
@@ -113,10 +116,18 @@ impl Session<'_> {
         boundary("build begun");
         if !request.aside {
             self.engine.prove_point(live)?;
+            for note in self.engine.notes() {
+                self.watch.notice(Notice::Note(&note));
+            }
             let points = self.engine.points()?;
+            let one_by_one = points.iter().any(|point| point.versions.is_some());
             let point = points.into_iter().find(|point| point.release == live);
-            // A file that a job is about to make has nothing to be kept.
-            let location = point.map_or_else(|| "nothing is there yet".to_owned(), |p| p.location);
+            let location = match point {
+                Some(point) => point.location,
+                None if one_by_one => "with the releases that built it".to_owned(),
+                // A file that a job is about to make has nothing to be kept.
+                None => "nothing is there yet".to_owned(),
+            };
             self.ledger.append(&[Event::PointTaken {
                 release: live,
                 location,
@@ -273,6 +284,14 @@ impl Session<'_> {
             findings,
             held,
         })
+    }
+
+    /// Tells the engine which version each relation of production is.
+    pub(super) fn tell_versions(&mut self, production: &Map) -> Result<(), OperateError> {
+        let env = self.ledger.env().to_owned();
+        let pinned = self.ledger.history(|h| h.pins(&env))?.into_iter().collect();
+        self.engine.know(production, &pinned);
+        Ok(())
     }
 
     pub(super) fn seen_in(

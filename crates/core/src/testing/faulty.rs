@@ -19,6 +19,7 @@ use crate::log::{Ledger, LogError};
 use crate::others::Written;
 use crate::plan::Step;
 use crate::relation::RelationState;
+use crate::release::Version;
 use crate::rows::{RowsRequest, RowsSurvey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -184,6 +185,10 @@ impl Engine for Faulty {
     ) -> Result<Observation, EngineError> {
         self.fuse
             .pass("observe", || self.engine.observe(place, depth, on))
+    }
+
+    fn know(&mut self, production: &BTreeMap<RelationName, Version>, pinned: &BTreeSet<ReleaseId>) {
+        self.engine.know(production, pinned);
     }
 
     fn begin_build(

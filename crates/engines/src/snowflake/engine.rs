@@ -5,8 +5,9 @@ use super::catalog::{self, Extent};
 use super::client::Client;
 use super::level::Level;
 use super::plan::{self, Change, ENGINE, SfAction};
+use super::point::{self, Known};
 use super::session::Session;
-use super::sql;
+use super::sql::{self, Place as At};
 use super::survey::{self, Survey};
 use super::{diff, doctor, exchange, facts, layout, measure, observe, retained};
 use serde::Deserialize;
@@ -24,6 +25,7 @@ use unship_core::ident::{RelationName, ReleaseId};
 use unship_core::ledger::Seal;
 use unship_core::plan::{Action, Fact, Step};
 use unship_core::relation::RelationState;
+use unship_core::release::Version;
 
 /// One database of a Snowflake account.
 pub struct Snowflake {
@@ -34,6 +36,10 @@ pub struct Snowflake {
     pub(super) level: Level,
     version: Option<String>,
     notes: Vec<String>,
+    /// What production is, until it is needed: it is soon something else.
+    known: Option<Known>,
+    /// What the restore point of a release's job in place is made of, as far as this process made it.
+    made: Option<(ReleaseId, BTreeSet<At>)>,
 }
 
 impl Snowflake {
@@ -47,6 +53,8 @@ impl Snowflake {
             level: Level::default(),
             version: None,
             notes: Vec::new(),
+            known: None,
+            made: None,
         }
     }
 
@@ -97,14 +105,15 @@ impl Snowflake {
             return self.grants(changes);
         }
         if let SfAction::Move {
-            from,
+            from: place,
             created: Some(created),
             ..
-        } = action
+        }
+        | SfAction::DropTable { place, created } = action
         {
-            let now = facts::now(&self.session, &[&facts::table(from, None).subject])?;
+            let now = facts::now(&self.session, &[&facts::table(place, None).subject])?;
             if now.first() != Some(created) {
-                let text = format!("{from} is another table than the one that was to be moved");
+                let text = format!("{place} is another table than the one that was looked at");
                 return Err(EngineError::new(ErrorKind::Refused, text));
             }
         }
@@ -113,6 +122,41 @@ impl Snowflake {
             boundary("statement run");
         }
         Ok(())
+    }
+
+    /// Takes the restore point for a job that works on production itself.
+    fn begin_in_place(
+        &mut self,
+        release: ReleaseId,
+        on: OnProgress<'_>,
+    ) -> Result<Build, EngineError> {
+        let known = self.known.take().ok_or_else(|| {
+            let text = "which version each relation of production is has not been said";
+            EngineError::new(ErrorKind::Unsupported, text)
+        })?;
+        self.session.tag(format!("unship {release} restore point"));
+        let (_, made) = self.made.insert((release, BTreeSet::new()));
+        let taken = point::take(&self.session, &self.guarded, &known, made, on);
+        self.session.tag("unship".to_owned());
+        self.notes.extend(taken?);
+        let mut env = BTreeMap::from([
+            ("UNSHIP_RELEASE".to_owned(), release.to_string()),
+            // A script that builds aside, too, finds production by the same names.
+            ("UNSHIP_SCHEMA_PREFIX".to_owned(), String::new()),
+            (
+                "UNSHIP_DATABASE".to_owned(),
+                self.session.database().to_owned(),
+            ),
+        ]);
+        let mut schemas = self.guarded.iter();
+        if let (Some(schema), None) = (schemas.next(), schemas.next()) {
+            env.insert("UNSHIP_SCHEMA".to_owned(), schema.clone());
+        }
+        Ok(Build {
+            release,
+            files: Vec::new(),
+            env,
+        })
     }
 
     fn grants(&self, changes: &[Change]) -> Result<(), EngineError> {
@@ -167,6 +211,9 @@ impl Engine for Snowflake {
                  table: a release that would lose one is refused by name"
                     .to_owned(),
                 "functions, procedures, stages, tasks and sequences that a job makes".to_owned(),
+                "what others write to a table while a job works on it in place: it counts as the \
+                 job's"
+                    .to_owned(),
             ],
         }
     }
@@ -211,6 +258,13 @@ impl Engine for Snowflake {
         identity(one).is_some_and(|one| identity(other) == Some(one))
     }
 
+    fn know(&mut self, production: &BTreeMap<RelationName, Version>, pinned: &BTreeSet<ReleaseId>) {
+        self.known = Some(Known {
+            production: production.clone(),
+            pinned: pinned.clone(),
+        });
+    }
+
     fn begin_build(
         &mut self,
         release: ReleaseId,
@@ -219,11 +273,7 @@ impl Engine for Snowflake {
         on: OnProgress<'_>,
     ) -> Result<Build, EngineError> {
         if !aside {
-            return Err(EngineError::new(
-                ErrorKind::Unsupported,
-                "a job that builds in place is not guarded in Snowflake yet",
-            )
-            .hint("let it build aside, which is the default"));
+            return self.begin_in_place(release, on);
         }
         self.session.tag(format!("unship {release} build"));
         let begun = build::begin(&self.session, release, &self.wanted, self.level, on);
@@ -253,6 +303,10 @@ impl Engine for Snowflake {
     }
 
     fn discard_build(&mut self, release: ReleaseId) -> Result<(), EngineError> {
+        // A restore point that no job ran after is a copy of what production is.
+        if let Some((_, made)) = self.made.take_if(|(of, _)| *of == release) {
+            point::forget(&self.session, &made)?;
+        }
         build::discard(&self.session, &self.guarded, release)
     }
 
@@ -306,6 +360,8 @@ impl Engine for Snowflake {
         _seal: Option<&Seal>,
         _on: OnProgress<'_>,
     ) -> Result<(), EngineError> {
+        // Whatever is carried out may move copies: they are no longer what a job begins with.
+        self.made = None;
         self.act(&step.action, step.id)
     }
 
@@ -343,7 +399,11 @@ impl Engine for Snowflake {
     }
 
     fn prove_point(&mut self, release: ReleaseId) -> Result<(), EngineError> {
-        retained::prove(&self.session, &self.guarded, release)
+        retained::prove(&self.session, &self.guarded, release)?;
+        match &self.made {
+            Some((_, made)) => point::prove(&self.session, made, release),
+            None => Ok(()),
+        }
     }
 
     fn diff(
@@ -385,7 +445,13 @@ impl Engine for Snowflake {
         keep: &Retention,
         on: OnProgress<'_>,
     ) -> Result<Housekeeping, EngineError> {
-        retained::housekeep(&self.session, &self.guarded, keep, on)
+        let known = self.known.take();
+        self.made = None;
+        let done = retained::housekeep(&self.session, &self.guarded, keep, on)?;
+        if let Some(known) = known {
+            point::sweep(&self.session, &self.guarded, &known)?;
+        }
+        Ok(done)
     }
 
     fn fsck(&mut self, on: OnProgress<'_>) -> Result<Vec<Diagnosis>, EngineError> {

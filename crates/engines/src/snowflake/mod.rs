@@ -19,6 +19,7 @@ mod observe;
 mod order;
 pub mod plan;
 mod planner;
+mod point;
 mod retained;
 mod rights;
 mod session;

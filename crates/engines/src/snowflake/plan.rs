@@ -40,6 +40,16 @@ pub enum SfAction {
         of: Place,
         /// Whether they are transient.
         transient: bool,
+        /// Whether whoever may read the original may read the copy.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        access: bool,
+    },
+    /// Drops a copy of what is retained itself.
+    DropTable {
+        /// Where.
+        place: Place,
+        /// Which table it must be.
+        created: String,
     },
     /// Exchanges two tables.
     Swap {
@@ -177,7 +187,12 @@ impl SfAction {
                 copy,
                 of,
                 transient,
-            } => vec![sql::clone(copy, of, *transient)],
+                access,
+            } => vec![match access {
+                true => sql::retain(copy, of, *transient),
+                false => sql::clone(copy, of, *transient),
+            }],
+            Self::DropTable { place, .. } => vec![sql::drop_table(place)],
             Self::Swap { live, other, .. } => vec![sql::swap(live, other)],
             Self::Move { from, to, .. } => vec![sql::rename(from, to)],
             Self::MakeView {

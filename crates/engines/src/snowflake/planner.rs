@@ -226,7 +226,10 @@ impl<'a> Planner<'a> {
         let away = Place::new(&*name.database, &*schema, &*name.name);
         // A view that is retained is a text, which stays when it is brought back.
         let text = |there: &There| there.view.is_some() && live.view.is_some();
-        if self.survey.at(&away).is_some_and(|there| !text(there)) {
+        // So does the copy of it that a job in place left: the version itself takes its place.
+        let copy = |there: &There| there.table.is_some() && live.table.is_some();
+        let occupied = self.survey.at(&away);
+        if occupied.is_some_and(|there| !text(there) && !copy(there)) {
             self.refusals.push(format!(
                 "{name}: {} is there already, and is where this version would be kept",
                 away
@@ -356,6 +359,7 @@ impl<'a> Planner<'a> {
                         copy: copy.clone(),
                         of: from.clone(),
                         transient: table.transient,
+                        access: false,
                     },
                     vec![here],
                     vec![facts::made(&copy)],
@@ -474,7 +478,35 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
+    /// A copy of the version that gives way is dropped, where one is retained: the version itself is
+    /// kept instead.
+    fn drop_copy(&mut self, of: &Place, copy: &Place) -> Result<(), EngineError> {
+        let Some(table) = self.survey.at(copy).and_then(|there| there.table.as_ref()) else {
+            return Ok(());
+        };
+        let (created, transient) = (table.created.clone(), table.transient);
+        let again = SfAction::Clone {
+            copy: copy.clone(),
+            of: of.clone(),
+            transient,
+            access: true,
+        };
+        // Taken back, it is another copy: which it must be is looked at when it is dropped.
+        let guard = vec![facts::made(copy), facts::made(of)];
+        let gone = SfAction::DropTable {
+            place: copy.clone(),
+            created,
+        };
+        self.steps.push(Step {
+            undo: Some(again.action(self.release)?),
+            explain: format!("drop {copy}, a copy of what gives way and is kept itself"),
+            ..self.step(gone, guard, vec![facts::table(copy, None)])?
+        });
+        Ok(())
+    }
+
     fn put_away(&mut self, from: &Place, to: &Place, created: &str) -> Result<(), EngineError> {
+        self.drop_copy(from, to)?;
         // That it is there is what the step before this brings about.
         let guard = vec![facts::table(to, None)];
         let expect = vec![facts::table(from, None), facts::table(to, Some(created))];

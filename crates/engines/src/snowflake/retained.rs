@@ -14,12 +14,12 @@ use unship_core::release::VersionId;
 
 /// The version behind the name of a retained schema, if it is of a schema that is guarded: another
 /// environment may keep its versions in the same database.
-fn of_ours(name: &str, guarded: &BTreeSet<String>) -> Option<VersionId> {
+pub(super) fn of_ours(name: &str, guarded: &BTreeSet<String>) -> Option<VersionId> {
     let (version, schema) = layout::parse_retained(name)?;
     (guarded.is_empty() || guarded.contains(schema)).then_some(version)
 }
 
-fn everything(
+pub(super) fn everything(
     session: &Session,
     guarded: &BTreeSet<String>,
     extent: Extent,

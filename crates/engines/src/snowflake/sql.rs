@@ -159,6 +159,18 @@ pub fn clone(copy: &Place, of: &Place, transient: bool) -> String {
     )
 }
 
+/// The same, which whoever may read the original may read.
+/// <https://docs.snowflake.com/en/sql-reference/sql/create-table>
+pub fn retain(copy: &Place, of: &Place, transient: bool) -> String {
+    format!("{} COPY GRANTS", clone(copy, of, transient))
+}
+
+/// It can be undropped for as long as Time Travel reaches.
+/// <https://docs.snowflake.com/en/sql-reference/sql/drop-table>
+pub fn drop_table(place: &Place) -> String {
+    format!("DROP TABLE IF EXISTS {}", full(place))
+}
+
 /// Exchanges two tables, at once. Everything that hangs on a table goes with it, privileges too.
 /// <https://docs.snowflake.com/en/sql-reference/sql/alter-table>
 pub fn swap(one: &Place, other: &Place) -> String {

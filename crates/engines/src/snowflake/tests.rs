@@ -28,6 +28,8 @@ struct World {
     tables: BTreeMap<(String, String), String>,
     schemas: BTreeSet<String>,
     views: BTreeSet<(String, String)>,
+    /// The full name of the table that a stream reads.
+    streamed: Option<String>,
 }
 
 fn at(schema: &str) -> (String, String) {
@@ -105,6 +107,39 @@ impl World {
                 self.schemas.insert(other);
             }
             return nothing();
+        }
+        if statement.contains(" CLONE ") {
+            let (copy, of) = (names[1].clone(), &names[3]);
+            let Some(created) = self.tables.get(of) else {
+                return Say::failed("002003", "does not exist");
+            };
+            self.tables.insert(copy, format!("copy.{created}"));
+            return nothing();
+        }
+        if statement.starts_with("DROP TABLE") {
+            self.tables.remove(&names[1]);
+            return nothing();
+        }
+        if statement.starts_with("SHOW STREAMS") {
+            let columns = ["name", "schema_name", "table_name"].map(|name| (name, "text"));
+            let of = self.streamed.as_deref();
+            let row = [Some("NEWS"), Some("RAW"), of];
+            let rows: &[&[Option<&str>]] = if of.is_some() { &[&row] } else { &[] };
+            return Say::rows(&columns, rows);
+        }
+        let unasked = ["SHOW ", "SELECT * FROM"];
+        if unasked.iter().any(|begins| statement.starts_with(begins))
+            || statement.contains("INFORMATION_SCHEMA.COLUMNS")
+        {
+            return Say::rows(&[("name", "text")], &[]);
+        }
+        if statement.starts_with("SELECT CURRENT_ROLE") {
+            return Say::rows(&[("ROLE", "text")], &[&[Some("LOADER")]]);
+        }
+        let asked = statement.matches("SYSTEM$LAST_CHANGE_COMMIT_TIME").count();
+        if asked > 0 {
+            let (columns, row) = (vec![("T", "text"); asked], vec![Some("7"); asked]);
+            return Say::rows(&columns, &[row.as_slice()]);
         }
         if statement.starts_with("DROP VIEW") {
             self.views.remove(&names[1]);
@@ -213,7 +248,9 @@ fn stage(fault: Fault) -> Stage {
                 _ => before,
             };
         }
-        if statement.starts_with("ALTER ") {
+        let changing = ["ALTER ", "DROP TABLE"];
+        let changing = changing.iter().any(|begins| statement.starts_with(begins));
+        if changing || statement.contains(" CLONE ") {
             changes += usize::from(!unlucky.contains_key(&id));
             let n = *unlucky.entry(id.clone()).or_insert(changes);
             if fault == Fault::Unheard(n) {
@@ -234,6 +271,11 @@ fn stage(fault: Fault) -> Stage {
 }
 
 fn engine(double: &Double) -> Snowflake {
+    patient(double, Duration::from_millis(4))
+}
+
+/// An engine that asks again for so long.
+fn patient(double: &Double, patience: Duration) -> Snowflake {
     let settings = Settings {
         account: "double".to_owned(),
         base_url: Some(double.url.clone()),
@@ -248,7 +290,7 @@ fn engine(double: &Double) -> Snowflake {
         first: Duration::from_millis(1),
         most: Duration::from_millis(1),
         request: Duration::from_secs(5),
-        patience: Duration::from_millis(4),
+        patience,
     };
     Snowflake::new(
         Client::new(settings, pace),
@@ -299,7 +341,10 @@ fn there(schema: &str, created: &str) -> There {
 
 /// The plan that publishes one table in each of five schemas.
 fn five() -> Plan {
-    let world = World::begun();
+    planned_in(&World::begun())
+}
+
+fn planned_in(world: &World) -> Plan {
     let survey = Survey {
         role: "LOADER".to_owned(),
         schemas: world.schemas.clone(),
@@ -524,5 +569,6 @@ fn a_build_of_another_environment_is_left_alone() {
     assert!(of(&[], 22).is_empty(), "another release's");
 }
 
+mod point;
 mod refused;
 mod whole;

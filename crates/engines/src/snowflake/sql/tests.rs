@@ -45,6 +45,8 @@ fn statements() -> Vec<(&'static str, String)> {
         ("drop_schema", drop_schema("DB", "say \"hi\"")),
         ("clone", clone(&odd, &other, true)),
         ("clone", clone(&odd, &other, false)),
+        ("retain", retain(&odd, &other, true)),
+        ("drop_table", drop_table(&odd)),
         ("swap", swap(&odd, &other)),
         ("rename", rename(&odd, &other)),
         ("drop_view", drop_view(&odd)),
@@ -208,8 +210,8 @@ fn every_statement_is_listed_beside_its_page() {
 }
 
 /// The statements that the parser gives back as a raw command: of `SHOW` it knows only schemas, and
-/// it knows no grant to a database role, no grant that leaves others be, no change of a schema, and
-/// no schema whose owner alone says who may read.
+/// it knows no grant to a database role, no grant that leaves others be, no change of a schema, no
+/// schema whose owner alone says who may read, and no clone with the privileges of its original.
 fn is_unknown_to_the_parser(statement: &str) -> bool {
     let shows = statement.starts_with("SHOW ") && !statement.starts_with("SHOW SCHEMAS ");
     let words = [
@@ -219,6 +221,7 @@ fn is_unknown_to_the_parser(statement: &str) -> bool {
     ];
     shows
         || statement.starts_with("ALTER SCHEMA ")
+        || (statement.contains(" CLONE ") && statement.ends_with(" COPY GRANTS"))
         || words.iter().any(|words| statement.contains(words))
 }
 
