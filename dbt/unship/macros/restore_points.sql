@@ -24,10 +24,11 @@
     ]) }}
 {% endmacro %}
 
-{#- The commands of dbt that write to the warehouse. -#}
+{#- Whether this is a command of dbt that writes to production, and unship does not guard it: there it
+    has restore points of its own. A job of dbt Cloud knows of that by the schema that it is given. -#}
 {% macro records_this_command() %}
-    {{ return(execute and flags.WHICH in ['run', 'build', 'seed', 'snapshot', 'retry', 'clone']
-              and not env_var('UNSHIP_RELEASE', '')) }}
+    {% set guarded = env_var('UNSHIP_RELEASE', '') or (target.schema | lower).startswith('unship_build_') %}
+    {{ return(execute and flags.WHICH in ['run', 'build', 'seed', 'snapshot', 'retry', 'clone'] and not guarded) }}
 {% endmacro %}
 
 {% macro text_or_null(value) %}
@@ -48,8 +49,8 @@
     {{ return(all | sort(attribute='schema') | sort(attribute='database')) }}
 {% endmacro %}
 
-{#- on-run-start: writes down what production is now. Under `unship run` it writes nothing: unship
-    has restore points of its own. -#}
+{#- on-run-start: writes down what production is now. It refuses a run on top of a rollback that
+    stopped half-way: production is then of two moments. -#}
 {% macro begin_restore_point() %}
     {% if not unship.records_this_command() %}{{ return('') }}{% endif %}
     {% set places = unship.selected_schemas() %}
@@ -59,6 +60,10 @@
     {% set columns = [] %}
     {% for name, type in unship.restore_point_columns() %}{% do columns.append(name ~ ' ' ~ type) %}{% endfor %}
     {% do unship.carry_out('create table if not exists ' ~ table ~ ' (' ~ columns | join(', ') ~ ')') %}
+    {% set half = unship.half_way(table) %}
+    {% if half %}
+        {% do exceptions.raise_compiler_error('unship: the rollback to ' ~ half ~ ' stopped half-way. Finish it first: dbt run-operation unship_rollback') %}
+    {% endif %}
     {% set handle = unship.handle() %}
     {% set job = 'dbt ' ~ flags.WHICH %}
     {% if env_var('DBT_CLOUD_RUN_ID', '') %}
@@ -82,6 +87,13 @@
     {% do unship.keep_clones(invocation_id, places) %}
     {{ log('unship: restore point ' ~ invocation_id, info=true) }}
     {{ return('') }}
+{% endmacro %}
+
+{#- The restore point whose rollback stopped half-way, if one did. -#}
+{% macro half_way(table) %}
+    {% set rows = run_query('select restore_point from ' ~ table ~ " where outcome = 'rolling back' and target = "
+        ~ unship.text_or_null(target.name)).rows %}
+    {{ return(rows[0][0] if rows else none) }}
 {% endmacro %}
 
 {#- on-run-end: writes down how the run ended. -#}

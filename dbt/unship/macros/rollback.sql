@@ -25,7 +25,7 @@
 {% endmacro %}
 
 {#- dbt run-operation unship_rollback [--args '{to: ID}']: goes back to what was before the newest
-    run, or before the one that is named. Interrupted, it is run again with the same words. -#}
+    run, or before the one that is named. Interrupted, it is run again. -#}
 {% macro unship_rollback(to=none) %}
     {% set point = unship.restore_point(to) %}
     {{ log('unship: back to what was before ' ~ point.job ~ ' of ' ~ point.started_at ~ ' UTC', info=true) }}
@@ -34,6 +34,9 @@
     {% for one in ways %}
         {% for sql in one.clone %}{% do unship.carry_out(sql) %}{% endfor %}
     {% endfor %}
+    {#- From here on production is of two moments until all of it is done: no job may run on that. -#}
+    {% do unship.carry_out('update ' ~ unship.restore_points_table() ~ " set outcome = 'rolling back'"
+        ~ ' where restore_point = ' ~ unship.text_or_null(point.id)) %}
     {% for one in ways %}
         {% for sql in one.swap + one.after %}{% do unship.carry_out(sql) %}{% endfor %}
         {% if one.swap %}
@@ -50,10 +53,16 @@
     {{ log('unship: done. Hold the job until its code is mended: the next run builds the same again', info=true) }}
 {% endmacro %}
 
-{#- The restore point that is named, or the newest one that was not gone back to. -#}
+{#- The restore point whose rollback stopped half-way; or the one that is named; or the newest one
+    that was not gone back to. -#}
 {% macro restore_point(to) %}
+    {% set half = unship.half_way(unship.restore_points_table()) %}
+    {% if half and to and not half.startswith(to) %}
+        {% do exceptions.raise_compiler_error('unship: the rollback to ' ~ half ~ ' stopped half-way, and comes first; nothing was changed') %}
+    {% endif %}
+    {% set to = half or to %}
     {% set sql %}
-        select restore_point, job, schemas, statement, started_at
+        select restore_point, job, schemas, statement, started_at, outcome
           from {{ unship.restore_points_table() }}
          where target = {{ unship.text_or_null(target.name) }}
            and {% if to %}restore_point like {{ unship.text_or_null(to ~ '%') }}{% else %}outcome <> 'rolled back'{% endif %}
@@ -66,7 +75,7 @@
     {% endif %}
     {% set row = rows[0] %}
     {{ return({'id': row[0], 'job': row[1], 'schemas': fromjson(row[2]), 'statement': row[3],
-               'started_at': row[4] | string}) }}
+               'started_at': row[4] | string, 'outcome': row[5]}) }}
 {% endmacro %}
 
 {#- For each schema: what is cloned beside it, and what makes it production. -#}

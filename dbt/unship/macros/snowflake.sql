@@ -57,13 +57,23 @@
         {% if known %}{% do unship.carry_out(unship.clone_of(id, now, known, unship.beside(id, place))) %}{% endif %}
     {% endfor %}
     {% set sql %}
-        select restore_point, schemas from {{ unship.restore_points_table() }}
+        select restore_point from {{ unship.restore_points_table() }}
          where target = {{ unship.text_or_null(target.name) }} and recorded_by = 'dbt' and outcome <> 'rolled back'
-         order by started_at desc limit 100 offset {{ kept }}
+         order by started_at desc limit 1000 offset {{ kept }}
     {% endset %}
-    {% for row in run_query(sql).rows %}
-        {% for place in fromjson(row[1]) %}
-            {% do unship.carry_out('drop schema if exists ' ~ unship.beside(row[0], place).sql ~ ' restrict') %}
+    {% set old = [] %}
+    {% for row in run_query(sql).rows %}{% do old.append(unship.mark_of(row[0])) %}{% endfor %}
+    {% set looked = [] %}
+    {% for place in places if place.database not in looked %}
+        {% do looked.append(place.database) %}
+        {% set sql %}
+            select schema_name, comment from {{ unship.schema_named(place).catalog }}.schemata
+             where comment like {{ unship.text_or_null(unship.mark_of('%')) }}
+        {% endset %}
+        {#- Only what still is a clone has the mark; and of other targets none is ours to drop. -#}
+        {% for row in run_query(sql).rows if row[1] in old %}
+            {% set gone = api.Relation.create(database=place.database, schema=row[0], quote_policy={'schema': true}) %}
+            {% do unship.carry_out('drop schema if exists ' ~ gone.without_identifier() ~ ' restrict') %}
         {% endfor %}
     {% endfor %}
 {% endmacro %}
@@ -84,6 +94,11 @@
     {% set mark = unship.mark_of(point.id) %}
     {% if not known %}{% do unship.refuse(now.sql ~ ' is not there') %}{% endif %}
     {% if cloned and cloned.comment != mark %}
+        {#- It was production once since, and what is there now may be anything. -#}
+        {% if point.outcome != 'rolling back' %}
+            {% do unship.refuse(point.id ~ ' was gone back to before, and ' ~ to.sql
+                ~ ' holds what gave way then. Rename that schema to go back to ' ~ point.id ~ ' by Time Travel') %}
+        {% endif %}
         {{ return({'schema': now.sql, 'beside': to.sql, 'clone': [], 'swap': [],
                    'after': [unship.comment_on(now, cloned.comment)] if known.comment == mark else []}) }}
     {% endif %}

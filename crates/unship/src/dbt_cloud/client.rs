@@ -267,7 +267,9 @@ impl Client {
                 ("offset", &offset),
             ];
             let page: Vec<Definition> = self.get("the project's jobs", "jobs/", &query)?;
-            if page.is_empty() {
+            let known = |one: &Definition| all.iter().any(|other: &Definition| other.id == one.id);
+            // A page that brings nothing new is the end, also where the offset is not heeded.
+            if page.iter().all(known) {
                 return Ok(all);
             }
             all.extend(page);

@@ -250,14 +250,41 @@ fn snowflake_schemas_go_back_by_the_package_alone() {
     assert!(done, "{said}");
     assert_eq!(shown().0, is(2).0, "{said}");
 
-    // Interrupted between the two schemas: what is done is not done again, which would undo it.
+    // What was gone back to once is not taken for done: production may be anything since.
+    let gone_back = "select restore_point from shop_unship.unship_restore_points \
+                     where outcome = 'rolled back'";
+    let again = format!("{{to: {}}}", ask(gone_back)[0][0].as_str().unwrap());
+    let again = shop
+        .command(&tools.dbt)
+        .args(["run-operation", "unship_rollback", "--args", &again])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(again.stdout).unwrap();
+    assert!(
+        !again.status.success() && said.contains("was gone back to before"),
+        "{said}"
+    );
+    assert_eq!(shown().0, is(2).0);
+
+    // Interrupted between the two schemas: what is done is not done again, which would undo it, and
+    // no job runs on top of a half.
     let newest = "select restore_point from shop_unship.unship_restore_points \
                   where outcome <> 'rolled back' order by started_at desc limit 1";
-    let id = ask(newest)[0][0].as_str().unwrap()[..8].to_uppercase();
+    let whole = ask(newest)[0][0].as_str().unwrap().to_owned();
+    let id = whole[..8].to_uppercase();
     ask(&format!(
         "alter schema {database}.shop swap with {database}.UNSHIP_{id}_shop"
     ));
     assert_eq!(shown().0, is(1).0);
+    ask(&format!(
+        "update shop_unship.unship_restore_points set outcome = 'rolling back' where restore_point = '{whole}'"
+    ));
+    let refused = shop.command(&tools.dbt).args(["run"]).output().unwrap();
+    let said = String::from_utf8(refused.stdout).unwrap();
+    assert!(
+        !refused.status.success() && said.contains("stopped half-way"),
+        "{said}"
+    );
     let (done, said) = back();
     assert!(
         done && said.contains("shop was brought back before"),
