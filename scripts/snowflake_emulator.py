@@ -6,8 +6,8 @@ Snowflake. What is added here is our own reading of Snowflake's documentation:
 - `ALTER TABLE … SWAP WITH` and `… RENAME TO` across schemas;
 - clones, exchanges and new names of schemas, their comments and what may be done with them (which stay with
   a schema when its name changes), and a refusal of clones of the past: there is none here;
-- `HASH_AGG`, `SYSTEM$LAST_CHANGE_COMMIT_TIME`, and lists of policies, streams and the like, which
-  are empty.
+- `HASH_AGG`, `SYSTEM$LAST_CHANGE_COMMIT_TIME`, and lists of policies, streams, running statements and
+  the like, which are empty.
 """
 
 import re
@@ -39,7 +39,7 @@ COMMENT = re.compile(r"/\*.*?\*/\s*;?\s*$", re.S)
 HASH_AGG = re.compile(rf"HASH_AGG\(((?:{NAME}|[^()\"])*)\)")
 CHANGED = re.compile(r"SYSTEM\$LAST_CHANGE_COMMIT_TIME\('((?:[^']|'')*)'\)")
 EMPTY = re.compile(
-    r"POLICY_REFERENCES|TAG_REFERENCES|^\s*SHOW (STREAMS|PIPES|DYNAMIC TABLES|MATERIALIZED VIEWS|TASKS|STAGES"
+    r"POLICY_REFERENCES|TAG_REFERENCES|QUERY_HISTORY_BY_USER|^\s*SHOW (STREAMS|PIPES|DYNAMIC TABLES|MATERIALIZED VIEWS|TASKS|STAGES"
     r"|FILE FORMATS|SEQUENCES|USER FUNCTIONS|USER PROCEDURES|MASKING POLICIES|ROW ACCESS POLICIES|TAGS|ALERTS) "
 )
 # Snowflake's words for privileges of a clone, which its parser here does not know: there are none here.

@@ -120,6 +120,15 @@ pub enum ExecuteError {
         #[source]
         error: EngineError,
     },
+    /// Nobody can tell yet whether a step happened; resuming looks again.
+    #[error("step {step} is in doubt: {error}")]
+    InDoubt {
+        /// The step.
+        step: u32,
+        /// Why.
+        #[source]
+        error: EngineError,
+    },
     /// A step failed, and so did taking back what had been done before.
     #[error("step {step} could not be taken back: {error}")]
     NotTakenBack {
@@ -258,6 +267,10 @@ impl Run<'_> {
                     let step = step.id;
                     return Err(ExecuteError::HalfWay { step, error });
                 }
+                Err(error) if error.kind == ErrorKind::InDoubt => {
+                    let step = step.id;
+                    return Err(ExecuteError::InDoubt { step, error });
+                }
                 Err(error) => return self.failed(step, error),
                 Ok(()) => {}
             }
@@ -378,6 +391,13 @@ impl Run<'_> {
                 watch.notice(Notice::Progress(what, done, total))
             });
             boundary("undo applied");
+            let reverted = match reverted {
+                Err(error) if error.kind == ErrorKind::InDoubt => {
+                    let step = step.id;
+                    return Err(ExecuteError::InDoubt { step, error });
+                }
+                other => other,
+            };
             match (reverted, engine::holds(self.engine, &step.guard)?) {
                 // It is undone, whatever the engine reported.
                 (_, Ok(())) => {}

@@ -336,6 +336,12 @@ impl From<ExecuteError> for CliError {
                     .production("refuses to open until this has been finished")
                     .hint("mend the cause and run `unship resume`")
             }
+            ExecuteError::InDoubt { error, .. } => {
+                let e = Self::new(exit::UNFINISHED, text)
+                    .production("in doubt: readers are served, before this step or after it");
+                let again = "run `unship resume` when it answers: it looks what became of the step";
+                e.hint(error.hint.unwrap_or_else(|| again.to_owned()))
+            }
             ExecuteError::NotTakenBack { ref error, .. } => {
                 Self::new(exit::UNFINISHED, format!("{text}: {}", chain(error)))
                     .production("in between; some steps are done and one could not be taken back")

@@ -24,6 +24,8 @@ pub enum ErrorKind {
     Query,
     /// It was begun, and production cannot be used until it has been finished.
     HalfWay,
+    /// Whether it was done cannot be told yet.
+    InDoubt,
     /// Anything else the system reported.
     Io,
     /// Stopped on request, or by an injected fault.

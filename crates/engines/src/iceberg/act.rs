@@ -322,7 +322,7 @@ fn view_commit(id: &Identifier, content: &ViewContent, now: &super::rest::ViewMe
 
 fn in_doubt(what: &str, error: &RestError) -> EngineError {
     EngineError::new(
-        ErrorKind::HalfWay,
+        ErrorKind::InDoubt,
         format!("nobody can tell yet whether the catalog did {what}: {error}"),
     )
     .hint("when the catalog answers again, `unship resume` looks what is true and goes on")

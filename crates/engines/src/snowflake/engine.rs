@@ -9,7 +9,7 @@ use super::point::{self, Known};
 use super::session::Session;
 use super::sql::{self, Place as At};
 use super::survey::{self, Survey};
-use super::{diff, doctor, exchange, facts, layout, measure, observe, retained};
+use super::{diff, doctor, exchange, facts, layout, measure, observe, retained, unanswered};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -40,6 +40,9 @@ pub struct Snowflake {
     known: Option<Known>,
     /// What the restore point of a release's job in place is made of, as far as this process made it.
     made: Option<(ReleaseId, BTreeSet<At>)>,
+    /// Whether this process has carried something out. What it begins with may be what another one
+    /// was at when it died.
+    acted: bool,
 }
 
 impl Snowflake {
@@ -55,6 +58,7 @@ impl Snowflake {
             notes: Vec::new(),
             known: None,
             made: None,
+            acted: false,
         }
     }
 
@@ -69,10 +73,26 @@ impl Snowflake {
     fn act(&mut self, action: &Action, step: u32) -> Result<(), EngineError> {
         let release = action.args.get("release").and_then(|r| r.as_str());
         let release = release.unwrap_or("?").to_owned();
-        self.session.tag(format!("unship {release} step {step}"));
-        let done = self.carry_out(&SfAction::of(action)?);
+        let action = SfAction::of(action)?;
+        if !std::mem::replace(&mut self.acted, true) && !action.may_be_repeated() {
+            // A plan does not begin with such a step: it is being resumed.
+            let tag = format!("unship {release} step ");
+            if unanswered::wait_for(&self.session, &tag)? {
+                let text = "a statement that an interrupted unship had sent ended just now";
+                return Err(EngineError::new(ErrorKind::Interrupted, text));
+            }
+        }
+        let tag = format!("unship {release} step {step}");
+        self.session.tag(tag.clone());
+        let done = self.carry_out(&action);
         self.session.tag("unship".to_owned());
-        done
+        match done {
+            Err(error) if error.kind == ErrorKind::Interrupted => {
+                unanswered::wait_for(&self.session, &tag)?;
+                Err(error)
+            }
+            done => done,
+        }
     }
 
     fn carry_out(&mut self, action: &SfAction) -> Result<(), EngineError> {

@@ -9,7 +9,7 @@ use super::view;
 use std::collections::{BTreeMap, BTreeSet};
 use unship_core::engine::EngineError;
 
-/// What hangs on each of these tables, each a sentence.
+/// What hangs on each of these tables, each a sentence. It may be in any database of the account.
 pub fn on(
     session: &Session,
     places: &BTreeSet<Place>,
@@ -18,61 +18,80 @@ pub fn on(
     if places.is_empty() {
         return Ok(out);
     }
-    let database = session.database();
-    for row in session.named(&sql::show_streams(database), "list the streams")? {
-        let get = |name| row.text(name).unwrap_or_default();
-        for place in places.iter().filter(|p| names(&get("table_name"), p)) {
-            out.entry(place.clone()).or_default().push(format!(
-                "the stream {}.{} reads it: its offset would stay with what gives way",
-                get("schema_name"),
-                get("name")
-            ));
-        }
-    }
-    let reading = [
-        (
-            sql::show_pipes(database),
-            "definition",
-            "pipe",
-            "loads into it",
-        ),
-        (
-            sql::show_dynamic_tables(database),
-            "text",
-            "dynamic table",
-            "is made from it, and would be made anew or fail",
-        ),
-        (
-            sql::show_materialized_views(database),
-            "text",
-            "materialized view",
-            "is made from it, and would be invalid",
-        ),
-    ];
-    for (statement, column, sort, why) in reading {
-        for row in session.named(&statement, &format!("list each {sort}"))? {
+    for reader in READERS {
+        let Reader {
+            text, sort, why, ..
+        } = reader;
+        for row in session.listed(&(reader.list)(), sort)? {
             let get = |name| row.text(name).unwrap_or_default();
-            let (text, home) = (get(column), get("schema_name"));
-            for place in places.iter().filter(|p| mentions(&text, &home, p)) {
-                out.entry(place.clone())
-                    .or_default()
-                    .push(format!("the {sort} {home}.{} {why}", get("name")));
+            let database = row.text("database_name");
+            let database = database.unwrap_or_else(|| session.database().to_owned());
+            let home = (database, get("schema_name"));
+            let read = read_by(&get(text), &home);
+            for place in places.iter().filter(|place| read.contains(*place)) {
+                let of = match home.0 == session.database() {
+                    true => home.1.clone(),
+                    false => format!("{}.{}", home.0, home.1),
+                };
+                let line = format!("the {sort} {of}.{} {why}", get("name"));
+                out.entry(place.clone()).or_default().push(line);
             }
         }
     }
     Ok(out)
 }
 
-/// Whether a full name, as `SHOW` prints one, is that of a place.
-fn names(full: &str, place: &Place) -> bool {
-    let read = view::reads(full);
-    let wanted = (place.schema.clone(), place.name.clone());
-    read.contains(&wanted)
+/// A sort of things that read tables.
+struct Reader {
+    /// What lists them.
+    list: fn() -> String,
+    /// The column that says what one reads.
+    text: &'static str,
+    /// What a person calls one.
+    sort: &'static str,
+    /// Why it matters.
+    why: &'static str,
 }
 
-/// Whether a statement mentions a place: by its schema and name, or by its name alone in its schema.
-fn mentions(text: &str, home: &str, place: &Place) -> bool {
-    names(text, place) || (home == place.schema && view::words(text).contains(&place.name))
+const READERS: [Reader; 4] = [
+    Reader {
+        list: sql::show_streams,
+        text: "table_name",
+        sort: "stream",
+        why: "reads it: its offset would stay with what gives way",
+    },
+    Reader {
+        list: sql::show_pipes,
+        text: "definition",
+        sort: "pipe",
+        why: "loads into it",
+    },
+    Reader {
+        list: sql::show_dynamic_tables,
+        text: "text",
+        sort: "dynamic table",
+        why: "is made from it, and would be made anew or fail",
+    },
+    Reader {
+        list: sql::show_materialized_views,
+        text: "text",
+        sort: "materialized view",
+        why: "is made from it, and would be invalid",
+    },
+];
+
+/// The places that a text may read which stands in a schema: names without a database or a schema mean
+/// its own.
+fn read_by(text: &str, (database, schema): &(String, String)) -> BTreeSet<Place> {
+    let names = view::names(text).into_iter();
+    names
+        .filter_map(|parts| match parts.as_slice() {
+            [name] => Some(Place::new(database, schema, name)),
+            [schema, name] => Some(Place::new(database, schema, name)),
+            [database, schema, name, ..] => Some(Place::new(database, schema, name)),
+            [] => None,
+        })
+        .collect()
 }
 
 /// The policies and tags of a relation, each in words that another one can be compared by.

@@ -7,11 +7,8 @@ use super::session::Session;
 use super::sql::{self, Grant, Making, Place};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use unship_core::engine::{EngineError, ErrorKind};
+use unship_core::engine::EngineError;
 use unship_core::relation::RelationKind;
-
-/// `SHOW` lists no more than so many. <https://docs.snowflake.com/en/sql-reference/sql/show>
-const SHOWN_AT_MOST: usize = 10_000;
 
 /// A schema and what is in it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,7 +66,7 @@ fn shown(
     schemas: &BTreeSet<String>,
 ) -> Result<BTreeMap<String, (Option<String>, Making)>, EngineError> {
     let mut out = BTreeMap::new();
-    for row in session.named(&sql::show_schemas(session.database()), "list the schemas")? {
+    for row in session.listed(&sql::show_schemas(session.database()), "schema")? {
         let Some(name) = row.text("name").filter(|name| schemas.contains(name)) else {
             continue;
         };
@@ -129,18 +126,7 @@ fn others(
 ) -> Result<BTreeMap<String, Vec<String>>, EngineError> {
     let mut out: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (kind, word) in sql::KINDS {
-        let what = format!("list each {word}");
-        let rows = session.named(&sql::show_kind(session.database(), kind), &what)?;
-        if rows.len() >= SHOWN_AT_MOST {
-            let text = format!(
-                "Snowflake lists no more than {SHOWN_AT_MOST} of a sort, and there are as many {}: \
-                 what is in a schema cannot be told",
-                kind.to_lowercase()
-            );
-            return Err(EngineError::new(ErrorKind::Unsupported, text)
-                .hint("use the table level in this database"));
-        }
-        for row in rows {
+        for row in session.listed(&sql::show_kind(session.database(), kind), word)? {
             let get = |name| row.text(name).unwrap_or_default();
             let schema = get("schema_name");
             if schemas.contains(&schema) {

@@ -179,7 +179,8 @@ fn measure(session: &Session, at: &At, columns: &[Column]) -> Result<RelationPro
 }
 
 /// Runs one query that only reads. It is put into brackets, so that it must be one query; Snowflake
-/// takes one statement in a request, and has no statement in brackets that writes.
+/// takes one statement in a request. What a procedure does that it calls is whoever wrote it to answer
+/// for.
 pub fn query(
     session: &Session,
     place: Place,

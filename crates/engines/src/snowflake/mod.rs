@@ -25,7 +25,10 @@ mod rights;
 mod session;
 pub mod sql;
 mod survey;
+mod tables;
+mod unanswered;
 mod view;
+mod views;
 mod whole;
 
 pub use build::Wanted;

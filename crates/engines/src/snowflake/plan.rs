@@ -178,6 +178,17 @@ impl Change {
 }
 
 impl SfAction {
+    /// Whether it does no harm to do it twice.
+    pub fn may_be_repeated(&self) -> bool {
+        !matches!(
+            self,
+            Self::Swap { .. }
+                | Self::SwapSchemas { .. }
+                | Self::Move { .. }
+                | Self::RenameSchema { .. }
+        )
+    }
+
     /// The statements, in order.
     pub fn statements(&self, database: &str) -> Vec<String> {
         match self {

@@ -6,6 +6,9 @@ use std::time::Duration;
 use unship_core::engine::{EngineError, ErrorKind};
 use unship_core::value::Value;
 
+/// <https://docs.snowflake.com/en/sql-reference/sql/show>
+const SHOWN_AT_MOST: usize = 10_000;
+
 /// A client, and what its statements are for now.
 pub struct Session {
     client: Client,
@@ -65,6 +68,23 @@ impl Session {
             })
         })
         .collect()
+    }
+
+    /// All that a `SHOW` lists of a sort of things, which a person calls `sort`.
+    ///
+    /// # Errors
+    /// Where there may be more than it lists.
+    pub fn listed(&self, sql: &str, sort: &str) -> Result<Vec<Named>, EngineError> {
+        let rows = self.named(sql, &format!("list each {sort}"))?;
+        if rows.len() < SHOWN_AT_MOST {
+            return Ok(rows);
+        }
+        let text = format!(
+            "Snowflake lists no more than {SHOWN_AT_MOST} of a sort, and the role sees that many: \
+             whether another {sort} matters here cannot be told"
+        );
+        Err(EngineError::new(ErrorKind::Unsupported, text)
+            .hint("give unship a role that sees less of what it does not guard"))
     }
 
     /// At most `limit` rows of a query, and whether there are more; the columns' names.

@@ -55,6 +55,19 @@ impl std::fmt::Display for Place {
     }
 }
 
+/// The statements of ours that have not ended, of those whose tags begin so.
+/// <https://docs.snowflake.com/en/sql-reference/functions/query_history>
+pub fn running(database: &str, tag: &str) -> String {
+    format!(
+        "SELECT QUERY_ID FROM TABLE({}.INFORMATION_SCHEMA.QUERY_HISTORY_BY_USER(RESULT_LIMIT => 10000)) \
+         WHERE STARTSWITH(QUERY_TAG, {}) AND DATABASE_NAME = {} AND EXECUTION_STATUS IN \
+         ('RUNNING', 'QUEUED', 'BLOCKED', 'RESUMING_WAREHOUSE')",
+        name(database),
+        text(tag),
+        text(database)
+    )
+}
+
 fn schema(database: &str, schema: &str) -> String {
     format!("{}.{}", name(database), name(schema))
 }
@@ -297,24 +310,25 @@ impl std::fmt::Display for Grantee {
     }
 }
 
+/// Of every database: what reads a table may be in another one than the table.
 /// <https://docs.snowflake.com/en/sql-reference/sql/show-streams>
-pub fn show_streams(database: &str) -> String {
-    format!("SHOW STREAMS IN DATABASE {}", name(database))
+pub fn show_streams() -> String {
+    "SHOW STREAMS IN ACCOUNT".to_owned()
 }
 
 /// <https://docs.snowflake.com/en/sql-reference/sql/show-pipes>
-pub fn show_pipes(database: &str) -> String {
-    format!("SHOW PIPES IN DATABASE {}", name(database))
+pub fn show_pipes() -> String {
+    "SHOW PIPES IN ACCOUNT".to_owned()
 }
 
 /// <https://docs.snowflake.com/en/sql-reference/sql/show-dynamic-tables>
-pub fn show_dynamic_tables(database: &str) -> String {
-    format!("SHOW DYNAMIC TABLES IN DATABASE {}", name(database))
+pub fn show_dynamic_tables() -> String {
+    "SHOW DYNAMIC TABLES IN ACCOUNT".to_owned()
 }
 
 /// <https://docs.snowflake.com/en/sql-reference/sql/show-materialized-views>
-pub fn show_materialized_views(database: &str) -> String {
-    format!("SHOW MATERIALIZED VIEWS IN DATABASE {}", name(database))
+pub fn show_materialized_views() -> String {
+    "SHOW MATERIALIZED VIEWS IN ACCOUNT".to_owned()
 }
 
 /// The masking and row access policies of a relation.

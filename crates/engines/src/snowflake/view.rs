@@ -199,6 +199,30 @@ pub fn reads(sql: &str) -> Vec<(String, String)> {
         .collect()
 }
 
+/// The names in a text, each with all its parts: `db.schema.name` is one of three. In `db..name` the
+/// schema is the one that every database has.
+/// <https://docs.snowflake.com/en/sql-reference/name-resolution>
+pub fn names(sql: &str) -> Vec<Vec<String>> {
+    let mut out: Vec<Vec<String>> = Vec::new();
+    // How many dots there were since the last name; none before the first.
+    let mut dots = None;
+    for token in tokens(sql) {
+        match (spelled(sql, &token), of(sql, &token), dots) {
+            (Some(name), _, after) => {
+                match (after, out.last_mut()) {
+                    (Some(1), Some(parts)) => parts.push(name),
+                    (Some(2), Some(parts)) => parts.extend(["PUBLIC".to_owned(), name]),
+                    _ => out.push(vec![name]),
+                }
+                dots = Some(0);
+            }
+            (None, ".", Some(n)) => dots = Some(n + 1),
+            _ => dots = None,
+        }
+    }
+    out
+}
+
 /// A text in which only what it means is left: names as they are meant, no comments, no white space.
 pub fn canonical(sql: &str) -> String {
     let all = tokens(sql);
@@ -259,6 +283,24 @@ mod tests {
                     join \"MARTS\".w where n = 'it\\'s unship_build_marts.q' and m = $$unship_build_marts.$$";
         assert_eq!(in_production(text), expected);
         assert_eq!(in_production(expected), expected);
+    }
+
+    #[test]
+    fn names_keep_their_parts_together() {
+        let read = names("select o.id from db.S.\"t.1\" o, x .. y join 'a.b' . c where 1.5 > n");
+        let read: Vec<String> = read.iter().map(|parts| parts.join("|")).collect();
+        let expected = [
+            "SELECT",
+            "O|ID",
+            "FROM",
+            "DB|S|t.1",
+            "O",
+            "X|PUBLIC|Y",
+            "JOIN",
+            "C",
+        ];
+        assert_eq!(read[..8], expected);
+        assert_eq!(read.last().unwrap(), "N");
     }
 
     #[test]

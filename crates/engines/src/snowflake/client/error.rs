@@ -47,6 +47,19 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// The same of a statement that arrived, or may have: only what Snowflake itself says of it tells
+    /// that it ended.
+    pub(super) fn of_one_that_may_run(self, request: &str) -> Self {
+        let cause = match self {
+            Self::Login { .. } | Self::Unreachable { .. } | Self::Answer(_) => self.to_string(),
+            Self::Refused { .. } | Self::TimedOut(_) | Self::NoAnswer { .. } => return self,
+        };
+        Self::NoAnswer {
+            request: request.to_owned(),
+            cause,
+        }
+    }
+
     /// What it means, and what to do: `what` completes "could not …".
     pub fn doing(self, what: &str) -> EngineError {
         let message = format!("could not {what}: {self}");

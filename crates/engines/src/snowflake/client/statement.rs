@@ -107,6 +107,11 @@ impl Client {
         &self.settings
     }
 
+    /// How long things may take.
+    pub fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
     /// How many statements were sent, each counted once.
     pub fn statements(&self) -> u64 {
         self.sent.get()
@@ -173,7 +178,8 @@ impl Client {
                         .all(|c| c.is_ascii_alphanumeric() || c == '-')
                 })
                 .filter(|handle| !handle.is_empty())
-                .ok_or_else(|| ClientError::Answer("a statement without its handle".to_owned()))?;
+                .ok_or_else(|| ClientError::Answer("a statement without its handle".to_owned()))
+                .map_err(|error| error.of_one_that_may_run(request))?;
             if let Some(limit) = statement.timeout.filter(|limit| began.elapsed() >= *limit) {
                 self.cancel(&handle, request)?;
                 return Err(ClientError::TimedOut(limit.as_secs()));
@@ -181,7 +187,10 @@ impl Client {
             let left = statement.timeout.map(|t| t.saturating_sub(began.elapsed()));
             std::thread::sleep(left.map_or(wait, |left| wait.min(left)));
             wait = (wait * 2).min(self.pace.most);
-            reply = self.ask(&format!("/api/v2/statements/{handle}"), None, request)?;
+            let path = format!("/api/v2/statements/{handle}");
+            reply = self
+                .ask(&path, None, request)
+                .map_err(|error| error.of_one_that_may_run(request))?;
         }
     }
 
@@ -190,7 +199,7 @@ impl Client {
         match self.ask(&path, Some(b"{}"), request) {
             // It ended by itself in the meantime, or cannot be cancelled any more.
             Ok(_) | Err(ClientError::Refused { .. }) => Ok(()),
-            Err(error) => Err(error),
+            Err(error) => Err(error.of_one_that_may_run(request)),
         }
     }
 
@@ -217,9 +226,13 @@ impl Client {
             let url = format!("{}{path}", self.base);
             let answer = self.exchange(&url, body)?;
             let (again, cause, arrived) = match answer {
-                Ok(reply) => match self.judged(reply, renewed)? {
-                    Ok(reply) => return Ok(reply),
-                    Err((again, cause)) => (again, cause, true),
+                Ok(reply) => match self.judged(reply, renewed) {
+                    Ok(Ok(reply)) => return Ok(reply),
+                    // A token that is not taken keeps the statement out.
+                    Ok(Err((Again::Renewed, cause))) => (Again::Renewed, cause, false),
+                    Ok(Err((again, cause))) => (again, cause, true),
+                    Err(error) if sent => return Err(error.of_one_that_may_run(request)),
+                    Err(error) => return Err(error),
                 },
                 Err(Lost::Perhaps(cause)) => (Again::After(None), cause, true),
                 Err(Lost::Unreached(cause)) => (Again::After(None), cause, false),

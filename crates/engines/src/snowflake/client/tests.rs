@@ -290,7 +290,22 @@ fn answers_that_are_none_are_errors_and_no_panics() {
     // A handle goes into a path.
     let double = Double::scripted([Say::running("../login")]);
     let error = all(&client(&double), "SELECT 1").unwrap_err();
-    assert!(matches!(error, ClientError::Answer(_)), "{error:?}");
+    assert!(matches!(error, ClientError::NoAnswer { .. }), "{error:?}");
+}
+
+/// What refuses the asking does not stop a statement that was accepted, or whose first answer was
+/// lost.
+#[test]
+fn a_login_that_ends_while_a_statement_may_run_leaves_it_open() {
+    let expired = serde_json::json!({"code": "390303", "message": "OAuth access token expired"});
+    for before in [Say::running("01-a"), Say::HangUp] {
+        let double = Double::scripted([before, Say::json(401, &expired)]);
+        let token = Credentials::OAuth(Secret::new("hunter2"));
+        let client = Client::new(settings(&double.url, token), QUICK);
+        let error = all(&client, "ALTER TABLE a SWAP WITH b").unwrap_err();
+        assert!(matches!(error, ClientError::NoAnswer { .. }), "{error:?}");
+        assert!(error.to_string().contains("expired"), "{error}");
+    }
 }
 
 #[test]

@@ -35,6 +35,7 @@ fn statements() -> Vec<(&'static str, String)> {
     let usage = Grant::new("USAGE", Grantee::Role("REPORTER".to_owned()), false).unwrap();
     vec![
         ("session", session()),
+        ("running", running("DB", "unship R2 step 5")),
         ("schemas", super::schemas("DB")),
         ("tables", tables("DB", &schemas)),
         ("columns", super::columns("DB", &schemas)),
@@ -79,10 +80,10 @@ fn statements() -> Vec<(&'static str, String)> {
         ("grant", grant(&odd, false, &role)),
         ("grant", grant(&odd, true, &of_database)),
         ("revoke", revoke(&odd, false, &role)),
-        ("show_streams", show_streams("DB")),
-        ("show_pipes", show_pipes("DB")),
-        ("show_dynamic_tables", show_dynamic_tables("DB")),
-        ("show_materialized_views", show_materialized_views("DB")),
+        ("show_streams", show_streams()),
+        ("show_pipes", show_pipes()),
+        ("show_dynamic_tables", show_dynamic_tables()),
+        ("show_materialized_views", show_materialized_views()),
         ("policies", policies(&odd, "TABLE")),
         ("tags", tags(&odd)),
         ("fingerprint", fingerprint(&odd, &typed)),

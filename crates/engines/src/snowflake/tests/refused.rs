@@ -1,9 +1,9 @@
 //! What a plan is refused for, what it does before and after an exchange, and what hangs on tables.
 
 use super::*;
+use crate::snowflake::access;
 use crate::snowflake::sql::{self, Grant, Grantee};
 use crate::snowflake::survey::View;
-use crate::snowflake::{access, hang};
 use unship_core::engine::RestoreRequest;
 
 /// A survey of one table in production and one built, changed by `with`; what the plan is refused
@@ -165,138 +165,6 @@ fn views_come_after_tables_and_a_rollback_takes_rights_back() {
     }
 }
 
-#[test]
-fn what_hangs_on_a_table_is_found() {
-    let double = Double::new(|asked| {
-        let statement = asked.body["statement"].as_str().unwrap_or_default();
-        let row = |columns: &[(&str, &str)], cells: &[&str]| {
-            let cells: Vec<Option<&str>> = cells.iter().map(|c| Some(*c)).collect();
-            Say::rows(columns, &[&cells])
-        };
-        let named = [("name", "text"), ("schema_name", "text")];
-        match statement {
-            s if s.starts_with("SHOW STREAMS") => row(
-                &[named[0], named[1], ("table_name", "text")],
-                &["CHANGES", "OPS", "DB.MARTS.ORDERS"],
-            ),
-            s if s.starts_with("SHOW PIPES") => row(
-                &[named[0], named[1], ("definition", "text")],
-                &["LOAD", "MARTS", "copy into orders from @stage"],
-            ),
-            s if s.starts_with("SHOW DYNAMIC") => row(
-                &[named[0], named[1], ("text", "text")],
-                &[
-                    "HOURLY",
-                    "OPS",
-                    "create dynamic table x as select * from db.marts.\"ORDERS\"",
-                ],
-            ),
-            s if s.starts_with("SHOW MATERIALIZED") => row(
-                &[named[0], named[1], ("text", "text")],
-                &[
-                    "TOTALS",
-                    "OPS",
-                    "create materialized view x as select * from db.other.orders",
-                ],
-            ),
-            _ => Say::failed("0", statement),
-        }
-    });
-    let engine = engine(&double);
-    let place = Place::new(DATABASE, "MARTS", "ORDERS");
-    let found = hang::on(&engine.session, &[place.clone()].into()).unwrap();
-    let said = found[&place].join("\n");
-    for expected in [
-        "the stream OPS.CHANGES",
-        "the pipe MARTS.LOAD",
-        "the dynamic table OPS.HOURLY",
-    ] {
-        assert!(said.contains(expected), "{said}");
-    }
-    assert!(
-        !said.contains("TOTALS"),
-        "it reads another table of that name: {said}"
-    );
-}
-
-#[test]
-fn protection_is_read_with_its_columns() {
-    let double = Double::new(|asked| {
-        let statement = asked.body["statement"].as_str().unwrap_or_default();
-        if statement.contains("POLICY_REFERENCES") {
-            let columns = [
-                "POLICY_DB",
-                "POLICY_SCHEMA",
-                "POLICY_NAME",
-                "POLICY_KIND",
-                "REF_COLUMN_NAME",
-            ]
-            .map(|name| (name, "text"));
-            return Say::rows(
-                &columns,
-                &[
-                    &[
-                        Some("G"),
-                        Some("P"),
-                        Some("MASK"),
-                        Some("MASKING_POLICY"),
-                        Some("SSN"),
-                    ],
-                    &[
-                        Some("G"),
-                        Some("P"),
-                        Some("ROWS"),
-                        Some("ROW_ACCESS_POLICY"),
-                        None,
-                    ],
-                ],
-            );
-        }
-        let columns = [
-            "TAG_DATABASE",
-            "TAG_SCHEMA",
-            "TAG_NAME",
-            "TAG_VALUE",
-            "LEVEL",
-            "COLUMN_NAME",
-        ]
-        .map(|name| (name, "text"));
-        Say::rows(
-            &columns,
-            &[
-                &[
-                    Some("G"),
-                    Some("P"),
-                    Some("PII"),
-                    Some("yes"),
-                    Some("COLUMN"),
-                    Some("SSN"),
-                ],
-                &[
-                    Some("G"),
-                    Some("P"),
-                    Some("TEAM"),
-                    Some("bi"),
-                    Some("SCHEMA"),
-                    None,
-                ],
-            ],
-        )
-    });
-    let engine = engine(&double);
-    let place = Place::new(DATABASE, "MARTS", "ORDERS");
-    let found = hang::protection(&engine.session, &place, false).unwrap();
-    let said: Vec<&str> = found.iter().map(String::as_str).collect();
-    assert_eq!(
-        said,
-        [
-            "the policy G.P.MASK of column SSN",
-            "the policy G.P.ROWS",
-            "the tag G.P.PII=yes of SSN"
-        ]
-    );
-}
-
 /// A role that would lose a privilege after all stops the exchange, and so does a write that came
 /// after the last look.
 #[test]
@@ -333,6 +201,7 @@ fn an_exchange_looks_once_more() {
                     Some("true"),
                 ]],
             ),
+            Some(s) if s.contains("QUERY_HISTORY") => Say::rows(&[("QUERY_ID", "text")], &[]),
             _ => Say::failed("0", "it must not come to this"),
         });
         let error = engine(&double)

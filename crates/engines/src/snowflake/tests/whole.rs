@@ -86,13 +86,6 @@ fn staged(fault: Fault) -> Stage {
     stage
 }
 
-fn fresh() -> Events {
-    Events {
-        all: Vec::new(),
-        most: usize::MAX,
-    }
-}
-
 /// What gave way is kept whole, under its release's name, and written down; nothing is left of
 /// staging.
 fn kept(world: &World, at: &str) {
