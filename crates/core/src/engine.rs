@@ -418,6 +418,12 @@ pub trait Engine {
         relations: &BTreeSet<RelationName>,
     ) -> Result<serde_json::Value, EngineError>;
 
+    /// The same, for a restore, where it helps to know what is to come back.
+    fn survey_for(&mut self, request: &RestoreRequest) -> Result<serde_json::Value, EngineError> {
+        let relations = request.bring.keys().chain(&request.remove);
+        self.survey(request.release, &relations.cloned().collect())
+    }
+
     /// Steps that make a build aside live, with what others wrote meanwhile. Pure.
     fn plan_publish(
         &self,

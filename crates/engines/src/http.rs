@@ -7,6 +7,10 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(15);
 
+/// How many connections that nobody uses are kept: as many as anybody here has at once. Fewer would
+/// be made anew again and again.
+const IDLE: usize = 32;
+
 /// An agent for an address, which keeps its connections. A request may take `patience` in all. No
 /// redirect is followed: what is told to one, a login among it, is not told to whom he points at. A
 /// status is an answer and no error.
@@ -14,6 +18,8 @@ pub fn agent(url: &str, patience: Duration) -> ureq::Agent {
     let mut config = ureq::Agent::config_builder()
         .timeout_global(Some(patience))
         .timeout_connect(Some(patience.min(CONNECT)))
+        .max_idle_connections(IDLE)
+        .max_idle_connections_per_host(IDLE)
         .max_redirects(0)
         .max_redirects_will_error(false)
         .http_status_as_error(false)

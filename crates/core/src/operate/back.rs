@@ -328,13 +328,7 @@ impl Session<'_> {
                 ..Steps::default()
             }
         } else {
-            let relations = request
-                .bring
-                .keys()
-                .chain(&request.remove)
-                .cloned()
-                .collect();
-            let survey = self.engine.survey(wish.release, &relations)?;
+            let survey = self.engine.survey_for(&request)?;
             self.engine.plan_restore(&survey, &request)?
         };
         steps.notes.splice(0..0, said);

@@ -222,6 +222,10 @@ impl Engine for Faulty {
             .pass("survey", || self.engine.survey(release, relations))
     }
 
+    fn survey_for(&mut self, request: &RestoreRequest) -> Result<serde_json::Value, EngineError> {
+        self.fuse.pass("survey", || self.engine.survey_for(request))
+    }
+
     fn plan_publish(
         &self,
         survey: &serde_json::Value,

@@ -2,10 +2,12 @@
 
 use super::action::{self, IcebergAction};
 use super::kept::Store;
+use super::look::Scope;
 use super::rest::{
     Client, Commit, Doing, Identifier, Reference, Requirement, RestError, Snapshots, Update,
     ViewContent,
 };
+use super::sight::Sight;
 use super::{commit, look, name, state};
 use jiff::Timestamp;
 use serde_json::json;
@@ -27,6 +29,8 @@ pub struct Hands<'a> {
     pub client: &'a Client,
     /// What is retained.
     pub store: &'a Store,
+    /// What of the catalog is production.
+    pub scope: Scope<'a>,
 }
 
 /// What is known of a request that was in doubt.
@@ -334,7 +338,13 @@ fn text(id: &Identifier) -> String {
 }
 
 /// What is true now of each subject; several are looked at at once.
-pub fn facts(hands: &Hands<'_>, subjects: &[&str]) -> Result<Vec<String>, EngineError> {
+/// Which commit a table has seen last need not be asked where it was just seen: the next commit says
+/// itself what it expects. Names say nothing of what they expect.
+pub fn facts(
+    hands: &Hands<'_>,
+    sight: &mut Sight,
+    subjects: &[&str],
+) -> Result<Vec<String>, EngineError> {
     let unique: Vec<&str> = subjects
         .iter()
         .copied()
@@ -366,6 +376,14 @@ pub fn facts(hands: &Hands<'_>, subjects: &[&str]) -> Result<Vec<String>, Engine
         }
     }
     let client = hands.client;
+    let scope = &hands.scope;
+    let released = asked.iter().filter(|(_, word, _)| *word == "released");
+    let ids: Vec<_> = released.map(|(.., id)| id.clone()).collect();
+    sight.settle(client, scope, &ids)?;
+    let table = |word: &str, id: &Identifier| match sight.table(scope, id) {
+        Some(known) if word == "released" => Ok(known),
+        _ => client.table(id, Snapshots::Refs),
+    };
     let seen = look::each(
         &asked,
         "tables",
@@ -377,9 +395,9 @@ pub fn facts(hands: &Hands<'_>, subjects: &[&str]) -> Result<Vec<String>, Engine
                     .ok()
                     .and_then(|content| action::view_digest(&content).ok())),
             },
-            word => Ok(Some(match client.table(id, Snapshots::Refs)? {
+            word => Ok(Some(match table(word, id)? {
                 None => action::ABSENT.to_owned(),
-                Some(table) if word == "table" => table.metadata.table_uuid,
+                Some(table) if word == "table" => table.metadata.table_uuid.clone(),
                 Some(table) => {
                     let mark = table.metadata.properties.get(name::RELEASED);
                     mark.map_or(commit::NONE, String::as_str).to_owned()

@@ -3,14 +3,16 @@
 use super::act::{self, Hands};
 use super::action::IcebergAction;
 use super::kept::Store;
-use super::look::{self, Scope, Seen};
-use super::plan::{self, Can, ENGINE, Survey};
-use super::rest::{self, Client, Doing, Endpoint, Identifier, Snapshots};
-use super::{doctor, name, point};
+use super::look::Scope;
+use super::plan::{self, ENGINE, Survey};
+use super::point::Taken;
+use super::rest::{self, Client, Doing, Endpoint};
+use super::sight::{Look, Sight};
+use super::{doctor, name, point, survey};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use unship_core::check::{Answer, Detail, RelationProfile};
 use unship_core::diff::RelationDiff;
 use unship_core::engine::{
@@ -19,7 +21,7 @@ use unship_core::engine::{
 };
 use unship_core::ident::{RelationName, ReleaseId};
 use unship_core::ledger::Seal;
-use unship_core::plan::{Fact, Step};
+use unship_core::plan::{Action, Fact, Step};
 
 /// Which catalog, and what of it is production.
 #[derive(Debug, Clone)]
@@ -39,14 +41,13 @@ pub struct Iceberg {
     pub(super) settings: Settings,
     pub(super) store: Store,
     client: Option<Client>,
-    /// What was seen when production was looked at last.
+    /// What the ledger knows of production.
     last: Option<Observation>,
-    /// The same, until it was asked for: a mark and what it is of are one look.
-    fresh: Option<(Instant, Observation)>,
+    /// What was seen of production last.
+    sight: Sight,
+    /// A restore point that was just taken, until it is proved.
+    taken: Option<Taken>,
 }
-
-/// For how long what a mark was taken of is what production is.
-const FRESH: Duration = Duration::from_secs(1);
 
 fn unsupported(text: &str) -> EngineError {
     EngineError::new(ErrorKind::Unsupported, text)
@@ -64,44 +65,70 @@ impl Iceberg {
             settings,
             client: None,
             last: None,
-            fresh: None,
+            sight: Sight::default(),
+            taken: None,
         }
     }
 
     /// The catalog, asked what it can do the first time.
     pub(super) fn client(&mut self) -> Result<&Client, EngineError> {
-        match &mut self.client {
-            Some(client) => Ok(client),
-            none => {
-                let made = Client::connect(&self.settings.rest);
-                Ok(none.insert(made.doing("ask the catalog what it can do")?))
-            }
-        }
+        connected(&mut self.client, &self.settings)
     }
 
-    fn everything(&mut self, on: OnProgress<'_>) -> Result<Seen, EngineError> {
-        self.client()?;
-        let scope = Scope {
-            catalog: &self.settings.catalog,
-            namespaces: &self.settings.namespaces,
-        };
-        match &self.client {
-            Some(client) => look::everything(client, &scope, on),
-            None => Ok(Seen::default()),
+    /// What production is, by the last look where that may still be gone by.
+    fn look(&mut self, on: OnProgress<'_>) -> Result<&mut Look, EngineError> {
+        let client = connected(&mut self.client, &self.settings)?;
+        self.sight.look(client, &scope(&self.settings), on)
+    }
+
+    /// Does something to production. Where it is not sure that it worked, everything that was seen
+    /// is forgotten; otherwise what it was done to is.
+    fn change(&mut self, step: &Step, action: &Action) -> Result<(), EngineError> {
+        let action = IcebergAction::of(action)?;
+        let done = self.hands(|hands, _| hands.carry_out(&action));
+        match done {
+            Ok(()) => self.sight.touch(&step.relations),
+            Err(_) => self.sight.forget(),
         }
+        done
     }
 
     fn hands<R>(
         &mut self,
-        work: impl FnOnce(&Hands<'_>) -> Result<R, EngineError>,
+        work: impl FnOnce(&Hands<'_>, &mut Sight) -> Result<R, EngineError>,
     ) -> Result<R, EngineError> {
-        self.fresh = None;
-        let store = self.store.clone();
-        let client = self.client()?;
-        work(&Hands {
-            client,
-            store: &store,
-        })
+        let hands = Hands {
+            client: connected(&mut self.client, &self.settings)?,
+            store: &self.store,
+            scope: scope(&self.settings),
+        };
+        work(&hands, &mut self.sight)
+    }
+}
+
+fn connected<'a>(
+    client: &'a mut Option<Client>,
+    settings: &Settings,
+) -> Result<&'a Client, EngineError> {
+    match client {
+        Some(client) => Ok(client),
+        none => {
+            let made = Client::connect(&settings.rest);
+            Ok(none.insert(made.doing("ask the catalog what it can do")?))
+        }
+    }
+}
+
+fn written(survey: &Survey) -> Result<serde_json::Value, EngineError> {
+    serde_json::to_value(survey)
+        .map_err(|e| EngineError::new(ErrorKind::Io, "the survey cannot be written").because(e))
+}
+
+/// What of the catalog is production.
+fn scope(settings: &Settings) -> Scope<'_> {
+    Scope {
+        catalog: &settings.catalog,
+        namespaces: &settings.namespaces,
     }
 }
 
@@ -150,13 +177,13 @@ impl Engine for Iceberg {
 
     /// Of all that can be brought back, and of nothing that unship adds itself.
     fn mark(&mut self) -> Result<String, EngineError> {
-        let states = self.everything(&|_, _, _| ())?.states()?;
-        let bytes = serde_json::to_vec(&states).map_err(|e| {
-            EngineError::new(ErrorKind::Io, "what was seen cannot be written").because(e)
-        })?;
-        self.last = Some(states.clone());
-        self.fresh = Some((Instant::now(), states));
-        Ok(blake3::hash(&bytes).to_hex().to_string())
+        if let Some(mark) = self.sight.recorded() {
+            return Ok(mark);
+        }
+        let look = self.look(&|_, _, _| ())?;
+        let (mark, states) = (look.call(), look.states.clone());
+        self.last = Some(states);
+        Ok(mark)
     }
 
     /// Writers cannot be kept out, and need not be: every commit of unship's says what it expects.
@@ -172,10 +199,7 @@ impl Engine for Iceberg {
     ) -> Result<Observation, EngineError> {
         match place {
             Place::Live => {
-                let states = match self.fresh.take() {
-                    Some((at, states)) if at.elapsed() < FRESH => states,
-                    _ => self.everything(on)?.states()?,
-                };
+                let states = self.look(on)?.record();
                 self.last = Some(states.clone());
                 Ok(states)
             }
@@ -205,10 +229,12 @@ impl Engine for Iceberg {
                 ),
             );
         }
-        self.fresh = None;
-        let seen = self.everything(on)?;
-        let (store, known) = (self.store.clone(), self.last.take());
-        point::take(self.client()?, &store, live, &seen, known.as_ref())?;
+        let known = self.last.take();
+        let seen = self.look(on)?.seen.clone();
+        let tagged = self.hands(|hands, _| point::take(hands, live, &seen, known.as_ref()))?;
+        // Whatever a job does from now on was not seen yet.
+        self.sight.forget();
+        self.taken = Some(Taken { live, seen, tagged });
         let rest = &self.settings.rest;
         let mut env = BTreeMap::from([
             ("UNSHIP_RELEASE".to_owned(), release.to_string()),
@@ -245,40 +271,13 @@ impl Engine for Iceberg {
         _release: ReleaseId,
         relations: &BTreeSet<RelationName>,
     ) -> Result<serde_json::Value, EngineError> {
-        let wanted: Vec<Identifier> = relations.iter().filter_map(name::identifier).collect();
-        let mut kept = self.store.all()?;
-        for one in &mut kept {
-            one.relations.retain(|name, _| relations.contains(name));
-        }
-        let places: BTreeSet<Identifier> = kept
-            .iter()
-            .flat_map(|kept| kept.relations.values())
-            .filter_map(|one| one.aside.clone())
-            .collect();
-        let places: Vec<_> = places.into_iter().collect();
-        let catalog = self.settings.catalog.clone();
-        let client = self.client()?;
-        let seen = look::some(client, &catalog, &wanted, &|_, _, _| ())?;
-        let aside = look::each(&places, "tables", &|_, _, _| (), |at| {
-            client.table(at, Snapshots::Refs)
-        });
-        let aside = aside.doing("look at what was set aside")?;
-        let aside = places.into_iter().zip(aside);
-        let survey = Survey {
-            tables: seen.tables,
-            views: seen.views,
-            aside: aside.filter_map(|(at, table)| Some((at, table?))).collect(),
-            kept,
-            can: Can {
-                transaction: client.offers(Endpoint::Transaction),
-                rename: client.offers(Endpoint::Rename),
-                register: client.offers(Endpoint::Register),
-                namespaces: client.offers(Endpoint::CreateNamespace),
-                views: client.offers(Endpoint::ChangeViews),
-            },
-        };
-        serde_json::to_value(survey)
-            .map_err(|e| EngineError::new(ErrorKind::Io, "the survey cannot be written").because(e))
+        let survey = self.hands(|hands, _| survey::whole(hands, relations))?;
+        written(&survey)
+    }
+
+    fn survey_for(&mut self, request: &RestoreRequest) -> Result<serde_json::Value, EngineError> {
+        let survey = self.hands(|hands, sight| survey::lean(hands, sight, request))?;
+        written(&survey)
     }
 
     fn plan_publish(
@@ -300,13 +299,13 @@ impl Engine for Iceberg {
     }
 
     fn fact(&mut self, subject: &str) -> Result<String, EngineError> {
-        let answers = self.hands(|hands| act::facts(hands, &[subject]))?;
+        let answers = self.hands(|hands, sight| act::facts(hands, sight, &[subject]))?;
         Ok(answers.into_iter().next().unwrap_or_default())
     }
 
     fn unmet(&mut self, facts: &[Fact]) -> Result<Option<Unmet>, EngineError> {
         let subjects: Vec<_> = facts.iter().map(|f| f.subject.as_str()).collect();
-        let now = self.hands(|hands| act::facts(hands, &subjects))?;
+        let now = self.hands(|hands, sight| act::facts(hands, sight, &subjects))?;
         let unmet = facts.iter().zip(now).find(|(fact, now)| fact.is != *now);
         Ok(unmet.map(|(fact, now)| Unmet {
             fact: fact.clone(),
@@ -320,8 +319,7 @@ impl Engine for Iceberg {
         _seal: Option<&Seal>,
         _on: OnProgress<'_>,
     ) -> Result<(), EngineError> {
-        let action = IcebergAction::of(&step.action)?;
-        self.hands(|hands| hands.carry_out(&action))
+        self.change(step, &step.action)
     }
 
     fn revert(&mut self, step: &Step, _on: OnProgress<'_>) -> Result<(), EngineError> {
@@ -329,8 +327,7 @@ impl Engine for Iceberg {
             .undo
             .as_ref()
             .ok_or_else(|| unsupported(&format!("step {} cannot be taken back", step.id)))?;
-        let action = IcebergAction::of(undo)?;
-        self.hands(|hands| hands.carry_out(&action))
+        self.change(step, undo)
     }
 
     fn points(&mut self) -> Result<Vec<Point>, EngineError> {
@@ -338,7 +335,8 @@ impl Engine for Iceberg {
     }
 
     fn prove_point(&mut self, release: ReleaseId) -> Result<(), EngineError> {
-        self.hands(|hands| point::prove(hands.client, hands.store, release, &|_, _, _| ()))
+        let taken = self.taken.take().filter(|taken| taken.live == release);
+        self.hands(|hands, _| point::prove(hands, release, taken, &|_, _, _| ()))
     }
 
     fn diff(
@@ -397,10 +395,11 @@ impl Engine for Iceberg {
         if self.store.releases()?.is_subset(&keep.keep) {
             return Ok(Housekeeping::default());
         }
-        self.hands(|hands| point::housekeep(hands.client, hands.store, keep, on))
+        self.sight.forget();
+        self.hands(|hands, _| point::housekeep(hands.client, hands.store, keep, on))
     }
 
     fn fsck(&mut self, on: OnProgress<'_>) -> Result<Vec<Diagnosis>, EngineError> {
-        self.hands(|hands| point::fsck(hands.client, hands.store, on))
+        self.hands(|hands, _| point::fsck(hands.client, hands.store, on))
     }
 }

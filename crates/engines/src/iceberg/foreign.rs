@@ -14,28 +14,55 @@ const ENGINE: [&str; 2] = ["engine-name", "trino_query_id"];
 const VERSION: &str = "engine-version";
 const APPLICATION: [&str; 4] = ["app-id", "spark.app.id", "flink.job-id", "app-name"];
 
-/// The commits from what `main` is back to a snapshot, the newest first, and whether they lead there.
-pub fn since(metadata: &TableMetadata, until: Option<i64>) -> (Vec<&Snapshot>, bool) {
+/// The commits that are taken back where `main` goes to a snapshot.
+#[derive(Debug)]
+pub struct Since<'a> {
+    /// The newest first.
+    pub commits: Vec<&'a Snapshot>,
+    /// Whether they were made on the snapshot, or on one that it was made from.
+    pub leads: bool,
+    /// Whether these are all: none of the snapshots that were passed is not listed.
+    pub all: bool,
+}
+
+/// The commits from what `main` is back to a snapshot or to what that was made from.
+pub fn since(metadata: &TableMetadata, until: Option<i64>) -> Since<'_> {
     let by_id: BTreeMap<_, _> = metadata
         .snapshots
         .iter()
         .map(|s| (s.snapshot_id, s))
         .collect();
-    let mut out: Vec<&Snapshot> = Vec::new();
+    let parent = |id: i64| by_id.get(&id).and_then(|s| s.parent_snapshot_id);
+    let mut base = BTreeSet::new();
+    let mut at = until;
+    while let Some(id) = at.filter(|id| base.insert(*id)) {
+        at = parent(id);
+    }
+    let mut out = Since {
+        commits: Vec::new(),
+        leads: true,
+        all: true,
+    };
     let mut at = state::current(metadata);
-    while at != until && out.len() <= metadata.snapshots.len() {
-        let Some(snapshot) = at.and_then(|id| by_id.get(&id)) else {
-            return (out, at.is_none());
+    while let Some(id) = at.filter(|id| !base.contains(id)) {
+        let Some(snapshot) = by_id.get(&id) else {
+            (out.leads, out.all) = (false, false);
+            return out;
         };
-        out.push(snapshot);
+        out.commits.push(snapshot);
+        // A chain without an end is no chain.
+        if out.commits.len() > metadata.snapshots.len() {
+            break;
+        }
         at = snapshot.parent_snapshot_id;
     }
-    (out, at == until)
+    out.leads = at.is_some() || until.is_none();
+    out
 }
 
 /// A sentence about the commits since a snapshot; `None` if there are none.
 pub fn told(name: &RelationName, metadata: &TableMetadata, until: Option<i64>) -> Option<String> {
-    let (commits, leads) = since(metadata, until);
+    let Since { commits, leads, .. } = since(metadata, until);
     if commits.is_empty() {
         return None;
     }
@@ -57,7 +84,7 @@ pub fn told(name: &RelationName, metadata: &TableMetadata, until: Option<i64>) -
 /// Whether more than one engine or application committed since a snapshot, as far as they say who
 /// they are: what came of a job is then not only the job's.
 pub fn by_several(metadata: &TableMetadata, until: Option<i64>) -> bool {
-    let (commits, _) = since(metadata, until);
+    let commits = since(metadata, until).commits;
     let said = |snapshot: &Snapshot, keys: &[&str]| {
         keys.iter()
             .find_map(|key| snapshot.summary.get(*key).cloned())

@@ -8,35 +8,43 @@ use super::state;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use unship_core::engine::{EngineError, ErrorKind, Observation, OnProgress};
 use unship_core::ident::RelationName;
 use unship_core::relation::RelationState;
 
-/// How many requests are under way at once.
-const AT_ONCE: usize = 8;
+/// How many requests are under way at once: what a catalog far away needs to be busy, and no
+/// catalog takes for an attack.
+pub const AT_ONCE: usize = 16;
 
 /// Tables and views as they are now.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
     /// Tables, by name.
-    pub tables: BTreeMap<RelationName, LoadTable>,
+    pub tables: BTreeMap<RelationName, Arc<LoadTable>>,
     /// Views, by name.
-    pub views: BTreeMap<RelationName, LoadView>,
+    pub views: BTreeMap<RelationName, Arc<LoadView>>,
 }
 
 impl Seen {
     /// What the ledger remembers of each.
     pub fn states(&self) -> Result<Observation, EngineError> {
-        let mut out = Observation::new();
-        for (name, table) in &self.tables {
-            out.insert(name.clone(), table_state(name, table)?);
+        let names = self.tables.keys().chain(self.views.keys());
+        let states = names.filter_map(|name| Some((name.clone(), self.state(name).transpose()?)));
+        states.map(|(name, state)| Ok((name, state?))).collect()
+    }
+
+    /// What the ledger remembers of one; `None` where it is not there.
+    pub fn state(&self, name: &RelationName) -> Result<Option<RelationState>, EngineError> {
+        match (self.tables.get(name), self.views.get(name)) {
+            // A name that a table took from a view, or the other way round, while it was looked at.
+            (_, Some(view)) => match state::of_view(&view.metadata) {
+                Ok(state) => Ok(Some(state)),
+                Err(error) => Err(broken(name, error)),
+            },
+            (Some(table), None) => table_state(name, table).map(Some),
+            (None, None) => Ok(None),
         }
-        for (name, view) in &self.views {
-            let state = state::of_view(&view.metadata).map_err(|e| broken(name, e))?;
-            out.insert(name.clone(), state);
-        }
-        Ok(out)
     }
 }
 
@@ -164,7 +172,8 @@ impl Scope<'_> {
         Ok(all.into_iter().collect())
     }
 
-    fn has(&self, namespace: &[String]) -> bool {
+    /// Whether a namespace is one of these.
+    pub fn has(&self, namespace: &[String]) -> bool {
         let below = |guarded: &Vec<String>| namespace.starts_with(guarded);
         !name::is_own(namespace)
             && (self.namespaces.is_empty() || self.namespaces.iter().any(below))
@@ -196,18 +205,25 @@ pub fn everything(
     look().doing("look at the catalog")
 }
 
-/// These relations, as far as they are there; with every snapshot.
+/// These relations, as far as they are there.
 pub fn some(
     client: &Client,
     catalog: &str,
     wanted: &[Identifier],
+    snapshots: Snapshots,
     on: OnProgress<'_>,
 ) -> Result<Seen, EngineError> {
-    let views = match client.offers(Endpoint::Views) {
-        true => wanted,
-        false => &[],
+    let look = || {
+        let mut seen = load(client, catalog, wanted, &[], snapshots, on)?;
+        if client.offers(Endpoint::Views) {
+            // What is a table is no view.
+            let table = |id: &&Identifier| seen.tables.contains_key(&name::relation(catalog, id));
+            let rest: Vec<_> = wanted.iter().filter(|id| !table(id)).cloned().collect();
+            seen.views = load(client, catalog, &[], &rest, snapshots, on)?.views;
+        }
+        Ok(seen)
     };
-    load(client, catalog, wanted, views, Snapshots::All, on).doing("look at the catalog")
+    look().doing("look at the catalog")
 }
 
 fn load(
@@ -219,7 +235,10 @@ fn load(
     on: OnProgress<'_>,
 ) -> Result<Seen, RestError> {
     let mut seen = Seen::default();
-    let loaded = each(tables, "tables", on, |id| client.table(id, snapshots))?;
+    let loaded = each(tables, "tables", on, |id| match snapshots {
+        Snapshots::Refs => light(client, id),
+        Snapshots::All => client.table(id, snapshots),
+    })?;
     for (id, table) in tables.iter().zip(loaded) {
         // One that was dropped since it was listed is not there.
         seen.tables
@@ -228,9 +247,26 @@ fn load(
     let loaded = each(views, "views", on, |id| client.view(id))?;
     for (id, view) in views.iter().zip(loaded) {
         seen.views
-            .extend(view.map(|view| (name::relation(catalog, id), view)));
+            .extend(view.map(|view| (name::relation(catalog, id), Arc::new(view))));
     }
     Ok(seen)
+}
+
+/// A table without its history, unless it takes that to tell compaction from a change of rows: then
+/// with as much of it.
+pub fn light(client: &Client, id: &Identifier) -> Result<Option<Arc<LoadTable>>, RestError> {
+    let Some(table) = client.table(id, Snapshots::Refs)? else {
+        return Ok(None);
+    };
+    if state::tells_content(&table.metadata) {
+        return Ok(Some(table));
+    }
+    let whole = client.table(id, Snapshots::All)?;
+    Ok(whole.map(|whole| {
+        let mut whole = Arc::unwrap_or_clone(whole);
+        state::forget_history(&mut whole.metadata);
+        Arc::new(whole)
+    }))
 }
 
 #[cfg(test)]

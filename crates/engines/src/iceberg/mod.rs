@@ -12,7 +12,9 @@ mod name;
 mod plan;
 mod point;
 pub mod rest;
+mod sight;
 mod state;
+mod survey;
 
 pub use engine::{Iceberg, Settings};
 pub use name::parts as namespace;

@@ -13,6 +13,7 @@ use super::rest::{Identifier, LoadTable, LoadView, Update, ViewContent};
 use super::state::{self, TableState};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use unship_core::engine::{EngineError, ErrorKind, RestoreRequest, Steps};
 use unship_core::ident::RelationName;
 use unship_core::relation::{Difference, RelationKind, RelationState};
@@ -24,37 +25,48 @@ pub const ENGINE: &str = "iceberg";
 /// What planning needs to know.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Survey {
-    /// Tables that are asked for, with every snapshot.
+    /// Tables that are asked for, with the snapshots that planning needs to know.
     #[serde(with = "pairs")]
-    pub tables: BTreeMap<RelationName, LoadTable>,
+    pub tables: BTreeMap<RelationName, Arc<LoadTable>>,
     /// Views that are asked for.
     #[serde(with = "pairs")]
-    pub views: BTreeMap<RelationName, LoadView>,
-    /// Where one of them was set aside, and what lies there.
-    pub aside: Vec<(Identifier, LoadTable)>,
+    pub views: BTreeMap<RelationName, Arc<LoadView>>,
+    /// Where one of them was set aside, and the identity of what lies there.
+    pub aside: Vec<(Identifier, String)>,
     /// The restore points, the oldest first.
     pub kept: Vec<Kept>,
     /// What the catalog can do.
     pub can: Can,
 }
 
-/// A map whose keys are no text in JSON.
+/// A map whose keys are no text in JSON. What it holds is text: a thousand tables' metadata as values
+/// would take ten times as much room.
 mod pairs {
-    use super::RelationName;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use super::{Arc, RelationName};
+    use serde::de::DeserializeOwned;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
     use std::collections::BTreeMap;
 
     pub fn serialize<S: Serializer, T: Serialize>(
-        map: &BTreeMap<RelationName, T>,
+        map: &BTreeMap<RelationName, Arc<T>>,
         to: S,
     ) -> Result<S::Ok, S::Error> {
-        to.collect_seq(map)
+        let texts = map
+            .iter()
+            .map(|(name, one)| Ok((name, serde_json::to_string(&**one)?)));
+        let texts: serde_json::Result<Vec<_>> = texts.collect();
+        to.collect_seq(texts.map_err(ser::Error::custom)?)
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    pub fn deserialize<'de, D: Deserializer<'de>, T: DeserializeOwned>(
         from: D,
-    ) -> Result<BTreeMap<RelationName, T>, D::Error> {
-        Ok(Vec::deserialize(from)?.into_iter().collect())
+    ) -> Result<BTreeMap<RelationName, Arc<T>>, D::Error> {
+        let texts = Vec::<(RelationName, String)>::deserialize(from)?;
+        let all = texts.into_iter().map(|(name, text)| {
+            let one = serde_json::from_str(&text).map_err(de::Error::custom)?;
+            Ok((name, Arc::new(one)))
+        });
+        all.collect()
     }
 }
 
@@ -271,7 +283,7 @@ impl Intent<'_> {
             .filter_map(|kept| kept.aside.as_ref())
             .find(|at| {
                 let lies = self.survey.aside.iter().find(|(there, _)| there == *at);
-                lies.is_some_and(|(_, table)| table.metadata.table_uuid == uuid)
+                lies.is_some_and(|(_, there)| *there == uuid)
             });
         let metadata = all.iter().find_map(|kept| kept.metadata.clone());
         let way = match (aside, metadata) {

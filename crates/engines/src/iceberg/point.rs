@@ -1,6 +1,6 @@
 //! Restore points: taken, proved, dropped.
 
-use super::act::key;
+use super::act::{Hands, key};
 use super::kept::{Kept, KeptRelation, Store};
 use super::look::{self, Seen};
 use super::name;
@@ -10,6 +10,7 @@ use super::rest::{
 };
 use super::state::TableState;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
 use unship_core::engine::{
@@ -32,25 +33,31 @@ const WAIT: Duration = Duration::from_millis(100);
 /// unship's keeps already needs no other.
 ///
 /// `known` is what the ledger knows of production. Where somebody committed since, that is what is
-/// retained, and not what they have just made.
+/// retained, and not what they have just made. Gives the relations that got a tag.
 pub fn take(
-    client: &Client,
-    store: &Store,
+    hands: &Hands<'_>,
     live: ReleaseId,
     seen: &Seen,
     known: Option<&Observation>,
-) -> Result<(), EngineError> {
+) -> Result<BTreeSet<RelationName>, EngineError> {
     let mut kept = Kept {
         versions: None,
         ..Kept::new(live)
     };
     let mut commits = Vec::new();
-    let now = seen.states()?;
-    let known = known.unwrap_or(&now);
+    let mut new = BTreeSet::new();
+    let now;
+    let known = match known {
+        Some(known) => known,
+        None => {
+            now = seen.states()?;
+            &now
+        }
+    };
     for (relation, state) in known {
         let table = seen.tables.get(relation);
         let was = TableState::read(state);
-        let same = |table: &&LoadTable| {
+        let same = |table: &&Arc<LoadTable>| {
             let uuid = was.as_ref().map(|was| was.uuid.as_str());
             uuid == Some(table.metadata.table_uuid.as_str())
         };
@@ -69,6 +76,9 @@ pub fn take(
             (Some(table), Some(snapshot)) => tagged(relation, table, snapshot, live),
             _ => (None, None),
         };
+        if commit.is_some() {
+            new.insert(relation.clone());
+        }
         commits.extend(commit);
         let one = KeptRelation {
             state: state.clone(),
@@ -79,12 +89,14 @@ pub fn take(
         kept.relations.insert(relation.clone(), one);
     }
     boundary("restore point begun");
+    let client = hands.client;
     let together = client.offers(Endpoint::Transaction);
     for group in commits.chunks(if together { TOGETHER } else { 1 }) {
         send(client, group).doing("tag what production is")?;
         boundary("tags made");
     }
-    store.write(&kept)
+    hands.store.write(&kept)?;
+    Ok(new)
 }
 
 /// Sends tags until the catalog takes them. They depend on nothing that others change.
@@ -141,30 +153,48 @@ fn place(name: &RelationName, kept: &KeptRelation) -> Option<Identifier> {
     kept.aside.clone().or_else(|| name::identifier(name))
 }
 
-/// Proves that what is retained of a release can be read.
+/// A restore point that was just taken.
+#[derive(Debug)]
+pub struct Taken {
+    /// Whose.
+    pub live: ReleaseId,
+    /// What was there before.
+    pub seen: Seen,
+    /// What got a tag.
+    pub tagged: BTreeSet<RelationName>,
+}
+
+/// Proves that what is retained of a release can be read. What was just taken is looked at again
+/// only where it got a tag: the others' tags were seen.
 pub fn prove(
-    client: &Client,
-    store: &Store,
+    hands: &Hands<'_>,
     release: ReleaseId,
+    taken: Option<Taken>,
     on: OnProgress<'_>,
 ) -> Result<(), EngineError> {
-    let Some(kept) = store.read(release)? else {
+    let Some(kept) = hands.store.read(release)? else {
         return Err(EngineError::new(
             ErrorKind::Missing,
             format!("there is no restore point of {release}"),
         ));
     };
-    let faults = faults(client, &kept, on)?;
+    let known = |name: &RelationName| {
+        let taken = taken.as_ref()?;
+        let table = taken.seen.tables.get(name)?;
+        (!taken.tagged.contains(name)).then(|| Arc::clone(table))
+    };
+    let faults = faults(hands.client, &kept, known, on)?;
     match faults.into_iter().next() {
         None => Ok(()),
         Some((_, error)) => Err(error),
     }
 }
 
-/// What of a restore point cannot be read, by relation.
+/// What of a restore point cannot be read, by relation. What of it is `known` is not looked at.
 fn faults(
     client: &Client,
     kept: &Kept,
+    known: impl Fn(&RelationName) -> Option<Arc<LoadTable>> + Sync,
     on: OnProgress<'_>,
 ) -> Result<Vec<(RelationName, EngineError)>, EngineError> {
     let tables: Vec<_> = kept
@@ -174,6 +204,9 @@ fn faults(
         .filter_map(|(name, one)| Some((name, one, place(name, one)?)))
         .collect();
     let seen = look::each(&tables, "restore point", on, |(name, one, at)| {
+        if let Some(table) = known(name).filter(|_| one.aside.is_none()) {
+            return Ok(Some(table));
+        }
         // What was to be set aside and never was lies where it did.
         let at_home = || name::identifier(name).map(|id| client.table(&id, Snapshots::Refs));
         match client.table(at, Snapshots::Refs)? {
@@ -184,7 +217,7 @@ fn faults(
     let seen = seen.doing("prove a restore point")?;
     let mut out = Vec::new();
     for ((name, one, _), table) in tables.iter().zip(seen) {
-        if let Err(error) = proved(name, one, table.as_ref()) {
+        if let Err(error) = proved(name, one, table.as_deref()) {
             out.push(((*name).clone(), error));
         }
     }
@@ -322,7 +355,7 @@ pub fn fsck(
     let mut out = Vec::new();
     for kept in store.all()? {
         let subject = format!("restore point of {}", kept.release);
-        let faults = faults(client, &kept, on)?;
+        let faults = faults(client, &kept, |_| None, on)?;
         if faults.is_empty() {
             out.push(Diagnosis {
                 level: Level::Ok,

@@ -6,7 +6,7 @@
 use super::name::RELEASED;
 use super::rest::{Properties, Snapshot, TableMetadata, ViewContent, ViewMetadata};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use unship_core::relation::{Column, Fingerprint, RelationKind, RelationState};
 
 /// The method of a fingerprint that is a snapshot's number.
@@ -202,6 +202,33 @@ fn content(metadata: &TableMetadata, mut at: Option<i64>) -> Option<i64> {
         }
     }
     at
+}
+
+/// Whether the snapshots that are listed tell which one brought the rows that are there. A catalog
+/// that lists only what references name may leave out what was compacted.
+pub fn tells_content(metadata: &TableMetadata) -> bool {
+    let at = content(metadata, current(metadata));
+    at.is_none_or(|id| metadata.snapshots.iter().any(|s| s.snapshot_id == id))
+}
+
+/// Drops the snapshots that no reference names, but those from `main` to the one that brought its
+/// rows.
+pub fn forget_history(metadata: &mut TableMetadata) {
+    let mut needed: BTreeSet<_> = metadata.refs.values().map(|r| r.snapshot_id).collect();
+    let mut at = current(metadata);
+    let last = content(metadata, at);
+    // A chain without an end is no chain.
+    for _ in 0..=metadata.snapshots.len() {
+        let Some(id) = at else { break };
+        needed.insert(id);
+        let snapshot = metadata.snapshots.iter().find(|s| s.snapshot_id == id);
+        at = snapshot
+            .and_then(|s| s.parent_snapshot_id)
+            .filter(|_| Some(id) != last);
+    }
+    metadata
+        .snapshots
+        .retain(|s| needed.contains(&s.snapshot_id));
 }
 
 /// The number of rows, where a snapshot's summary says it exactly: files that delete rows may name

@@ -24,7 +24,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ureq::Agent;
 use ureq::http::Method;
 
@@ -98,7 +98,7 @@ pub struct Client {
     keeps_keys: bool,
     bearer: Mutex<Bearer>,
     /// Tables as they were read last, by path, with the mark that the catalog gave them.
-    read: Mutex<BTreeMap<String, (String, LoadTable)>>,
+    read: Mutex<BTreeMap<String, (String, Arc<LoadTable>)>>,
 }
 
 impl fmt::Debug for Client {
@@ -178,7 +178,7 @@ impl Client {
     }
 
     /// A table, unless it is as it was read last.
-    fn fresh(&self, path: &str) -> Result<LoadTable, RestError> {
+    fn fresh(&self, path: &str) -> Result<Arc<LoadTable>, RestError> {
         let read = || self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let known = read().get(path).cloned();
         let mark = known.as_ref().map(|(mark, _)| mark.as_str());
@@ -186,13 +186,18 @@ impl Client {
         if let (304, Some((_, table))) = (answer.status, known) {
             return Ok(table);
         }
-        let table: LoadTable = serde_json::from_slice(&answer.body)
-            .map_err(|e| RestError::Nonsense(format!("{e} (HTTP status {})", answer.status)))?;
+        let table: Arc<LoadTable> = Arc::new(understood(&answer)?);
         match answer.mark {
-            Some(mark) => read().insert(path.to_owned(), (mark, table.clone())),
+            Some(mark) => read().insert(path.to_owned(), (mark, Arc::clone(&table))),
             None => read().remove(path),
         };
         Ok(table)
+    }
+
+    /// A table as it is now, which is not kept.
+    fn whole(&self, path: &str) -> Result<Arc<LoadTable>, RestError> {
+        let answer = self.send(Method::GET, path, None::<&()>, LOOK, None)?;
+        understood(&answer).map(Arc::new)
     }
 
     /// Sends a request and reads the JSON of its answer.
@@ -356,6 +361,12 @@ impl Client {
             status => RestError::Nonsense(format!("HTTP status {status}")),
         }
     }
+}
+
+/// What an answer to a look says.
+fn understood<T: DeserializeOwned>(answer: &Answer) -> Result<T, RestError> {
+    serde_json::from_slice(&answer.body)
+        .map_err(|e| RestError::Nonsense(format!("{e} (HTTP status {})", answer.status)))
 }
 
 /// Every page of a list. A page token that comes twice would go on for ever.

@@ -8,6 +8,7 @@ use super::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::sync::Arc;
 use ureq::http::Method;
 
 /// Which snapshots of a table are wanted.
@@ -28,6 +29,13 @@ pub struct ViewContent {
     pub version: Value,
     /// Its properties.
     pub properties: super::Properties,
+}
+
+/// `POST …/transactions/commit`.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Transaction<'a> {
+    table_changes: &'a [Commit],
 }
 
 impl Client {
@@ -122,19 +130,19 @@ impl Client {
         )
     }
 
-    /// A table, if it is there. What was read before is read again only where the catalog says that
-    /// it changed since.
+    /// A table, if it is there. What was read before, without its history, is read again only where
+    /// the catalog says that it changed since.
     pub fn table(
         &self,
         of: &Identifier,
         snapshots: Snapshots,
-    ) -> Result<Option<LoadTable>, RestError> {
-        let query = match snapshots {
-            Snapshots::Refs => "?snapshots=refs",
-            Snapshots::All => "",
-        };
-        let path = format!("{}{query}", self.table_path(of));
-        none_if_missing(self.fresh(&path))
+    ) -> Result<Option<Arc<LoadTable>>, RestError> {
+        let path = self.table_path(of);
+        none_if_missing(match snapshots {
+            Snapshots::Refs => self.fresh(&format!("{path}?snapshots=refs")),
+            // A long history is not worth its room.
+            Snapshots::All => self.whole(&path),
+        })
     }
 
     /// A view, if it is there.
@@ -152,7 +160,9 @@ impl Client {
     /// Changes several tables, all or none of them.
     pub fn commit_all(&self, commits: &[Commit], key: &str) -> Result<(), RestError> {
         let path = format!("{}/transactions/commit", self.prefix);
-        let body = json!({ "table-changes": commits });
+        let body = Transaction {
+            table_changes: commits,
+        };
         self.send(Method::POST, &path, Some(&body), Some(key), None)
             .map(drop)
     }

@@ -322,7 +322,8 @@ fn an_expired_token_is_bought_again() {
     let mut engine = Iceberg::new(lake.settings());
     engine.mark().unwrap();
     lake.server.state().manner.token = Some("second".to_owned());
-    engine.mark().unwrap();
+    let doctor = engine.doctor();
+    assert!(doctor.iter().all(|d| d.level < Level::Error), "{doctor:?}");
     let bought: Vec<_> = lake
         .server
         .state()
@@ -460,13 +461,16 @@ fn everything_that_belongs_to_a_table_goes_back_and_forth() {
     assert_eq!(meaning(&table(&story.server, &orders)), meaning(&after));
 }
 
-/// Compaction changes no row: it is nobody's drift, and what is brought back is what was there.
+/// Compaction changes no row, however often: it is nobody's drift, and what is brought back is what
+/// was there.
 #[test]
 fn compaction_is_no_change() {
     let mut story = told(Manner::default());
     let orders = id(&name("orders"));
     let now = read(&table(&story.server, &orders), None);
-    story.server.state().catalog.write(&orders, "replace", &now);
+    for _ in 0..3 {
+        story.server.state().catalog.write(&orders, "replace", &now);
+    }
     let live = story.world.session(|s| {
         s.see_drift().unwrap();
         s.live().unwrap()

@@ -3,5 +3,6 @@
 
 mod catalog;
 mod faults;
+mod requests;
 mod server;
 mod suite;
