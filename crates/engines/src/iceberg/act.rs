@@ -8,7 +8,7 @@ use super::rest::{
     ViewContent,
 };
 use super::sight::Sight;
-use super::{commit, look, name, state};
+use super::{commit, look, name, point, state};
 use jiff::Timestamp;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -93,7 +93,8 @@ impl Hands<'_> {
                 let sent = self.client.register(name, metadata, &key(uuid));
                 let what = format!("register {} from {metadata}", text(name));
                 self.looked(sent, &what, || self.is_table(name, uuid))?;
-                self.is_whole(name)
+                self.is_whole(name)?;
+                point::retag(self.client, self.store, name, uuid)
             }
             IcebergAction::Unregister { name, uuid } => {
                 let sent = self.client.unregister(name, &key(uuid));

@@ -148,6 +148,55 @@ fn tagged(
     (Some(tag), commit)
 }
 
+/// Makes the tags again that restore points count on in a table that was just registered: its metadata
+/// file is older than the newest of them. A tag of a snapshot that the file does not know is of a
+/// version that was made after it, and is not missed.
+pub fn retag(
+    client: &Client,
+    store: &Store,
+    id: &Identifier,
+    uuid: &str,
+) -> Result<(), EngineError> {
+    let what = format!("tag {}.{} again", name::schema(&id.namespace), id.name);
+    let Some(table) = client.table(id, Snapshots::All).doing(&what)? else {
+        return Ok(());
+    };
+    let metadata = &table.metadata;
+    let known = |snapshot: &i64| {
+        metadata
+            .snapshots
+            .iter()
+            .any(|s| s.snapshot_id == *snapshot)
+    };
+    let mut tags = BTreeMap::new();
+    for kept in store.all()? {
+        for (relation, one) in kept.relations {
+            let was = TableState::read(&one.state).filter(|was| was.uuid == uuid);
+            let snapshot = was.and_then(|was| was.snapshot).filter(known);
+            let here = name::identifier(&relation).as_ref() == Some(id);
+            if let (true, Some(tag), Some(snapshot)) = (here, one.tag, snapshot)
+                && !metadata.refs.contains_key(&tag)
+            {
+                tags.insert(tag, snapshot);
+            }
+        }
+    }
+    if tags.is_empty() {
+        return Ok(());
+    }
+    let commit = Commit {
+        identifier: id.clone(),
+        requirements: vec![Requirement::AssertTableUuid {
+            uuid: uuid.to_owned(),
+        }],
+        updates: tags
+            .iter()
+            .map(|(tag, snapshot)| Update::point(tag, &Reference::tag(*snapshot)))
+            .collect(),
+    };
+    send(client, &[commit]).doing(&what)
+}
+
 /// Where a retained relation lies.
 fn place(name: &RelationName, kept: &KeptRelation) -> Option<Identifier> {
     kept.aside.clone().or_else(|| name::identifier(name))

@@ -5,7 +5,7 @@ use super::server::{Fault, Manner, Server};
 use super::suite::{Lake, id, name};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use unship_core::engine::{Engine, ErrorKind, Level, Place, Retention};
+use unship_core::engine::{Diagnosis, Engine, ErrorKind, Level, Place, Retention};
 use unship_core::ident::ReleaseId;
 use unship_core::operate::{Ask, OperateError};
 use unship_core::testing::world::{Script, World};
@@ -459,6 +459,33 @@ fn everything_that_belongs_to_a_table_goes_back_and_forth() {
     assert_eq!(meaning(&table(&story.server, &orders)), meaning(&before));
     story.world.back(&Ask::Undo, false).unwrap();
     assert_eq!(meaning(&table(&story.server, &orders)), meaning(&after));
+}
+
+/// A table that was dropped and comes back has the tags that restore points count on, so that the way
+/// back to them stays open.
+#[test]
+fn a_table_that_was_dropped_comes_back_with_its_tags() {
+    let mut story = told(Manner::default());
+    let orders = id(&name("orders"));
+    let dropped = Script::good([Write::Drop(name("orders"))]);
+    story.world.run(&dropped).unwrap();
+    story.world.back_to(ReleaseId(2)).unwrap();
+    assert_eq!(story.world.production(), story.r2);
+    let refs = &table(&story.server, &orders)["refs"];
+    assert_eq!(
+        refs["unship_r2"]["snapshot-id"], refs["main"]["snapshot-id"],
+        "{refs}"
+    );
+    let all = story.world.session(|s| s.engine.fsck(&|_, _, _| {}));
+    let well = |d: &Diagnosis| d.level == Level::Ok;
+    let all = all.unwrap();
+    assert!(all.iter().all(well), "{all:?}");
+    story
+        .world
+        .run(&Script::good([value("orders", 5)]))
+        .unwrap();
+    story.world.back_to(ReleaseId(2)).unwrap();
+    assert_eq!(story.world.production(), story.r2);
 }
 
 /// Compaction changes no row, however often: it is nobody's drift, and what is brought back is what
