@@ -8,7 +8,7 @@ export UNSHIP_TEST_DBT ?= $(CURDIR)/.venv/bin/dbt
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 NEXTEST := $(shell command -v cargo-nextest)
-SCRIPTS := scripts/setup scripts/python-env scripts/snowflake-emulator scripts/postgres scripts/postgres-version scripts/rest-catalog scripts/fuzz demo/check .ci/run
+SCRIPTS := scripts/setup scripts/python-env scripts/snowflake-emulator scripts/postgres scripts/postgres-version scripts/rest-catalog scripts/spark scripts/fuzz demo/check .ci/run
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,7 @@ test-all: export UNSHIP_CRASH_EVERY ?= 1
 test-all: export UNSHIP_CRASH_STRIDE ?= 1
 test-all: export UNSHIP_DISK_STEP ?= 65536
 test-all: export UNSHIP_LAKE_ROUNDS ?= 50
+test-all: export UNSHIP_SPARK_ROUNDS ?= 20
 test-all: export UNSHIP_TEST_PYTHON2 ?= $(CURDIR)/.venv-2/bin/python
 test-all: export UNSHIP_TEST_DLT_PYTHON ?= $(CURDIR)/.venv-dlt/bin/python
 test-all: setup-2 setup-dlt test ## also the slow ones: crash rounds, large files, the demo without unship
@@ -66,6 +67,12 @@ ifdef NEXTEST
 	scripts/rest-catalog run cargo nextest run --package unship --test it --run-ignored only -E 'test(lake)'
 else
 	scripts/rest-catalog run cargo test --package unship --test it lake -- --ignored
+endif
+	scripts/spark install
+ifdef NEXTEST
+	scripts/rest-catalog run scripts/spark run cargo nextest run --package unship --test it --run-ignored only -E 'test(spark)'
+else
+	scripts/rest-catalog run scripts/spark run cargo test --package unship --test it spark -- --ignored
 endif
 	demo/check
 

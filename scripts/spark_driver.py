@@ -44,7 +44,7 @@ def serve(path):
                     ]
                     answer = {"rows": rows}
                 except Exception as error:  # Whatever it is, whoever asked is told.
-                    answer = {"error": str(error)}
+                    answer = {"error": str(error).split("\n\tat ")[0]}
                 self.wfile.write(json.dumps(answer, default=str).encode() + b"\n")
                 self.wfile.flush()
 

@@ -7,15 +7,17 @@ use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use unship_core::testing::skipped;
 
-struct Lake {
-    scratch: Scratch,
+pub(super) struct Lake {
+    pub(super) scratch: Scratch,
+    /// The namespace that is production.
+    pub(super) namespace: String,
     python: String,
     job: String,
 }
 
 impl Lake {
     /// A namespace of its own in the catalog that the tests share.
-    fn new(namespace: &str) -> Option<Self> {
+    pub(super) fn new(namespace: &str) -> Option<Self> {
         let variable = |name: &str| {
             let value = std::env::var(name).ok();
             if value.is_none() {
@@ -48,6 +50,7 @@ impl Lake {
         let job = repository().join("crates/unship/tests/it/rig/lake.py");
         Some(Self {
             scratch,
+            namespace,
             python,
             job: job.display().to_string(),
         })
@@ -68,6 +71,12 @@ impl Lake {
 
     fn show(&self) -> Value {
         let out = self.scratch.sh(&self.python, &[&self.job, "show"]);
+        serde_json::from_str(&out).unwrap()
+    }
+
+    /// The ids in a table that some branch or tag still holds.
+    pub(super) fn kept(&self, table: &str) -> Vec<i64> {
+        let out = self.scratch.sh(&self.python, &[&self.job, "kept", table]);
         serde_json::from_str(&out).unwrap()
     }
 
@@ -209,10 +218,7 @@ fn nothing_that_others_commit_meanwhile_is_lost() {
     std::fs::remove_file(&until).unwrap();
     let (committed, seen) = (told(writer), told(reader));
     assert!(moved >= rounds, "{moved} of {rounds}, {refused} refused");
-    let kept = lake
-        .scratch
-        .sh(&lake.python, &[&lake.job, "kept", "orders"]);
-    let kept: Vec<i64> = serde_json::from_str(&kept).unwrap();
+    let kept = lake.kept("orders");
     let committed: Vec<i64> = serde_json::from_value(committed).unwrap();
     let lost: Vec<_> = committed.iter().filter(|id| !kept.contains(id)).collect();
     println!(

@@ -36,6 +36,7 @@ mod restore;
 mod rows;
 mod settings;
 mod snowflake;
+mod spark;
 mod stages;
 mod story;
 mod tell;
