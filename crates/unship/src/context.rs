@@ -5,6 +5,7 @@ use crate::config::{self, Config, Env, LedgerPlace};
 use crate::dbt_job::DbtJob;
 use crate::dbt_package;
 use crate::error::{CliError, CliResult, current_dir, exit, io_error};
+use crate::iceberg_config::Iceberg;
 use crate::ledger_at::LedgerAt;
 use crate::pipeline::dbt::connection::Secret;
 use crate::render::Terminal;
@@ -256,8 +257,16 @@ impl Context {
 
     /// Whether the environment is an Iceberg catalog.
     pub fn is_iceberg(&self) -> CliResult<bool> {
+        Ok(self.iceberg_config()?.is_some())
+    }
+
+    /// The environment's configuration, where it is an Iceberg catalog.
+    pub fn iceberg_config(&self) -> CliResult<Option<&Iceberg>> {
         let (_, env) = self.config.env(Some(&self.env))?;
-        Ok(matches!(env, Env::Iceberg(_)))
+        Ok(match env {
+            Env::Iceberg(iceberg) => Some(iceberg),
+            _ => None,
+        })
     }
 
     /// Where dbt keeps, for unship, what it has parsed.

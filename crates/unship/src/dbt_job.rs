@@ -1,10 +1,12 @@
 //! A dbt job: where it would build, how it is pointed at the build instead, and what it left.
 
+use crate::config::FILE;
 use crate::error::{CliError, CliResult, current_dir, io_error, system_error};
 use crate::pipeline::dbt::invocation::{Invocation, Options};
 use crate::pipeline::dbt::profile::{Located, PROFILES};
 use crate::pipeline::dbt::project::{self, Artefacts};
 use crate::pipeline::dbt::redirect::redirect;
+use crate::pipeline::dbt::spark;
 use crate::pipeline::dbt::staging::Redirect;
 use crate::pipeline::dbt::{DbtTarget, Surroundings};
 use crate::scope::MANIFEST;
@@ -138,6 +140,15 @@ impl DbtJob {
     pub fn files(&self) -> CliResult<Vec<DbFile>> {
         let duckdb = self.target.duckdb.as_ref().ok_or_else(|| {
             let name = &self.target.target;
+            if self.target.adapter == spark::ADAPTER {
+                return CliError::usage(format!(
+                    "the target `{name}` is Spark, which does not say to unship where its tables are"
+                ))
+                .hint(format!(
+                    "for Iceberg tables write [env.{name}] with `engine = \"iceberg\"` and the \
+                     address of their REST catalog into {FILE}"
+                ));
+            }
             CliError::usage(match (&self.target.postgres, &self.target.snowflake) {
                 (Some(_), _) => {
                     format!("the target `{name}` is a PostgreSQL database and has no files")
@@ -261,12 +272,14 @@ impl DbtJob {
     ///
     /// What a job left that built in staging schemas speaks of those. It is put into production's
     /// names, in dbt's own files too: whoever reads them next (documentation, a catalog, a
-    /// comparison of states) has nothing to look for in staging.
+    /// comparison of states) has nothing to look for in staging. `catalog` is where the relations are
+    /// that dbt names by their schema alone.
     pub fn collect(
         &self,
         since: SystemTime,
         ledger: &mut Ledger,
         staged: Option<&Redirect>,
+        catalog: Option<&str>,
     ) -> Left {
         let mut left = Left::default();
         let mut manifest = None;
@@ -296,6 +309,10 @@ impl DbtJob {
                     // The ledger has it in any case.
                     let _ = std::fs::write(path, &bytes);
                 }
+            }
+            if let (MANIFEST, Some(catalog)) = (name, catalog) {
+                // dbt's own file stays as it is: dbt may compare it with its next one.
+                bytes = spark::in_catalog(&bytes, catalog).unwrap_or(bytes);
             }
             if let Ok(blob) = ledger.put_blob(&bytes, name) {
                 left.artefacts.insert(name.to_owned(), BlobRef(blob));

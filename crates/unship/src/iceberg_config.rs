@@ -4,7 +4,9 @@ use crate::config::FILE;
 use crate::error::{CliError, CliResult};
 use crate::notify::config::{SecretRef, insecure};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use unship_core::ident::RelationName;
 use unship_engines::iceberg::rest::{self, Login};
 use unship_engines::iceberg::{Iceberg as Engine, Settings, namespace};
 
@@ -70,6 +72,11 @@ impl Iceberg {
         ))
     }
 
+    /// What relations begin with.
+    pub fn catalog(&self) -> &str {
+        self.catalog.as_deref().unwrap_or(CATALOG)
+    }
+
     /// The engine. `root` is where `unship.toml` lies, `home` where it is written down what is
     /// retained.
     pub fn engine(&self, root: &Path, home: PathBuf) -> CliResult<Engine> {
@@ -80,10 +87,31 @@ impl Iceberg {
                 warehouse: self.warehouse.clone(),
                 login: self.login(root)?,
             },
-            catalog: self.catalog.clone().unwrap_or_else(|| CATALOG.to_owned()),
+            catalog: self.catalog().to_owned(),
             namespaces: namespaces.collect(),
             home,
         }))
+    }
+
+    /// What to tell of relations that a job built where nothing is guarded, if there are any.
+    pub fn unguarded(&self, built: &BTreeSet<RelationName>, env: &str) -> Option<String> {
+        let guarded: Vec<_> = self
+            .namespaces
+            .iter()
+            .filter_map(|n| namespace(n))
+            .collect();
+        let is_guarded = |name: &&RelationName| {
+            let of = namespace(&name.schema).unwrap_or_default();
+            guarded.is_empty() || guarded.iter().any(|one| of.starts_with(one))
+        };
+        let outside: Vec<_> = built.iter().filter(|name| !is_guarded(name)).collect();
+        let first = outside.first()?;
+        Some(format!(
+            "{} of what was built cannot be brought back: {first} lies in no namespace that \
+             [env.{env}] of {FILE} guards; add {:?} to `namespaces` there",
+            outside.len(),
+            first.schema
+        ))
     }
 
     fn login(&self, root: &Path) -> CliResult<Login> {

@@ -7,6 +7,7 @@ use crate::dbt_job::{DbtJob, Left};
 use crate::dbt_staged::Staged;
 use crate::declared;
 use crate::error::{CliError, CliResult, current_dir, exit};
+use crate::iceberg_config::Iceberg;
 use crate::pipeline::dbt::invocation::Invocation;
 use crate::render::text::{self, BAD, BOLD, GOOD, paint};
 use crate::render::{findings, json};
@@ -311,7 +312,15 @@ impl Launch<'_> {
         let ended = job::run(argv, job.dir, &env, &log, self.context.json(), self.turn)?;
         let redirect = self.staged.map(|staged| &staged.redirect);
         let left = match &job.dbt {
-            Some(dbt) => dbt.collect(since, ledger, redirect),
+            Some(dbt) => {
+                let iceberg = self.context.iceberg_config()?;
+                let left = dbt.collect(since, ledger, redirect, iceberg.map(Iceberg::catalog));
+                let unguarded = iceberg.and_then(|i| i.unguarded(&left.built, &self.context.env));
+                if let Some(warning) = unguarded {
+                    crate::say_aside!("unship: {warning}");
+                }
+                left
+            }
             None => Left::default(),
         };
         let (mut result, took) = result(ended, &log, left, ledger);

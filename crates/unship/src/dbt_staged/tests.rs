@@ -162,7 +162,7 @@ impl Rig {
         let store = SqliteLedger::create(&self.dir.path().join("ledger"), Ledger::views()).unwrap();
         let mut ledger = Ledger::new(store, "prod", "test".to_owned());
         let (job, _) = self.job(words);
-        let left = job.collect(since, &mut ledger, Some(&staged.redirect));
+        let left = job.collect(since, &mut ledger, Some(&staged.redirect), None);
         let built = left
             .built
             .iter()

@@ -37,6 +37,7 @@ mod rows;
 mod settings;
 mod snowflake;
 mod spark;
+mod spark_dbt;
 mod stages;
 mod story;
 mod tell;

@@ -7,6 +7,7 @@ pub mod profile;
 pub mod project;
 pub mod redirect;
 pub mod snowflake;
+pub mod spark;
 pub mod staging;
 mod target;
 pub mod yaml;
