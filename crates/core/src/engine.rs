@@ -4,8 +4,10 @@
 //! crosses this boundary is a value, so that plans can be stored, shown, signed and replayed.
 
 mod error;
+mod proving;
 
 pub use error::{EngineError, ErrorKind, FREE_SPACE};
+pub use proving::Proving;
 
 use crate::check::{Answer, Detail, RelationProfile};
 use crate::diff::RelationDiff;
@@ -353,15 +355,35 @@ pub trait Engine {
         on: OnProgress<'_>,
     ) -> Result<Observation, EngineError>;
 
-    /// Whether two states are known to be of one and the same relation, whatever was written to it in
-    /// between: then there is no copy of what it was before.
-    fn same_relation(&self, _one: &RelationState, _other: &RelationState) -> bool {
+    /// Where a relation's `storage` proves that it is the very same one. Only an estate's answer is
+    /// not one for all of its databases.
+    fn proving(&mut self) -> Proving {
+        match self.capabilities().proves_identity {
+            true => Proving::Everywhere,
+            false => Proving::Nowhere,
+        }
+    }
+
+    /// Whether a plan made from what was seen at a mark may miss what others wrote since. Where
+    /// relations prove their identity it cannot: the guards of its steps look at each of them.
+    fn overlooks(&mut self, mark: &str) -> Result<bool, EngineError> {
+        Ok(self.proving() == Proving::Nowhere && self.mark()? != mark)
+    }
+
+    /// Whether two states of the relation of this name are known to be of one and the same relation,
+    /// whatever was written to it in between: then there is no copy of what it was before.
+    fn same_relation(
+        &self,
+        _name: &RelationName,
+        _one: &RelationState,
+        _other: &RelationState,
+    ) -> bool {
         false
     }
 
-    /// Whether a relation can become this state again where it stands: its engine writes down what
-    /// changes in it. How far back that reaches is told when it is planned.
-    fn goes_back(&self, _state: &RelationState) -> bool {
+    /// Whether the relation of this name can become this state again where it stands: its engine
+    /// writes down what changes in it. How far back that reaches is told when it is planned.
+    fn goes_back(&self, _name: &RelationName, _state: &RelationState) -> bool {
         false
     }
 
@@ -422,6 +444,18 @@ pub trait Engine {
     fn survey_for(&mut self, request: &RestoreRequest) -> Result<serde_json::Value, EngineError> {
         let relations = request.bring.keys().chain(&request.remove);
         self.survey(request.release, &relations.cloned().collect())
+    }
+
+    /// The survey that a publish is planned from, of one taken before the build was checked and one
+    /// taken afterwards. What proves its identity is held to what was checked by the plan's guards,
+    /// and what others wrote meanwhile has to be known; a file has to be the one that was checked.
+    /// Asked only where [`Engine::proving`] differs from database to database.
+    fn held_to(
+        &mut self,
+        _checked: serde_json::Value,
+        now: serde_json::Value,
+    ) -> Result<serde_json::Value, EngineError> {
+        Ok(now)
     }
 
     /// Steps that make a build aside live, with what others wrote meanwhile. Pure.

@@ -8,6 +8,7 @@ pub mod check;
 pub mod decide;
 pub mod diff;
 pub mod engine;
+pub mod estate;
 pub mod event;
 pub mod execute;
 pub mod fault;

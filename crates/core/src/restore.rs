@@ -1,6 +1,6 @@
 //! Going back: which relations change, into what, and what stays. Pure.
 
-use crate::engine::{PointMap, RestoreRequest, Steps};
+use crate::engine::{PointMap, Proving, RestoreRequest, Steps};
 use crate::ident::{RelationName, ReleaseId};
 use crate::others::Written;
 use crate::plan::{FORMAT, Impact, Plan, RelationImpact, RowsImpact};
@@ -36,8 +36,8 @@ pub struct Wish {
     pub points: Vec<PointMap>,
     /// Releases whose points must outlive this.
     pub pinned: BTreeSet<ReleaseId>,
-    /// Whether the engine moves what it brings back, so that its rows stay stored where they are.
-    pub proves_identity: bool,
+    /// Where the engine moves what it brings back, so that its rows stay stored where they are.
+    pub proving: Proving,
 }
 
 /// Why a restore cannot be planned.
@@ -95,8 +95,8 @@ pub fn attainable(
     mut target: Map,
     live: &Map,
     points: &[PointMap],
-    same: impl Fn(&RelationState, &RelationState) -> bool,
-    goes_back: impl Fn(&RelationState) -> bool,
+    same: impl Fn(&RelationName, &RelationState, &RelationState) -> bool,
+    goes_back: impl Fn(&RelationName, &RelationState) -> bool,
 ) -> (Map, BTreeSet<RelationName>) {
     let mut stay = BTreeSet::new();
     for (name, version) in &mut target {
@@ -104,13 +104,13 @@ pub fn attainable(
         let Some(then) = version.state.clone().filter(|_| owned) else {
             continue;
         };
-        let became = |now: &&Version| now.state.as_ref().is_some_and(|now| same(&then, now));
+        let became = |now: &&Version| now.state.as_ref().is_some_and(|now| same(name, &then, now));
         let retained = || points.iter().filter_map(|point| point.map.get(name));
         let mut there = live.get(name).into_iter().chain(retained());
         if there.any(|now| now.id == version.id && now.state.is_some()) {
             continue;
         }
-        if live.get(name).is_some_and(|now| became(&now)) && goes_back(&then) {
+        if live.get(name).is_some_and(|now| became(&now)) && goes_back(name, &then) {
             continue;
         }
         if let Some(now) = live.get(name).filter(became) {
@@ -199,8 +199,8 @@ impl Wish {
             }
         }
         let mut result = request.bring.clone();
-        if !self.proves_identity {
-            for state in result.values_mut().filter_map(|v| v.state.as_mut()) {
+        for (name, version) in &mut result {
+            if let (false, Some(state)) = (self.proving.at(name), &mut version.state) {
                 // Where the rows will be stored is not known before they are: they are read once
                 // more.
                 state.storage = None;

@@ -164,10 +164,10 @@ impl Session<'_> {
                 let then = map(release.id)?.unwrap_or_default();
                 let later = map(latest)?.unwrap_or_default();
                 // As for a plan: what others wrote to where it stands is no difference.
-                let same = |one: &_, other: &_| self.engine.same_relation(one, other);
+                let same = |n: &_, one: &_, other: &_| self.engine.same_relation(n, one, other);
                 let (attainable, _) =
-                    restore::attainable(later.clone(), &now, &[], same, |state| {
-                        self.engine.goes_back(state)
+                    restore::attainable(later.clone(), &now, &[], same, |name, state| {
+                        self.engine.goes_back(name, state)
                     });
                 if restore::differ(&now, &attainable).next().is_some() {
                     let same = restore::differ(&then, &later).next().is_none();
@@ -236,7 +236,7 @@ impl Session<'_> {
             let plan = self.plan_once(operation, only.clone(), target, others)?;
             // What is not among what others wrote must not be among what is replaced either.
             let seen = self.live()?.mark;
-            if self.engine.capabilities().proves_identity || self.engine.mark()? == seen {
+            if !self.engine.overlooks(&seen)? {
                 return Ok(plan);
             }
         }
@@ -258,10 +258,10 @@ impl Session<'_> {
         let (live, live_map) = self.see_drift()?;
         let target_map = self.ledger.history(|h| h.map(target))?.unwrap_or_default();
         let points = self.point_maps()?;
-        let same = |one: &_, other: &_| self.engine.same_relation(one, other);
+        let same = |n: &_, one: &_, other: &_| self.engine.same_relation(n, one, other);
         let (mut target_map, stay) =
-            restore::attainable(target_map, &live_map, &points, same, |state| {
-                self.engine.goes_back(state)
+            restore::attainable(target_map, &live_map, &points, same, |name, state| {
+                self.engine.goes_back(name, state)
             });
         let env = self.ledger.env().to_owned();
         let release = self.ledger.history(|h| h.next_id())?;
@@ -287,7 +287,7 @@ impl Session<'_> {
             only,
             points,
             pinned: self.ledger.history(|h| h.pins(&env))?.into_iter().collect(),
-            proves_identity: self.engine.capabilities().proves_identity,
+            proving: self.engine.proving(),
         };
         if let Operation::Rollback {
             rows: Some(reconciling),

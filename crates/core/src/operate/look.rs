@@ -1,7 +1,7 @@
 //! Looking at production: the first time, and again whenever somebody else may have written.
 
 use super::{OperateError, Session};
-use crate::engine::{Depth, EngineError, ErrorKind, Observation, Place, Retention};
+use crate::engine::{Depth, EngineError, ErrorKind, Observation, Place, Proving, Retention};
 use crate::event::Event;
 use crate::execute::Notice;
 use crate::history::Live;
@@ -33,11 +33,17 @@ impl Session<'_> {
         let mark = self.engine.mark()?;
         let on = progress(self.watch);
         // What no job builds may be petabytes of raw data.
-        let depth = match self.engine.capabilities().proves_identity {
-            true => Depth::Catalog,
-            false => Depth::AllRows,
+        let proving = self.engine.proving();
+        let depth = match proving {
+            Proving::Nowhere => Depth::AllRows,
+            Proving::In(_) | Proving::Everywhere => Depth::Catalog,
         };
-        let seen = self.engine.observe(Place::Live, &depth, &on)?;
+        let mut seen = self.engine.observe(Place::Live, &depth, &on)?;
+        if matches!(proving, Proving::In(_)) {
+            let read = seen.keys().filter(|name| !proving.at(name));
+            let depth = Depth::Rows(read.cloned().collect());
+            seen = self.engine.observe(Place::Live, &depth, &on)?;
+        }
         let release = self.ledger.history(|h| h.next_id())?;
         let changes = seen
             .into_iter()
@@ -171,7 +177,8 @@ impl Session<'_> {
     /// after the release.
     fn settled(&mut self, live: &Live, map: &Map, seen: &Observation) -> Result<Map, OperateError> {
         let first = live.mark.is_empty() && live.drifts == 0;
-        if !first || !self.engine.capabilities().proves_identity {
+        let proving = self.engine.proving();
+        if !first || !proving.anywhere() {
             return Ok(Map::new());
         }
         let release = self.ledger.history(|h| h.release(live.release))?;
@@ -181,7 +188,8 @@ impl Session<'_> {
         };
         let brought = map
             .iter()
-            .filter(|(name, v)| before.get(*name).map(|b| b.id) != Some(v.id));
+            .filter(|(name, v)| before.get(*name).map(|b| b.id) != Some(v.id))
+            .filter(|(name, _)| proving.at(name));
         Ok(brought
             .filter_map(|(name, version)| {
                 let (then, now) = (version.state.as_ref()?, seen.get(name)?);

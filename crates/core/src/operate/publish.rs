@@ -5,7 +5,7 @@ use super::look::Seen;
 use super::run::Ran;
 use super::{Checks, JobResult, OperateError, Session};
 use crate::check::{Finding, Outcome, Ruling, Severity};
-use crate::engine::{Carry, Place, PublishRequest};
+use crate::engine::{Carry, Place, Proving, PublishRequest};
 use crate::execute::Notice;
 use crate::fault::boundary;
 use crate::ident::{RelationName, ReleaseId};
@@ -123,13 +123,16 @@ impl Session<'_> {
         // What is published must be what was checked. Where a relation proves its identity, the
         // plan's guards hold it to what was seen just now, before the checks; where only the file
         // does, the file is looked at before them, and a plan made from that look refuses another.
-        let proves = self.engine.capabilities().proves_identity;
-        let mut prepared = match proves {
-            true => None,
-            false => Some(self.prepare(release, before, &changes)?),
+        let proving = self.engine.proving();
+        let first = match proving {
+            Proving::Everywhere => None,
+            Proving::In(_) | Proving::Nowhere => match self.prepare(release, before, &changes)? {
+                Ok(prepared) => Some(prepared),
+                Err(conflicts) => return Ok(Planned::Conflicts(conflicts, changes)),
+            },
         };
         let mut findings = Vec::new();
-        if let (Some(checks), None | Some(Ok(_))) = (of.checks, &prepared) {
+        if let Some(checks) = of.checks {
             let subject = Subject {
                 release,
                 place: Place::Build(release),
@@ -140,24 +143,24 @@ impl Session<'_> {
                 fresh: true,
             };
             let mut more = of.result.findings.clone();
-            if proves {
-                // All that was built there is among the changes.
-                let missing = built.iter().filter(|name| !changes.contains_key(*name));
-                more.extend(missing.map(built_elsewhere));
-            }
+            // Where it proves its identity, all that was built there is among the changes.
+            let missing = |name: &&RelationName| proving.at(name) && !changes.contains_key(*name);
+            more.extend(built.iter().filter(missing).map(built_elsewhere));
             let (found, ruling) = self.checked_over(&subject, checks, &more)?;
             if let Ruling::Hold { reason } = ruling {
                 return Ok(Planned::Held(reason, found, changes));
             }
             findings = found;
         }
-        let prepared = match prepared.take() {
-            Some(prepared) => prepared,
-            None => self.prepare(release, before, &changes)?,
-        };
-        let (carry, survey) = match prepared {
-            Ok(prepared) => prepared,
-            Err(conflicts) => return Ok(Planned::Conflicts(conflicts, changes)),
+        let (carry, survey) = match first {
+            Some(prepared) if proving == Proving::Nowhere => prepared,
+            first => match self.prepare(release, before, &changes)? {
+                Ok((carry, now)) => match first {
+                    Some((_, checked)) => (carry, self.engine.held_to(checked, now)?),
+                    None => (carry, now),
+                },
+                Err(conflicts) => return Ok(Planned::Conflicts(conflicts, changes)),
+            },
         };
         moved.retain(|name, _| !carry.bring.contains(name) && !carry.remove.contains(name));
         moved.extend(carry.bring.iter().map(|name| (name.clone(), None)));

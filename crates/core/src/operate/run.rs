@@ -121,12 +121,13 @@ impl Session<'_> {
             }
             let points = self.engine.points()?;
             let one_by_one = points.iter().any(|point| point.versions.is_some());
-            let point = points.into_iter().find(|point| point.release == live);
-            let location = match point {
-                Some(point) => point.location,
-                None if one_by_one => "with the releases that built it".to_owned(),
+            let here = points.into_iter().filter(|point| point.release == live);
+            let locations: Vec<String> = here.map(|point| point.location).collect();
+            let location = match locations.is_empty() {
+                false => locations.join("; "),
+                true if one_by_one => "with the releases that built it".to_owned(),
                 // A file that a job is about to make has nothing to be kept.
-                None => "nothing is there yet".to_owned(),
+                true => "nothing is there yet".to_owned(),
             };
             self.ledger.append(&[Event::PointTaken {
                 release: live,
@@ -311,22 +312,22 @@ impl Session<'_> {
         let seen = self.engine.observe(place, &depth, &on)?;
         let id = VersionId { release, drift: 0 };
         let mut changes = changes(before, &seen, id, |name| built.contains(name));
-        if self.engine.capabilities().proves_identity {
-            // What was built is another relation, even where its rows are the same: others that were
-            // built with it may be bound to it.
-            for (name, state) in seen.iter().filter(|(name, _)| built.contains(*name)) {
-                changes.entry(name.clone()).or_insert_with(|| Version {
-                    id,
-                    owned: true,
-                    state: Some(state.clone()),
-                });
-            }
+        let proving = self.engine.proving();
+        // What was built is another relation, even where its rows are the same: others that were
+        // built with it may be bound to it.
+        let anew = |name: &RelationName| built.contains(name) && proving.at(name);
+        for (name, state) in seen.iter().filter(|(name, _)| anew(name)) {
+            changes.entry(name.clone()).or_insert_with(|| Version {
+                id,
+                owned: true,
+                state: Some(state.clone()),
+            });
         }
-        let moved = match place {
+        let mut moved = moved(before, &seen, &changes);
+        if matches!(place, Place::Build(_)) {
             // What the job had a copy of and did not build stays where it is.
-            Place::Build(_) if self.engine.capabilities().proves_identity => BTreeMap::new(),
-            _ => moved(before, &seen, &changes),
-        };
+            moved.retain(|name, _| !proving.at(name));
+        }
         Ok(Seen { changes, moved })
     }
 
@@ -398,7 +399,7 @@ impl Session<'_> {
                 self.engine.discard_build(plan.release)?;
                 // Others may have written between a step and its resumption. An empty mark makes
                 // the next operation look.
-                let look = self.engine.capabilities().proves_identity;
+                let look = self.engine.proving().anywhere();
                 let mark = match resumed || look {
                     true => String::new(),
                     false => self.engine.mark()?,

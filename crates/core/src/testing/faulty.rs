@@ -9,7 +9,8 @@ use crate::check::{Answer, Detail, RelationProfile};
 use crate::diff::RelationDiff;
 use crate::engine::{
     Build, Capabilities, Depth, Diagnosis, Engine, EngineError, ErrorKind, Housekeeping,
-    Observation, OnProgress, Place, Point, PublishRequest, RestoreRequest, Retention, Steps,
+    Observation, OnProgress, Place, Point, Proving, PublishRequest, RestoreRequest, Retention,
+    Steps,
 };
 use crate::event::Event;
 use crate::execute::{RecordError, Recorder};
@@ -169,8 +170,21 @@ impl Engine for Faulty {
         self.fuse.pass("touched", || self.engine.touched(mark))
     }
 
-    fn same_relation(&self, one: &RelationState, other: &RelationState) -> bool {
-        self.engine.same_relation(one, other)
+    fn proving(&mut self) -> Proving {
+        self.engine.proving()
+    }
+
+    fn overlooks(&mut self, mark: &str) -> Result<bool, EngineError> {
+        self.fuse.pass("overlooks", || self.engine.overlooks(mark))
+    }
+
+    fn same_relation(
+        &self,
+        name: &RelationName,
+        one: &RelationState,
+        other: &RelationState,
+    ) -> bool {
+        self.engine.same_relation(name, one, other)
     }
 
     fn freeze(&mut self) -> Result<(), EngineError> {
@@ -224,6 +238,14 @@ impl Engine for Faulty {
 
     fn survey_for(&mut self, request: &RestoreRequest) -> Result<serde_json::Value, EngineError> {
         self.fuse.pass("survey", || self.engine.survey_for(request))
+    }
+
+    fn held_to(
+        &mut self,
+        checked: serde_json::Value,
+        now: serde_json::Value,
+    ) -> Result<serde_json::Value, EngineError> {
+        self.engine.held_to(checked, now)
     }
 
     fn plan_publish(

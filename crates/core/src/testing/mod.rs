@@ -7,6 +7,7 @@ pub mod disk;
 pub mod faulty;
 pub mod long;
 pub mod memory;
+pub mod pair;
 pub mod world;
 
 use crate::ident::RelationName;

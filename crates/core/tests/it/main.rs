@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod estate;
+#[cfg(test)]
 mod long;
 #[cfg(test)]
 mod machine;

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use unship_core::engine::Steps;
+use unship_core::engine::{Proving, Steps};
 use unship_core::ident::{RelationName, ReleaseId};
 use unship_core::relation::{Column, RelationKind, RelationState};
 use unship_core::release::{Operation, Version, VersionId};
@@ -92,7 +92,7 @@ fn planned(case: Case) -> String {
         only: case.only,
         points: Vec::new(),
         pinned: Default::default(),
-        proves_identity: false,
+        proving: Proving::Nowhere,
     };
     let request = match wish.request() {
         Ok(request) => request,

@@ -256,7 +256,12 @@ impl Engine for Postgres {
     }
 
     /// A table's storage begins with its identity, which it keeps wherever it is moved.
-    fn same_relation(&self, one: &RelationState, other: &RelationState) -> bool {
+    fn same_relation(
+        &self,
+        _name: &RelationName,
+        one: &RelationState,
+        other: &RelationState,
+    ) -> bool {
         let identity = |state: &RelationState| -> Option<String> {
             let storage = state.storage.as_deref()?;
             storage.split(' ').next().map(str::to_owned)
@@ -278,7 +283,7 @@ impl Engine for Postgres {
         undo::changes(self.client()?, &at, limit)
     }
 
-    fn goes_back(&self, state: &RelationState) -> bool {
+    fn goes_back(&self, _name: &RelationName, state: &RelationState) -> bool {
         let storage = state.storage.as_deref();
         storage.and_then(undo::Position::read).is_some()
     }

@@ -270,7 +270,12 @@ impl Engine for Snowflake {
     }
 
     /// A table's storage begins with its identity, which it keeps wherever it is moved.
-    fn same_relation(&self, one: &RelationState, other: &RelationState) -> bool {
+    fn same_relation(
+        &self,
+        _name: &RelationName,
+        one: &RelationState,
+        other: &RelationState,
+    ) -> bool {
         let identity = |state: &RelationState| -> Option<String> {
             let storage = state.storage.as_deref()?;
             storage.split(' ').next().map(str::to_owned)
