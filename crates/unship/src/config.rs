@@ -3,6 +3,7 @@
 use crate::dbt_cloud::config::DbtCloud;
 use crate::declared::{Check, Checks, time};
 use crate::error::CliError;
+use crate::estate_config::Estate;
 use crate::iceberg_config::Iceberg;
 use crate::loader;
 use crate::notify::config::{self as notify, Escalation, Route};
@@ -111,7 +112,7 @@ pub struct Dbt {
     pub restore_points: Option<String>,
 }
 
-/// One environment: one warehouse.
+/// One environment: one warehouse, or several that are released together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "engine", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Env {
@@ -127,6 +128,9 @@ pub enum Env {
     /// A database of a Snowflake account.
     #[serde(rename = "snowflake")]
     Snowflake(Box<Snowflake>),
+    /// Several warehouses that are released together.
+    #[serde(rename = "estate")]
+    Estate(Estate),
 }
 
 impl Env {
@@ -137,6 +141,18 @@ impl Env {
             Self::Postgres(_) => "a PostgreSQL database",
             Self::Iceberg(_) => "an Iceberg catalog",
             Self::Snowflake(_) => "a Snowflake database",
+            Self::Estate(_) => "an estate of several warehouses",
+        }
+    }
+
+    /// What is wrong with it, if anything, and where.
+    pub(crate) fn wrong(&self, env: &str) -> Option<String> {
+        match self {
+            Self::DuckDb(_) => None,
+            Self::Postgres(postgres) => postgres.wrong(env),
+            Self::Iceberg(iceberg) => iceberg.wrong(env),
+            Self::Snowflake(snowflake) => snowflake.wrong(env),
+            Self::Estate(estate) => estate.wrong(env),
         }
     }
 
@@ -145,6 +161,7 @@ impl Env {
         match self {
             Self::DuckDb(_) | Self::Iceberg(_) | Self::Snowflake(_) => true,
             Self::Postgres(postgres) => postgres.ledger == LedgerPlace::File,
+            Self::Estate(estate) => estate.ledger.is_none(),
         }
     }
 }
@@ -356,12 +373,7 @@ impl Config {
             ));
         }
         let config: Self = toml::from_str(text).map_err(|e| told(&e, text))?;
-        let wrong = config.envs.iter().find_map(|(name, env)| match env {
-            Env::Postgres(postgres) => postgres.wrong(name),
-            Env::Iceberg(iceberg) => iceberg.wrong(name),
-            Env::Snowflake(snowflake) => snowflake.wrong(name),
-            Env::DuckDb(_) => None,
-        });
+        let wrong = config.envs.iter().find_map(|(name, env)| env.wrong(name));
         let wrong = wrong.or_else(|| {
             let mut names = BTreeSet::new();
             let mut twice = config.declared.iter().map(Check::name);

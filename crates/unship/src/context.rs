@@ -10,6 +10,7 @@ use crate::ledger_at::LedgerAt;
 use crate::pipeline::dbt::connection::Secret;
 use crate::render::Terminal;
 use crate::renewal::{LEASE, Renewal};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use unship_core::engine::Engine;
 use unship_core::event::Event;
@@ -127,6 +128,19 @@ impl Context {
         Ok(there)
     }
 
+    /// The same project, with one environment more, which is meant.
+    pub(crate) fn with(&self, name: &str, env: Env) -> CliResult<Self> {
+        let mut there = Self {
+            root: self.root.clone(),
+            config: self.config.clone(),
+            env: String::new(),
+            global: self.global.clone(),
+        };
+        there.config.envs.insert(name.to_owned(), env);
+        there.switch(name)?;
+        Ok(there)
+    }
+
     /// Whether standard output is one document for machines.
     pub fn json(&self) -> bool {
         self.global.json
@@ -147,6 +161,10 @@ impl Context {
                     replica: self.home().join(format!("replica-{env}.sqlite")),
                 }
             }
+            Env::Estate(estate) => match &estate.ledger {
+                Some(holder) => self.member(holder)?.ledger_at()?,
+                None => LedgerAt::File(file),
+            },
             _ => LedgerAt::File(file),
         })
     }
@@ -243,10 +261,13 @@ impl Context {
         Ok(files)
     }
 
-    /// Whether the environment is database files of this machine.
+    /// Whether the environment is database files of this machine, or some of it is.
     pub fn has_files(&self) -> CliResult<bool> {
         let (_, env) = self.config.env(Some(&self.env))?;
-        Ok(matches!(env, Env::DuckDb(_)))
+        Ok(match env {
+            Env::Estate(estate) => (estate.members.values()).any(|m| matches!(m, Env::DuckDb(_))),
+            env => matches!(env, Env::DuckDb(_)),
+        })
     }
 
     /// Whether the environment is a PostgreSQL database.
@@ -302,6 +323,7 @@ impl Context {
                 Ok(Box::new(iceberg.engine(&self.root, home)?))
             }
             Env::Snowflake(_) => Ok(Box::new(self.snowflake_engine(Default::default())?)),
+            Env::Estate(estate) => self.estate_engine(estate, job_program, BTreeMap::new()),
         }
     }
 

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use unship_core::engine::{Engine, EngineError, ErrorKind, Place, ReleaseRecord};
+use unship_core::estate;
 use unship_core::ident::RelationName;
 use unship_core::release::Release;
 use unship_core::value::Value as Cell;
@@ -55,6 +56,9 @@ pub fn recorded(
     let Some(schema) = dbt.and_then(|dbt| dbt.restore_points.as_deref()) else {
         return Ok(Vec::new());
     };
+    if engine.capabilities().engine == estate::ENGINE {
+        return Ok(Vec::new());
+    }
     let sql = format!(
         "SELECT restore_point, target, job, code, CAST(started_at AS VARCHAR(40)), \
          CAST(ended_at AS VARCHAR(40)), outcome FROM {} WHERE recorded_by = 'dbt' \

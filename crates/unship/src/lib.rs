@@ -34,6 +34,7 @@ pub mod deciding;
 pub mod declared;
 pub mod demo;
 pub mod error;
+pub mod estate_config;
 pub mod git;
 pub mod http;
 pub mod iceberg_config;

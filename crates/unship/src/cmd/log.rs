@@ -31,7 +31,8 @@ pub fn run(global: &Global, args: &Log) -> CliResult {
         .ledger
         .history(|h| h.releases(&context.env, None, args.limit))?;
     let points = bench.engine.points().map_err(CliError::from)?;
-    let restorable: Vec<_> = points.iter().map(|p| p.release).collect();
+    let mut restorable: Vec<_> = points.iter().map(|p| p.release).collect();
+    restorable.dedup();
     // The releases are told, whatever becomes of what others wrote down.
     let recorded = match dbt_package::recorded(&context, &mut *bench.engine, args.limit) {
         Ok(recorded) => recorded,

@@ -194,7 +194,7 @@ pub(super) fn guard(
     }
     let turn = Turn::take(&context.turn())?;
     let staged = match job.aside {
-        true => aside::stage(context, &mut bench, &job)?,
+        true => aside::stage(context, &mut bench, &job, program.as_deref())?,
         false => None,
     };
     let launch = Launch {
@@ -279,7 +279,7 @@ impl Launch<'_> {
     fn go(&self, build: &Build, ledger: &mut Ledger) -> CliResult<(JobResult, SignedDuration)> {
         let job = self.job;
         let redirected = match &job.dbt {
-            Some(dbt) if job.aside && !build.files.is_empty() => {
+            Some(dbt) if job.aside && dbt.target.duckdb.is_some() && !build.files.is_empty() => {
                 Some(dbt.redirected(job.command, &build.files)?)
             }
             _ => None,

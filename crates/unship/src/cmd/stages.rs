@@ -13,6 +13,7 @@ use jiff::SignedDuration;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
+use unship_core::estate;
 use unship_core::history::{Ended, Staging};
 use unship_core::ident::{RelationName, ReleaseId};
 use unship_core::ledger::BlobRef;
@@ -26,6 +27,15 @@ use unship_core::stages::{Stage, Ties};
 /// What each relation is read by, in either of the releases, and which go together with a loader's
 /// state.
 pub fn ties(config: &Config, bench: &mut Workbench, ask: &Ask) -> CliResult<Ties> {
+    if bench.engine.capabilities().engine == estate::ENGINE {
+        return Err(CliError::usage(
+            "a rollback in stages is of one warehouse, and this environment has several members",
+        )
+        .hint(
+            "leave `--staged` out: members go back one after the other in any case; or bring parts \
+             of it back with `--select`",
+        ));
+    }
     let live = bench.session().live()?.release;
     let target = bench.session().resolve(ask)?.target();
     let map = bench.ledger.history(|h| h.map(live))?.unwrap_or_default();

@@ -11,6 +11,7 @@ use crate::render::text::{self, BAD, BOLD, DIM, GOOD, WARN, paint};
 use crate::render::{json, plan as plan_render, release as render};
 use jiff::Timestamp;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use unship_core::history::Open;
 use unship_core::journal::Status as StepStatus;
 use unship_core::ledger::{Backend, LeaseState};
@@ -77,7 +78,9 @@ pub fn run(global: &Global) -> CliResult {
         Some(staging) => Some((staging, stages::plan_of(&bench.ledger, &staging.blob)?)),
         None => None,
     };
-    let points = bench.engine.points().map_err(CliError::from)?.len();
+    let points = bench.engine.points().map_err(CliError::from)?;
+    let points: BTreeSet<_> = points.iter().map(|point| point.release).collect();
+    let points = points.len();
     let good = release.verdict == Verdict::Good;
     let decided = bench.ledger.history(|h| h.decided(release.id))?;
     let deadline = decided.and_then(|d| d.decision.deadline).filter(|_| !good);

@@ -8,9 +8,11 @@ use crate::dbt_job::DbtJob;
 use crate::dbt_staged::Staged;
 use crate::error::{CliError, CliResult};
 use crate::pipeline::dbt::snowflake::identifier;
+use crate::render::Terminal;
 use crate::worktree::Worktree;
-use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use unship_core::engine::Engine;
 use unship_core::execute::{Notice, Watch};
 use unship_core::ident::RelationName;
 use unship_engines::duckdb::layout::DbFile;
@@ -26,43 +28,113 @@ struct Building {
     views: BTreeSet<(String, String)>,
 }
 
-/// Sends a job to staging schemas, which the engine will make with what the job goes on from. An
-/// engine without schemas of its own for it needs nothing here.
+/// What is known of a job before it is started, and the engine that will make what it builds in.
+type Prepared = (Option<Staged>, Box<dyn Engine>);
+
+/// Sends a job to where it is to build. An engine that needs to know nothing of it stays as it is.
 pub(super) fn stage(
     context: &Context,
     bench: &mut Workbench,
     job: &Guarded<'_>,
+    program: Option<&Path>,
 ) -> CliResult<Option<Staged>> {
+    let Some(estate) = context.estate()? else {
+        let prepared = prepared(context, &bench.terminal, job, job.dbt.as_ref())?;
+        return Ok(prepared.and_then(|(staged, engine)| {
+            bench.engine = engine;
+            staged
+        }));
+    };
+    let builder = match &job.dbt {
+        Some(dbt) => Some(builder(context, dbt)?),
+        None => None,
+    };
+    let (mut staged, mut made) = (None, BTreeMap::new());
+    for (name, member) in context.members()? {
+        let dbt = job.dbt.as_ref().filter(|_| builder.as_ref() == Some(&name));
+        if let Some((own, engine)) = prepared(&member, &bench.terminal, job, dbt)? {
+            staged = staged.or(own);
+            made.insert(name, engine);
+        }
+    }
+    let last = context.last_program();
+    bench.engine = context.estate_engine(estate, program.or(last.as_deref()), made)?;
+    Ok(staged)
+}
+
+/// The member in which a dbt job builds.
+fn builder(context: &Context, dbt: &DbtJob) -> CliResult<String> {
+    let mut others = Vec::new();
+    let mut found = Vec::new();
+    for (name, member) in context.members()? {
+        let fits = match &dbt.target {
+            target if target.duckdb.is_some() => member.has_files()?,
+            target if target.postgres.is_some() => member.is_postgres()?,
+            target if target.snowflake.is_some() => member.is_snowflake()?,
+            _ => member.is_iceberg()?,
+        };
+        match fits.then(|| same_warehouse(&member, dbt)) {
+            Some(Ok(())) => found.push(name),
+            Some(Err(error)) => others.push(error),
+            None => {}
+        }
+    }
+    match (found.as_slice(), others.into_iter().next()) {
+        ([one], _) => Ok(one.clone()),
+        ([], Some(error)) => Err(error),
+        ([], None) => Err(CliError::usage(format!(
+            "the target `{}` builds with {}, and no member of env.{} in {FILE} does",
+            dbt.target(),
+            dbt.target.adapter,
+            context.env,
+        ))),
+        (several, _) => Err(CliError::usage(format!(
+            "the target `{}` may build in each of {}: which one cannot be told",
+            dbt.target(),
+            several.join(", "),
+        ))),
+    }
+}
+
+/// Sends a job to staging schemas, which the engine will make with what the job goes on from. An
+/// engine without schemas of its own for it needs nothing here.
+fn prepared(
+    context: &Context,
+    terminal: &Terminal,
+    job: &Guarded<'_>,
+    dbt: Option<&DbtJob>,
+) -> CliResult<Option<Prepared>> {
     if context.is_postgres()? {
         let postgres = context.postgres()?.postgres;
         let guarded = postgres.schemas.iter().cloned().collect();
         let cloned = postgres.cloned()?.into_iter().collect();
-        let Some((staged, build)) = building(context, bench, job, guarded, None)? else {
+        let prepared = building(context, terminal, (job, dbt), guarded, None)?;
+        let Some((staged, build)) = prepared else {
             return Ok(None);
         };
-        bench.engine = context.postgres_engine(Wanted {
+        let engine = context.postgres_engine(Wanted {
             job_role: None,
             schemas: build.schemas,
             clones: &build.clones | &cloned,
             views: build.views,
         })?;
-        return Ok(staged);
+        return Ok(Some((staged, engine)));
     }
     if context.is_snowflake()? {
         let config = context.snowflake_config()?;
         let cloned = config.cloned()?;
         let database = context.snowflake()?.database;
         let guarded = config.guarded();
-        let prepared = building(context, bench, job, guarded, Some(&database))?;
+        let prepared = building(context, terminal, (job, dbt), guarded, Some(&database))?;
         let Some((staged, build)) = prepared else {
             return Ok(None);
         };
-        bench.engine = Box::new(context.snowflake_engine(snowflake::Wanted {
+        let engine = context.snowflake_engine(snowflake::Wanted {
             schemas: build.schemas,
             clones: &build.clones | &cloned,
             views: build.views,
-        })?);
-        return Ok(staged);
+        })?;
+        return Ok(Some((staged, Box::new(engine))));
     }
     Ok(None)
 }
@@ -70,12 +142,12 @@ pub(super) fn stage(
 /// What is to be prepared; none, for a command that builds nothing.
 fn building(
     context: &Context,
-    bench: &mut Workbench,
-    job: &Guarded<'_>,
+    terminal: &Terminal,
+    (job, dbt): (&Guarded<'_>, Option<&DbtJob>),
     guarded: BTreeSet<String>,
     database: Option<&str>,
 ) -> CliResult<Option<(Option<Staged>, Building)>> {
-    let Some(dbt) = &job.dbt else {
+    let Some(dbt) = dbt else {
         if guarded.is_empty() {
             return Err(CliError::usage(format!(
                 "{FILE} does not say which schemas this job builds in"
@@ -91,9 +163,7 @@ fn building(
         };
         return Ok(Some((None, build)));
     };
-    bench
-        .terminal
-        .notice(Notice::Phase("asking dbt what it builds, and where"));
+    terminal.notice(Notice::Phase("asking dbt what it builds, and where"));
     // What dbt keeps of a parse is of no use to other code.
     let home = job.worktree.map(Worktree::home);
     let home = home.unwrap_or_else(|| context.dbt_home());
@@ -101,7 +171,7 @@ fn building(
         return Ok(None);
     };
     for warning in &staged.redirect.warnings {
-        bench.terminal.notice(Notice::Note(warning));
+        terminal.notice(Notice::Note(warning));
     }
     let name = |relation: &RelationName| (relation.schema.clone(), relation.name.clone());
     let schemas: BTreeSet<String> = staged.redirect.schemas.values().cloned().collect();
@@ -125,6 +195,9 @@ fn building(
 
 /// The job must write what the environment guards, and nothing else.
 pub(super) fn same_warehouse(context: &Context, dbt: &DbtJob) -> CliResult<()> {
+    if context.estate()?.is_some() {
+        return builder(context, dbt).map(drop);
+    }
     if context.is_postgres()? {
         return same_database(context, dbt);
     }
