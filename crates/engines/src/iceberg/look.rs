@@ -15,7 +15,7 @@ use unship_core::relation::RelationState;
 
 /// How many requests are under way at once: what a catalog far away needs to be busy, and no
 /// catalog takes for an attack.
-pub const AT_ONCE: usize = 16;
+pub const AT_ONCE: usize = 32;
 
 /// Tables and views as they are now.
 #[derive(Debug, Clone, Default)]
@@ -158,18 +158,39 @@ pub struct Scope<'a> {
 }
 
 impl Scope<'_> {
-    /// The namespaces that are there, level by level.
-    fn there(&self, client: &Client, on: OnProgress<'_>) -> Result<Vec<Vec<String>>, RestError> {
+    /// The names of what is there, level by level: what lies below a namespace and what lies in it
+    /// is asked for at the same time.
+    fn there(&self, client: &Client, on: OnProgress<'_>) -> Result<Names, RestError> {
         let mut level: Vec<_> = match self.namespaces.is_empty() {
             true => client.namespaces(None)?,
             false => self.namespaces.iter().cloned().collect(),
         };
         let mut all = BTreeSet::new();
+        let mut names = Names::default();
         while !level.is_empty() {
             level.retain(|namespace| self.has(namespace) && all.insert(namespace.clone()));
-            level = each(&level, "namespaces", on, |n| client.below(n))?.concat();
+            let questions: Vec<_> = level
+                .iter()
+                .flat_map(|namespace| [Ask::Below, Ask::Tables, Ask::Views].map(|a| (a, namespace)))
+                .collect();
+            let answers = each(&questions, "namespaces", on, |(ask, namespace)| {
+                Ok(match ask {
+                    Ask::Below => Listed::Below(client.below(namespace)?),
+                    Ask::Tables => Listed::Tables(client.tables(namespace)?),
+                    Ask::Views => Listed::Views(client.views(namespace)?),
+                })
+            })?;
+            let mut below = Vec::new();
+            for answer in answers {
+                match answer {
+                    Listed::Below(mut more) => below.append(&mut more),
+                    Listed::Tables(mut more) => names.tables.append(&mut more),
+                    Listed::Views(mut more) => names.views.append(&mut more),
+                }
+            }
+            level = below;
         }
-        Ok(all.into_iter().collect())
+        Ok(names)
     }
 
     /// Whether a namespace is one of these.
@@ -180,6 +201,27 @@ impl Scope<'_> {
     }
 }
 
+/// What is asked of a namespace.
+enum Ask {
+    Below,
+    Tables,
+    Views,
+}
+
+/// What it answers.
+enum Listed {
+    Below(Vec<Vec<String>>),
+    Tables(Vec<Identifier>),
+    Views(Vec<Identifier>),
+}
+
+/// The names of everything.
+#[derive(Default)]
+struct Names {
+    tables: Vec<Identifier>,
+    views: Vec<Identifier>,
+}
+
 /// Everything in production.
 pub fn everything(
     client: &Client,
@@ -187,17 +229,12 @@ pub fn everything(
     on: OnProgress<'_>,
 ) -> Result<Seen, EngineError> {
     let look = || -> Result<Seen, RestError> {
-        let namespaces = scope.there(client, on)?;
-        let tables = each(&namespaces, "namespaces", on, |n| client.tables(n))?;
-        let views = match client.offers(Endpoint::Views) {
-            true => each(&namespaces, "namespaces", on, |n| client.views(n))?,
-            false => Vec::new(),
-        };
+        let names = scope.there(client, on)?;
         load(
             client,
             scope.catalog,
-            &tables.concat(),
-            &views.concat(),
+            &names.tables,
+            &names.views,
             Snapshots::Refs,
             on,
         )
