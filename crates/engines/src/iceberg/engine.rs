@@ -396,7 +396,7 @@ impl Engine for Iceberg {
             return Ok(Housekeeping::default());
         }
         self.sight.forget();
-        self.hands(|hands, _| point::housekeep(hands.client, hands.store, keep, on))
+        self.hands(|hands, _| point::housekeep(hands, keep, on))
     }
 
     fn fsck(&mut self, on: OnProgress<'_>) -> Result<Vec<Diagnosis>, EngineError> {

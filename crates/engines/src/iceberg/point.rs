@@ -1,6 +1,7 @@
 //! Restore points: taken, proved, dropped.
 
 use super::act::{Hands, key};
+use super::action::IcebergAction;
 use super::kept::{Kept, KeptRelation, Store};
 use super::look::{self, Seen};
 use super::name;
@@ -310,13 +311,14 @@ fn proved(
     Ok(())
 }
 
-/// Drops the restore points that nobody keeps: their tags, and nothing else of anybody's.
+/// Drops the restore points that nobody keeps: their tags and the tables that were set aside for
+/// them, and nothing else of anybody's.
 pub fn housekeep(
-    client: &Client,
-    store: &Store,
+    hands: &Hands<'_>,
     keep: &Retention,
     on: OnProgress<'_>,
 ) -> Result<Housekeeping, EngineError> {
+    let (client, store) = (hands.client, hands.store);
     let all = store.all()?;
     let (stay, go): (Vec<_>, Vec<_>) = all
         .into_iter()
@@ -338,12 +340,56 @@ pub fn housekeep(
     let removed = look::each(&gone, "tags", on, |(name, tags)| untag(client, name, tags));
     removed.doing("remove tags that nobody keeps")?;
     boundary("tags removed");
+    drop_aside(hands, &stay, &go, on)?;
     let mut done = Housekeeping::default();
     for kept in go {
         store.remove(kept.release)?;
         done.dropped.push(kept.release);
     }
     Ok(done)
+}
+
+/// Takes tables out of the catalog that were set aside for what goes, and the namespaces that this
+/// leaves empty. Their files stay: a table may name files that others use as well.
+fn drop_aside(
+    hands: &Hands<'_>,
+    stay: &[Kept],
+    go: &[Kept],
+    on: OnProgress<'_>,
+) -> Result<(), EngineError> {
+    let aside = |all: &[Kept]| -> BTreeSet<(Identifier, String)> {
+        let relations = all.iter().flat_map(|kept| kept.relations.values());
+        relations
+            .filter_map(|one| Some((one.aside.clone()?, TableState::read(&one.state)?.uuid)))
+            .filter(|(at, _)| name::is_own(&at.namespace))
+            .collect()
+    };
+    let needed = aside(stay);
+    let gone: Vec<_> = aside(go).difference(&needed).cloned().collect();
+    let there = look::each(&gone, "tables set aside", on, |(at, uuid)| {
+        let table = hands.client.table(at, Snapshots::Refs)?;
+        Ok(table.is_some_and(|table| table.metadata.table_uuid == *uuid))
+    });
+    let there = there.doing("look at what was set aside")?;
+    // Another table of that name is not what was set aside.
+    for ((at, uuid), _) in gone.iter().zip(there).filter(|(_, there)| *there) {
+        hands.carry_out(&IcebergAction::Unregister {
+            name: at.clone(),
+            uuid: uuid.clone(),
+        })?;
+        boundary("table set aside dropped");
+    }
+    let namespaces: BTreeSet<_> = gone.iter().map(|(at, _)| &at.namespace).collect();
+    let used = |parts: &Vec<String>| needed.iter().any(|(at, _)| at.namespace == *parts);
+    for parts in namespaces.into_iter().filter(|parts| !used(parts)) {
+        match hands.client.drop_namespace(parts) {
+            // Something of others' lies in it, or it may not be dropped: an empty one hurts nobody.
+            Ok(()) | Err(RestError::Conflict(_) | RestError::Forbidden(_)) => {}
+            Err(RestError::Refused { .. } | RestError::Unsupported(_)) => {}
+            Err(error) => return Err(error).doing("drop a namespace of what was set aside"),
+        }
+    }
+    Ok(())
 }
 
 /// Removes a table's tags, as far as they are there.

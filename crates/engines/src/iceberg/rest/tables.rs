@@ -89,6 +89,16 @@ impl Client {
         }
     }
 
+    /// Drops a namespace, which the catalog does only with an empty one. That it is not there is no
+    /// error.
+    pub fn drop_namespace(&self, parts: &[String]) -> Result<(), RestError> {
+        let path = self.in_namespace(parts);
+        match self.send(Method::DELETE, &path, None::<&()>, LOOK, None) {
+            Ok(_) | Err(RestError::Missing(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     fn list(&self, namespace: &[String], what: &str) -> Result<Vec<Identifier>, RestError> {
         pages(|token| {
             let path = format!(

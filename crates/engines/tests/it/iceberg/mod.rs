@@ -4,5 +4,6 @@
 mod catalog;
 mod faults;
 mod requests;
+mod retention;
 mod server;
 mod suite;

@@ -250,6 +250,10 @@ impl State {
                 catalog.namespaces.insert(id.0);
                 Ok(json!({}))
             }
+            ("DELETE", ["namespaces", n]) => {
+                catalog.drop_namespace(&space(n))?;
+                Ok(Value::Null)
+            }
             ("GET", ["namespaces", n]) if catalog.namespaces.contains(&space(n)) => Ok(json!({})),
             ("GET", ["namespaces", n, what @ ("tables" | "views")]) => {
                 let namespace = space(n);
