@@ -343,9 +343,16 @@ impl Intent<'_> {
         if !self.kept.relations.is_empty() {
             let digest = self.kept.digest()?;
             let count = self.kept.relations.len();
+            // An attempt that was taken back may have written the same down before.
+            let mut of_live = self.survey.kept.iter();
+            let of_live = of_live.find(|kept| kept.release == self.kept.release);
+            let before = match of_live.is_some_and(|kept| kept.parts.contains(&digest)) {
+                true => "yes",
+                false => "no",
+            };
             let turn = (
                 subject::kept(self.kept.release, &digest),
-                "no".to_owned(),
+                before.to_owned(),
                 "yes".to_owned(),
             );
             let made = self.namespaces.iter();

@@ -2,6 +2,7 @@
 //! independent writer.
 
 mod catalog;
+mod client;
 mod faults;
 mod requests;
 mod retention;

@@ -24,6 +24,8 @@ pub struct Manner {
     pub keys: bool,
     /// The token that it takes, if it asks for one.
     pub token: Option<String>,
+    /// What it wants between the parts of a namespace, if it is not what the protocol says.
+    pub separator: Option<&'static str>,
 }
 
 impl Default for Manner {
@@ -35,6 +37,7 @@ impl Default for Manner {
             page: 1000,
             keys: false,
             token: None,
+            separator: None,
         }
     }
 }
@@ -234,7 +237,8 @@ impl State {
         }
         let parts: Vec<String> = path.split('/').skip(1).map(decoded).collect();
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-        let space = |text: &str| text.split('\u{1f}').map(str::to_owned).collect::<Vec<_>>();
+        let separator = self.manner.separator.unwrap_or("\u{1f}");
+        let space = |text: &str| text.split(separator).map(str::to_owned).collect::<Vec<_>>();
         let catalog = &mut self.catalog;
         match (method, &*parts) {
             ("GET", ["namespaces"]) => {
@@ -336,6 +340,10 @@ impl State {
             config["endpoints"] = offered.copied().collect();
         } else {
             config["defaults"] = json!({"view-endpoints-supported": "true"});
+        }
+        if let Some(separator) = self.manner.separator {
+            let encoded: String = separator.bytes().map(|b| format!("%{b:02X}")).collect();
+            config["overrides"]["namespace-separator"] = encoded.into();
         }
         if self.manner.keys {
             config["idempotency-key-lifetime"] = "PT1H".into();
