@@ -155,6 +155,10 @@ pub struct RestoreRequest {
     /// down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub writer: Option<String>,
+    /// What jobs build, each after all that it reads, as far as their lineage is known. Told only to
+    /// engines that change one relation after the other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub built_in_order: Vec<RelationName>,
 }
 
 /// What a publish shall bring about.

@@ -174,6 +174,7 @@ impl Wish {
             pinned: self.pinned.clone(),
             keep: BTreeMap::new(),
             writer: self.operation.writer().map(str::to_owned),
+            built_in_order: Vec::new(),
         })
     }
 

@@ -50,6 +50,7 @@ impl Member {
             pinned: request.pinned.clone(),
             keep: self.map(&request.keep),
             writer: request.writer.clone(),
+            built_in_order: request.built_in_order.clone(),
         }
     }
 

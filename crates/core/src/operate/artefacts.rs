@@ -2,13 +2,13 @@
 
 use super::{OperateError, Session};
 use crate::check::{Finding, dbt};
-use crate::ident::RelationName;
+use crate::ident::{RelationName, ReleaseId};
 use crate::lineage::Lineage;
 use crate::pipeline::dbt::manifest::{Manifest, ResourceType};
 use crate::pipeline::dbt::run_results::RunResults;
 use crate::pipeline::dbt::sources::Freshness;
 use crate::release::JobEnd;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The names under which a dbt job's artefacts are kept.
 const MANIFEST: &str = "manifest.json";
@@ -39,6 +39,38 @@ impl Session<'_> {
             results: read(RUN_RESULTS)?.and_then(|bytes| RunResults::parse(&bytes).ok()),
             freshness: read(SOURCES)?.and_then(|bytes| Freshness::parse(&bytes).ok()),
         })
+    }
+}
+
+impl Session<'_> {
+    /// What the jobs built that made the states of these releases, each after all that it reads, as
+    /// far as they say it. What the first of them does not build comes after all that it does.
+    pub(super) fn built_in_order(
+        &self,
+        releases: [ReleaseId; 2],
+    ) -> Result<Vec<RelationName>, OperateError> {
+        let mut out = Vec::new();
+        let mut known = BTreeSet::new();
+        for release in releases {
+            let origin = self.known(self.known(release)?.origin)?;
+            // What cannot be read any more is no reason not to go back.
+            let artefacts = self.artefacts(origin.end.as_ref()).unwrap_or_default();
+            let Some(lineage) = artefacts.lineage else {
+                continue;
+            };
+            // A circle has no order.
+            let ids = lineage.topological_order().unwrap_or_default();
+            let nodes = ids
+                .iter()
+                .filter_map(|id| lineage.manifest().nodes.get(*id));
+            let built = nodes.filter(|node| node.resource_type.is_built());
+            out.extend(
+                built
+                    .filter_map(|node| node.relation.clone())
+                    .filter(|name| known.insert(name.clone())),
+            );
+        }
+        Ok(out)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::look::progress;
 use super::{OperateError, Session};
-use crate::engine::{EngineError, ErrorKind, PointMap, RestoreRequest, Steps};
+use crate::engine::{Atomicity, EngineError, ErrorKind, PointMap, RestoreRequest, Steps};
 use crate::event::Event;
 use crate::execute::Notice;
 use crate::ident::{RelationName, ReleaseId};
@@ -328,6 +328,9 @@ impl Session<'_> {
                 ..Steps::default()
             }
         } else {
+            if self.engine.capabilities().atomicity == Atomicity::Relation {
+                request.built_in_order = self.built_in_order([live, target])?;
+            }
             let survey = self.engine.survey_for(&request)?;
             self.engine.plan_restore(&survey, &request)?
         };

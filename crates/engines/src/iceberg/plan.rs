@@ -12,6 +12,7 @@ use super::name;
 use super::rest::{Identifier, LoadTable, LoadView, Update, ViewContent};
 use super::state::{self, TableState};
 use serde::{Deserialize, Serialize};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use unship_core::engine::{EngineError, ErrorKind, RestoreRequest, Steps};
@@ -377,8 +378,9 @@ impl Intent<'_> {
         self.viewing(&mut steps, |content| content.is_none())?;
         self.coming(&mut steps)?;
         self.viewing(&mut steps, |content| content.is_some())?;
+        let in_order = self.readers_first();
         self.committing(&mut steps)?;
-        self.words(&steps);
+        self.words(&steps, in_order);
         self.out.steps = steps.steps;
         Ok(self.out)
     }
@@ -489,6 +491,22 @@ impl Intent<'_> {
         Ok(())
     }
 
+    /// Where tables go back one after the other, nobody shall find one as it was before that reads
+    /// another as it is to be: what reads goes before what it reads. Whether that is known of any.
+    fn readers_first(&mut self) -> bool {
+        let order = &self.request.built_in_order;
+        let place: BTreeMap<_, _> = order
+            .iter()
+            .enumerate()
+            .map(|(n, name)| (name, n))
+            .collect();
+        if self.survey.can.transaction || !self.moved.iter().any(|(n, _)| place.contains_key(n)) {
+            return false;
+        }
+        self.moved.sort_by_key(|(name, _)| Reverse(place.get(name)));
+        true
+    }
+
     fn committing(&self, steps: &mut Sequence) -> Result<(), EngineError> {
         let together = self.survey.can.transaction;
         let groups: Vec<&[(RelationName, Moved)]> = match together {
@@ -530,7 +548,7 @@ impl Intent<'_> {
     }
 
     /// What a person is told.
-    fn words(&mut self, steps: &Sequence) {
+    fn words(&mut self, steps: &Sequence, in_order: bool) {
         let production = steps.steps.iter().filter(|s| s.production).count();
         let tables = self.moved.len();
         self.out.method = match (production, tables) {
@@ -545,9 +563,13 @@ impl Intent<'_> {
                 true => "names and views are no part of a commit",
                 false => "this catalog commits one table at a time",
             };
+            let order = match in_order {
+                true => ", each table before those that it reads",
+                false => "",
+            };
             self.out.notes.push(format!(
-                "not atomic here: {why}, so that {production} changes follow each other; if one \
-                 fails, those before it are taken back"
+                "not atomic here: {why}, so that {production} changes follow each other{order}; if \
+                 one fails, those before it are taken back"
             ));
         }
         let dropped = self.views.iter().filter(|(_, _, c)| c.is_none()).count();

@@ -134,6 +134,7 @@ impl World {
         let survey = self.engine.survey(release, &relations)?;
         let request = RestoreRequest {
             writer: None,
+            built_in_order: Vec::new(),
             release,
             live: R(1),
             live_map: self.map.clone(),

@@ -4,6 +4,7 @@
 mod catalog;
 mod client;
 mod faults;
+mod order;
 mod requests;
 mod retention;
 mod server;
