@@ -85,7 +85,8 @@ fuzz: setup ## everything that parses a file, a minute each; FUZZ="pack plan" fo
 	VIRTUAL_ENV="$(CURDIR)/.venv" PATH="$(CURDIR)/.venv/bin:$$PATH" scripts/fuzz $(FUZZ)
 
 bench: setup ## ours against the alternatives; also writes target/bench.json
-	UNSHIP_POSTGRES_FSYNC=on scripts/postgres run cargo bench --package unship
+	scripts/rest-catalog install
+	UNSHIP_POSTGRES_FSYNC=on scripts/postgres run scripts/rest-catalog run cargo bench --package unship
 
 lint: ## formatting, clippy, licences and advisories, shell scripts
 	cargo fmt --all --check

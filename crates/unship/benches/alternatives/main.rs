@@ -3,14 +3,17 @@
 //! compares. `BENCH_GIGABYTES` is the size of the large file, 8 unless it says otherwise; 0 leaves
 //! it out.
 
+mod catalog;
 mod checks;
 mod command;
 mod files;
+mod lake;
 mod ledger;
 mod measure;
 mod nights;
 mod overhead;
 mod postgres;
+mod proxy;
 mod report;
 mod undo;
 
@@ -70,6 +73,9 @@ fn main() -> Outcome {
             Err(_) => RELEASE,
         };
         postgres::measure(&world, gigabytes, &tell)?;
+    }
+    if wanted("lake") {
+        lake::measure(&world, &tell)?;
     }
     if wanted("undo") {
         undo::measure(&world, &tell)?;

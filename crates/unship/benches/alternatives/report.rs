@@ -9,7 +9,7 @@ use std::path::Path;
 pub struct Row {
     /// What was done, and to how much.
     pub name: String,
-    /// `ms`, `s` or `bytes`.
+    /// `ms`, `s`, `bytes` or `requests`.
     pub unit: String,
     /// What unship took.
     pub ours: f64,
