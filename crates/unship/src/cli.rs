@@ -158,7 +158,8 @@ pub struct Run {
     /// Let the command work on production itself, after taking a restore point
     #[arg(long, conflicts_with = "aside")]
     pub in_place: bool,
-    /// Build aside: the command writes to the database that UNSHIP_DATABASE names (dbt always does)
+    /// Build aside: the command writes where UNSHIP_DATABASE, UNSHIP_SCHEMA or UNSHIP_ICEBERG_BRANCH
+    /// says (dbt always does)
     #[arg(long)]
     pub aside: bool,
     /// The command and its arguments

@@ -120,6 +120,9 @@ impl Session<'_> {
         let (release, before, built) = (of.release, of.before, &of.result.built);
         let Seen { changes, mut moved } =
             self.seen_in(Place::Build(release), release, before, built)?;
+        for note in self.engine.notes() {
+            self.watch.notice(Notice::Note(&note));
+        }
         // What is published must be what was checked. Where a relation proves its identity, the
         // plan's guards hold it to what was seen just now, before the checks; where only the file
         // does, the file is looked at before them, and a plan made from that look refuses another.

@@ -338,6 +338,14 @@ fn text(id: &Identifier) -> String {
     format!("{}.{}", name::schema(&id.namespace), id.name)
 }
 
+/// What a fact is of: a namespace, a name, and a branch of it.
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum Of {
+    Branch(Vec<String>, String, String),
+    Name(Vec<String>, String),
+}
+
 /// What is true now of each subject; several are looked at at once.
 /// Which commit a table has seen last need not be asked where it was just seen: the next commit says
 /// itself what it expects. Names say nothing of what they expect.
@@ -367,19 +375,22 @@ pub fn facts(
             answers.insert(subject, if there { "yes" } else { "no" }.to_owned());
             continue;
         }
-        let (namespace, name): (Vec<String>, String) =
-            serde_json::from_str(of).map_err(|_| unknown())?;
-        match word {
-            "released" | "table" | "view" => {
-                asked.push((subject, word, Identifier { namespace, name }));
+        let of: Of = serde_json::from_str(of).map_err(|_| unknown())?;
+        let (namespace, name, branch) = match of {
+            Of::Branch(namespace, name, branch) if word == "head" => {
+                (namespace, name, Some(branch))
+            }
+            Of::Name(namespace, name) if matches!(word, "released" | "table" | "view") => {
+                (namespace, name, None)
             }
             _ => return Err(unknown()),
-        }
+        };
+        asked.push((subject, word, Identifier { namespace, name }, branch));
     }
     let client = hands.client;
     let scope = &hands.scope;
-    let released = asked.iter().filter(|(_, word, _)| *word == "released");
-    let ids: Vec<_> = released.map(|(.., id)| id.clone()).collect();
+    let released = asked.iter().filter(|(_, word, ..)| *word == "released");
+    let ids: Vec<_> = released.map(|(_, _, id, _)| id.clone()).collect();
     sight.settle(client, scope, &ids)?;
     let table = |word: &str, id: &Identifier| match sight.table(scope, id) {
         Some(known) if word == "released" => Ok(known),
@@ -389,7 +400,7 @@ pub fn facts(
         &asked,
         "tables",
         &|_, _, _| (),
-        |(_, word, id)| match *word {
+        |(_, word, id, branch)| match *word {
             "view" => match client.view(id)? {
                 None => Ok(Some(action::ABSENT.to_owned())),
                 Some(view) => Ok(state::view_content(&view.metadata)
@@ -399,6 +410,11 @@ pub fn facts(
             word => Ok(Some(match table(word, id)? {
                 None => action::ABSENT.to_owned(),
                 Some(table) if word == "table" => table.metadata.table_uuid.clone(),
+                Some(table) if word == "head" => {
+                    let branch = branch.as_deref().unwrap_or_default();
+                    let head = table.metadata.refs.get(branch).map(|head| head.snapshot_id);
+                    head.map_or(action::ABSENT.to_owned(), |head| head.to_string())
+                }
                 Some(table) => {
                     let mark = table.metadata.properties.get(name::RELEASED);
                     mark.map_or(commit::NONE, String::as_str).to_owned()
@@ -406,7 +422,7 @@ pub fn facts(
             })),
         },
     );
-    for ((subject, _, id), answer) in asked.iter().zip(seen.doing("look at the catalog")?) {
+    for ((subject, _, id, _), answer) in asked.iter().zip(seen.doing("look at the catalog")?) {
         let answer = answer.ok_or_else(|| {
             EngineError::new(ErrorKind::Corrupt, format!("{} cannot be read", text(id)))
         })?;

@@ -126,6 +126,11 @@ pub mod subject {
         of("table", id)
     }
 
+    /// The snapshot that a branch of a table is at.
+    pub fn head(id: &Identifier, branch: &str) -> String {
+        format!("head {}", json!([id.namespace, id.name, branch]))
+    }
+
     /// What a view says.
     pub fn view(id: &Identifier) -> String {
         of("view", id)

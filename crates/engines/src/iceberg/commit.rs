@@ -20,7 +20,7 @@ pub struct Moved {
     numbers: Numbers,
     /// The tag that keeps what it is now.
     pub tag: Option<String>,
-    /// The tag that has kept what it was.
+    /// The tag or branch that has kept what it is to be.
     proof: Option<(String, i64)>,
     /// What changes, but for the mark.
     pub updates: Vec<Update>,
@@ -86,6 +86,35 @@ pub fn to(
         undo,
         mark: now.properties.get(RELEASED).cloned(),
     }
+}
+
+/// What makes production of what a job built on a branch: `main` goes where the branch is, which is
+/// what was checked and nothing later, and the branch goes away.
+pub fn onto(
+    id: &Identifier,
+    now: &TableMetadata,
+    checked: &TableState,
+    live: ReleaseId,
+    branch: &str,
+) -> Moved {
+    let mut moved = to(id, now, checked, live, Some(branch));
+    moved.updates.push(Update::RemoveSnapshotRef {
+        ref_name: branch.to_owned(),
+    });
+    let there = now.refs.get(branch);
+    moved
+        .undo
+        .extend(there.map(|there| Update::point(branch, there)));
+    moved
+}
+
+/// What holds a table that was made aside and has got its name to what was checked.
+pub fn held(id: &Identifier, now: &TableMetadata, checked: &TableState, live: ReleaseId) -> Moved {
+    let mut moved = to(id, now, checked, live, None);
+    // Nothing gives way.
+    moved.tag = None;
+    moved.updates.clear();
+    moved
 }
 
 /// Points `main` somewhere, with the retention that it has.
@@ -201,6 +230,12 @@ impl Moved {
     /// The table.
     pub fn id(&self) -> &Identifier {
         &self.id
+    }
+
+    /// The branch that it comes from, and where that is.
+    pub fn branch(&self) -> Option<(&str, i64)> {
+        let proof = self.proof.as_ref().map(|(name, at)| (name.as_str(), *at));
+        proof.filter(|(name, _)| name::is_branch(name))
     }
 
     /// The mark that it bears before.

@@ -140,6 +140,16 @@ fn tables(seen: &Seen, report: &mut Report) {
                 ),
             );
         }
+        let branches = table.metadata.refs.iter();
+        let built = branches.filter(|(branch, _)| super::name::is_branch(branch));
+        for (branch, _) in built {
+            report.say(
+                Level::Note,
+                &name.to_string(),
+                format!("{branch} is the branch of a build that is at work, or that left it"),
+                Some("where no job is at work, drop it: nothing needs it any more"),
+            );
+        }
         let tags = table.metadata.refs.iter();
         let short = tags
             .filter(|(tag, to)| super::name::is_tag(tag) && to.max_ref_age_ms != Some(i64::MAX));

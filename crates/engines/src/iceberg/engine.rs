@@ -2,6 +2,7 @@
 
 use super::act::{self, Hands};
 use super::action::IcebergAction;
+use super::build::{self, Left, Yard};
 use super::kept::Store;
 use super::look::Scope;
 use super::plan::{self, ENGINE, Survey};
@@ -47,10 +48,19 @@ pub struct Iceberg {
     sight: Sight,
     /// A restore point that was just taken, until it is proved.
     taken: Option<Taken>,
+    /// What was seen of the release that is being built.
+    built: Option<(ReleaseId, Left)>,
+    /// What a person should know.
+    notes: Vec<String>,
 }
 
 fn unsupported(text: &str) -> EngineError {
     EngineError::new(ErrorKind::Unsupported, text)
+}
+
+fn read_survey(survey: &serde_json::Value) -> Result<Survey, EngineError> {
+    Survey::deserialize(survey)
+        .map_err(|e| EngineError::new(ErrorKind::Io, "the survey cannot be read").because(e))
 }
 
 /// The hint where rows would have to be read.
@@ -67,6 +77,8 @@ impl Iceberg {
             last: None,
             sight: Sight::default(),
             taken: None,
+            built: None,
+            notes: Vec::new(),
         }
     }
 
@@ -132,6 +144,87 @@ fn scope(settings: &Settings) -> Scope<'_> {
     }
 }
 
+impl Iceberg {
+    fn yard<R>(
+        &mut self,
+        work: impl FnOnce(&Yard<'_>) -> Result<R, EngineError>,
+    ) -> Result<R, EngineError> {
+        self.hands(|hands, _| work(&Yard(hands)))
+    }
+
+    /// Opens a build aside: production is looked at, and nothing of it is changed.
+    fn begin_aside(
+        &mut self,
+        release: ReleaseId,
+        on: OnProgress<'_>,
+    ) -> Result<Build, EngineError> {
+        let known = self.last.take();
+        let look = self.look(on)?;
+        let production = known.unwrap_or_else(|| look.states.clone());
+        let branch = name::branch(release);
+        let stale = build::with_branch(&look.seen, &branch);
+        // Whatever a job does from now on was not seen yet.
+        self.sight.forget();
+        self.yard(|yard| yard.begin(release, &production, &stale))?;
+        let mut env = self.told(release);
+        env.insert(
+            "UNSHIP_ICEBERG_NAMESPACE_PREFIX".to_owned(),
+            name::prefix(release),
+        );
+        if let Some(only) = self.settings.namespaces.first()
+            && self.settings.namespaces.len() == 1
+        {
+            let own = name::schema(&name::beside(release, only));
+            env.insert("UNSHIP_ICEBERG_NAMESPACE".to_owned(), own);
+        }
+        // What a session of Spark is started with that the job starts on this machine.
+        let spark = format!("-Dspark.wap.branch={branch}");
+        env.insert("SPARK_SUBMIT_OPTS".to_owned(), spark);
+        env.insert("UNSHIP_ICEBERG_BRANCH".to_owned(), branch);
+        Ok(Build {
+            release,
+            files: Vec::new(),
+            env,
+        })
+    }
+
+    /// What a job is told of the catalog.
+    fn told(&self, release: ReleaseId) -> BTreeMap<String, String> {
+        let rest = &self.settings.rest;
+        let mut env = BTreeMap::from([
+            ("UNSHIP_RELEASE".to_owned(), release.to_string()),
+            ("UNSHIP_ICEBERG_URI".to_owned(), rest.uri.clone()),
+            (
+                "UNSHIP_ICEBERG_CATALOG".to_owned(),
+                self.settings.catalog.clone(),
+            ),
+        ]);
+        env.extend(
+            rest.warehouse
+                .iter()
+                .map(|name| ("UNSHIP_ICEBERG_WAREHOUSE".to_owned(), name.clone())),
+        );
+        env
+    }
+
+    /// What a job built aside, as production would be with it.
+    fn observe_build(
+        &mut self,
+        release: ReleaseId,
+        on: OnProgress<'_>,
+    ) -> Result<Observation, EngineError> {
+        let begun = self.store.begun(release)?.ok_or_else(|| {
+            let text = format!("{release} is not being built aside");
+            EngineError::new(ErrorKind::Missing, text)
+        })?;
+        let production = self.look(on)?.seen.clone();
+        let built = self.yard(|yard| yard.look(release, production, on))?;
+        self.built = Some((release, built.left()));
+        self.notes.extend(build::beside_the_branch(&begun, &built)?);
+        build::would_be(release, begun, &built)
+    }
+}
+
 impl Engine for Iceberg {
     fn capabilities(&mut self) -> Capabilities {
         let together = self.client().map(|c| c.offers(Endpoint::Transaction));
@@ -145,7 +238,7 @@ impl Engine for Iceberg {
             },
             restore_point: "a tag on each table's snapshot, that no expiry takes away by its age"
                 .to_owned(),
-            aside: false,
+            aside: true,
             free_clone: true,
             proves_identity: true,
             relations: Ok(()),
@@ -211,7 +304,7 @@ impl Engine for Iceberg {
                 let relations = kept.relations.into_iter();
                 Ok(relations.map(|(name, one)| (name, one.state)).collect())
             }
-            Place::Build(_) => Err(unsupported("an Iceberg catalog is not built aside")),
+            Place::Build(release) => self.observe_build(release, on),
         }
     }
 
@@ -223,11 +316,7 @@ impl Engine for Iceberg {
         on: OnProgress<'_>,
     ) -> Result<Build, EngineError> {
         if aside {
-            return Err(
-                unsupported("a job cannot build aside in an Iceberg catalog yet").hint(
-                    "let it work on production itself, with a restore point: leave `--aside` out",
-                ),
-            );
+            return self.begin_aside(release, on);
         }
         let known = self.last.take();
         let seen = self.look(on)?.seen.clone();
@@ -235,43 +324,51 @@ impl Engine for Iceberg {
         // Whatever a job does from now on was not seen yet.
         self.sight.forget();
         self.taken = Some(Taken { live, seen, tagged });
-        let rest = &self.settings.rest;
-        let mut env = BTreeMap::from([
-            ("UNSHIP_RELEASE".to_owned(), release.to_string()),
-            ("UNSHIP_ICEBERG_URI".to_owned(), rest.uri.clone()),
-            (
-                "UNSHIP_ICEBERG_CATALOG".to_owned(),
-                self.settings.catalog.clone(),
-            ),
-        ]);
-        env.extend(
-            rest.warehouse
-                .iter()
-                .map(|name| ("UNSHIP_ICEBERG_WAREHOUSE".to_owned(), name.clone())),
-        );
         Ok(Build {
             release,
             files: Vec::new(),
-            env,
+            env: self.told(release),
         })
     }
 
     /// A build in place is production.
-    fn keep_build(&mut self, _release: ReleaseId) -> Result<(), EngineError> {
-        Ok(())
+    fn keep_build(&mut self, release: ReleaseId) -> Result<(), EngineError> {
+        if !self.store.builds(release) {
+            return Ok(());
+        }
+        self.sight.forget();
+        self.yard(|yard| yard.keep(release, &|_, _, _| ()))
     }
 
-    /// Nothing is beside production but what is retained.
-    fn discard_build(&mut self, _release: ReleaseId) -> Result<(), EngineError> {
-        Ok(())
+    /// Nothing is beside production but what is retained and what is being built.
+    fn discard_build(&mut self, release: ReleaseId) -> Result<(), EngineError> {
+        if !self.store.builds(release) {
+            return Ok(());
+        }
+        let known = self.built.take().filter(|(of, _)| *of == release);
+        let known = known.map(|(_, left)| left);
+        match &known {
+            Some(left) => self
+                .sight
+                .touch(&left.branched.iter().cloned().collect::<Vec<_>>()),
+            None => self.sight.forget(),
+        }
+        self.yard(|yard| yard.discard(release, known))
     }
 
     fn survey(
         &mut self,
-        _release: ReleaseId,
+        release: ReleaseId,
         relations: &BTreeSet<RelationName>,
     ) -> Result<serde_json::Value, EngineError> {
-        let survey = self.hands(|hands, _| survey::whole(hands, relations))?;
+        let builds = self.store.builds(release);
+        let survey = self.hands(|hands, _| {
+            let mut survey = survey::whole(hands, relations)?;
+            if builds {
+                survey.made = survey::made(hands, release, relations)?;
+            }
+            Ok(survey)
+        })?;
         written(&survey)
     }
 
@@ -282,10 +379,10 @@ impl Engine for Iceberg {
 
     fn plan_publish(
         &self,
-        _survey: &serde_json::Value,
-        _request: &PublishRequest,
+        survey: &serde_json::Value,
+        request: &PublishRequest,
     ) -> Result<Steps, EngineError> {
-        Err(unsupported("an Iceberg catalog is not built aside"))
+        plan::publish(&read_survey(survey)?, request)
     }
 
     fn plan_restore(
@@ -293,9 +390,11 @@ impl Engine for Iceberg {
         survey: &serde_json::Value,
         request: &RestoreRequest,
     ) -> Result<Steps, EngineError> {
-        let survey = Survey::deserialize(survey)
-            .map_err(|e| EngineError::new(ErrorKind::Io, "the survey cannot be read").because(e))?;
-        plan::restore(&survey, request)
+        plan::restore(&read_survey(survey)?, request)
+    }
+
+    fn notes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notes)
     }
 
     fn fact(&mut self, subject: &str) -> Result<String, EngineError> {
@@ -362,8 +461,12 @@ impl Engine for Iceberg {
 
     fn address(&mut self, place: Place, relation: &RelationName) -> Result<String, EngineError> {
         let plain = format!("{}.{}", relation.schema, relation.name);
-        let Place::Point(release) = place else {
-            return Ok(plain);
+        let release = match place {
+            Place::Live => return Ok(plain),
+            Place::Build(release) => {
+                return Ok(format!("{plain} VERSION AS OF '{}'", name::branch(release)));
+            }
+            Place::Point(release) => release,
         };
         let kept = self.store.read(release)?;
         let one = kept.and_then(|kept| kept.relations.get(relation).cloned());

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use unship_core::engine::{EngineError, ErrorKind, FREE_SPACE, Point};
+use unship_core::engine::{EngineError, ErrorKind, FREE_SPACE, Observation, Point};
 use unship_core::ident::{RelationName, ReleaseId};
 use unship_core::relation::RelationState;
 use unship_core::release::VersionId;
@@ -101,6 +101,15 @@ fn io_error(what: &str, path: &Path, error: io::Error) -> EngineError {
     .because(error)
 }
 
+/// What a file holds, if it is there.
+fn bytes(path: &Path) -> Result<Option<Vec<u8>>, EngineError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(io_error("read", path, e)),
+    }
+}
+
 impl Store {
     /// In this directory, which need not be there.
     pub fn new(dir: PathBuf) -> Self {
@@ -134,10 +143,8 @@ impl Store {
     /// A release's restore point, if there is one.
     pub fn read(&self, release: ReleaseId) -> Result<Option<Kept>, EngineError> {
         let path = self.path(release);
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(io_error("read", &path, e)),
+        let Some(bytes) = bytes(&path)? else {
+            return Ok(None);
         };
         #[derive(Deserialize)]
         struct Probe {
@@ -173,23 +180,64 @@ impl Store {
     /// Writes one down, in place of the one that was there. Returning means that it survives a power
     /// loss.
     pub fn write(&self, kept: &Kept) -> Result<(), EngineError> {
-        let path = self.path(kept.release);
-        let failed = |e: io::Error| io_error("write", &path, e);
+        self.write_bytes(&self.path(kept.release), &kept.bytes()?)
+    }
+
+    fn write_bytes(&self, path: &Path, bytes: &[u8]) -> Result<(), EngineError> {
+        let failed = |e: io::Error| io_error("write", path, e);
         fs::create_dir_all(&self.dir).map_err(failed)?;
         let mut file = tempfile::NamedTempFile::new_in(&self.dir).map_err(failed)?;
-        file.write_all(&kept.bytes()?).map_err(failed)?;
+        file.write_all(bytes).map_err(failed)?;
         file.as_file().sync_all().map_err(failed)?;
-        file.persist(&path).map_err(|e| failed(e.error))?;
+        file.persist(path).map_err(|e| failed(e.error))?;
         self.sync()
     }
 
     /// Forgets one.
     pub fn remove(&self, release: ReleaseId) -> Result<(), EngineError> {
-        let path = self.path(release);
-        match fs::remove_file(&path) {
+        self.remove_file(&self.path(release))
+    }
+
+    fn build_path(&self, release: ReleaseId) -> PathBuf {
+        self.dir.join(format!("build-r{}.json", release.0))
+    }
+
+    /// Writes down that a release is being built aside, and what production was when that began.
+    pub fn begin(&self, release: ReleaseId, production: &Observation) -> Result<(), EngineError> {
+        let bytes = serde_json::to_vec(production).map_err(|e| {
+            EngineError::new(ErrorKind::Io, "what was seen cannot be written").because(e)
+        })?;
+        self.write_bytes(&self.build_path(release), &bytes)
+    }
+
+    /// What production was when a release began to be built aside; `None`, it is not being built.
+    pub fn begun(&self, release: ReleaseId) -> Result<Option<Observation>, EngineError> {
+        let path = self.build_path(release);
+        let Some(bytes) = bytes(&path)? else {
+            return Ok(None);
+        };
+        let read = serde_json::from_slice(&bytes);
+        read.map(Some).map_err(|e| {
+            let text = format!("{} does not say what production was", path.display());
+            EngineError::new(ErrorKind::Corrupt, text).because(e)
+        })
+    }
+
+    /// Whether a release is being built aside.
+    pub fn builds(&self, release: ReleaseId) -> bool {
+        self.build_path(release).exists()
+    }
+
+    /// Forgets that a release was being built.
+    pub fn end(&self, release: ReleaseId) -> Result<(), EngineError> {
+        self.remove_file(&self.build_path(release))
+    }
+
+    fn remove_file(&self, path: &Path) -> Result<(), EngineError> {
+        match fs::remove_file(path) {
             Ok(()) => self.sync(),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(e) => Err(io_error("remove", &path, e)),
+            Err(e) => Err(io_error("remove", path, e)),
         }
     }
 

@@ -24,6 +24,8 @@ pub struct Seen {
     pub tables: BTreeMap<RelationName, Arc<LoadTable>>,
     /// Views, by name.
     pub views: BTreeMap<RelationName, Arc<LoadView>>,
+    /// The namespaces that were looked into, where all were.
+    pub namespaces: Vec<Vec<String>>,
 }
 
 impl Seen {
@@ -190,6 +192,7 @@ impl Scope<'_> {
             }
             level = below;
         }
+        names.namespaces = all.into_iter().collect();
         Ok(names)
     }
 
@@ -218,6 +221,7 @@ enum Listed {
 /// The names of everything.
 #[derive(Default)]
 struct Names {
+    namespaces: Vec<Vec<String>>,
     tables: Vec<Identifier>,
     views: Vec<Identifier>,
 }
@@ -230,14 +234,16 @@ pub fn everything(
 ) -> Result<Seen, EngineError> {
     let look = || -> Result<Seen, RestError> {
         let names = scope.there(client, on)?;
-        load(
+        let seen = load(
             client,
             scope.catalog,
             &names.tables,
             &names.views,
             Snapshots::Refs,
             on,
-        )
+        )?;
+        let namespaces = names.namespaces;
+        Ok(Seen { namespaces, ..seen })
     };
     look().doing("look at the catalog")
 }

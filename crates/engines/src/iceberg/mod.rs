@@ -2,6 +2,7 @@
 
 mod act;
 mod action;
+mod build;
 mod commit;
 mod doctor;
 mod engine;

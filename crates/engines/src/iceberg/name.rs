@@ -81,15 +81,39 @@ pub fn is_own(namespace: &[String]) -> bool {
         })
 }
 
-/// Where a table is set aside that was part of a release: beside its own namespace.
+/// Where a table is set aside that was part of a release, and where one is made that shall become
+/// part of it: beside its own namespace.
 pub fn aside(release: ReleaseId, of: &Identifier) -> Identifier {
-    let mut namespace = of.namespace.clone();
-    let last = namespace.pop().unwrap_or_default();
-    namespace.push(format!("{OWN}{}_{last}", release.0));
     Identifier {
-        namespace,
+        namespace: beside(release, &of.namespace),
         name: of.name.clone(),
     }
+}
+
+/// What the last part of a namespace is preceded by in a release's own namespaces.
+pub fn prefix(release: ReleaseId) -> String {
+    format!("{OWN}{}_", release.0)
+}
+
+/// A release's own namespace beside this one.
+pub fn beside(release: ReleaseId, namespace: &[String]) -> Vec<String> {
+    let mut own = namespace.to_vec();
+    let last = own.pop().unwrap_or_default();
+    own.push(format!("{}{last}", prefix(release)));
+    own
+}
+
+/// The branch on which a release is built. No tag has such a name.
+pub fn branch(release: ReleaseId) -> String {
+    format!("{}build", prefix(release))
+}
+
+/// Whether a branch has a name as unship gives it to those that jobs build on.
+pub fn is_branch(name: &str) -> bool {
+    let number = name
+        .strip_prefix(OWN)
+        .and_then(|n| n.strip_suffix("_build"));
+    number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// The tag of what a table was in a release: the first name that is free.
@@ -139,6 +163,16 @@ mod tests {
         assert_eq!(tag(ReleaseId(3), |name| name == "unship_r3"), "unship_r3_2");
         assert!(is_tag("unship_r3") && is_tag("unship_r3_2"));
         assert!(!is_tag("unship_rx") && !is_tag("main") && !is_tag("unship_r"));
+    }
+
+    #[test]
+    fn a_branch_is_no_tag() {
+        let name = branch(ReleaseId(12));
+        assert_eq!(name, "unship_r12_build");
+        assert!(is_branch(&name) && !is_tag(&name));
+        for other in ["unship_r12", "unship_r12_2", "unship_r_build", "main"] {
+            assert!(!is_branch(other), "{other}");
+        }
     }
 
     proptest! {

@@ -3,6 +3,10 @@
 //! Everything that may fail for a reason of its own comes first and can be taken back: a table under
 //! another name, one registered again, a view. Last comes one commit over all tables.
 
+mod publish;
+
+pub use publish::publish;
+
 use super::action::{ABSENT, IcebergAction, Sequence, Turn, subject, view_digest};
 use super::commit::{self, Moved};
 use super::foreign;
@@ -32,6 +36,9 @@ pub struct Survey {
     /// Views that are asked for.
     #[serde(with = "pairs")]
     pub views: BTreeMap<RelationName, Arc<LoadView>>,
+    /// What a job made aside of them, by the name that it is to have.
+    #[serde(with = "pairs", default)]
+    pub made: BTreeMap<RelationName, Arc<LoadTable>>,
     /// Where one of them was set aside, and the identity of what lies there.
     pub aside: Vec<(Identifier, String)>,
     /// The restore points, the oldest first.
@@ -98,6 +105,8 @@ enum Return {
 struct Intent<'a> {
     request: &'a RestoreRequest,
     survey: &'a Survey,
+    /// Whether it makes production of what a job built, or of what was there before.
+    publishes: bool,
     kept: Kept,
     namespaces: BTreeSet<Vec<String>>,
     leave: Vec<(RelationName, Identifier, Identifier, String)>,
@@ -109,17 +118,7 @@ struct Intent<'a> {
 
 /// Steps that fulfil a restore request.
 pub fn restore(survey: &Survey, request: &RestoreRequest) -> Result<Steps, EngineError> {
-    let mut intent = Intent {
-        request,
-        survey,
-        kept: Kept::new(request.live),
-        namespaces: BTreeSet::new(),
-        leave: Vec::new(),
-        come: Vec::new(),
-        views: Vec::new(),
-        moved: Vec::new(),
-        out: Steps::default(),
-    };
+    let mut intent = Intent::new(survey, request, false);
     for name in &request.remove {
         intent.remove(name)?;
     }
@@ -139,7 +138,22 @@ fn unknown(name: &RelationName) -> EngineError {
     refused(ErrorKind::Unsupported, text)
 }
 
-impl Intent<'_> {
+impl<'a> Intent<'a> {
+    fn new(survey: &'a Survey, request: &'a RestoreRequest, publishes: bool) -> Self {
+        Self {
+            request,
+            survey,
+            publishes,
+            kept: Kept::new(request.live),
+            namespaces: BTreeSet::new(),
+            leave: Vec::new(),
+            come: Vec::new(),
+            views: Vec::new(),
+            moved: Vec::new(),
+            out: Steps::default(),
+        }
+    }
+
     fn id(name: &RelationName) -> Result<Identifier, EngineError> {
         name::identifier(name).ok_or_else(|| unknown(name))
     }
@@ -341,7 +355,7 @@ impl Intent<'_> {
 
     fn steps(mut self) -> Result<Steps, EngineError> {
         let mut steps = Sequence { steps: Vec::new() };
-        if !self.kept.relations.is_empty() {
+        if !self.kept.relations.is_empty() || !self.namespaces.is_empty() {
             let digest = self.kept.digest()?;
             let count = self.kept.relations.len();
             // An attempt that was taken back may have written the same down before.
@@ -393,14 +407,20 @@ impl Intent<'_> {
                 uuid: uuid.clone(),
             };
             let place = format!("{}.{}", name::schema(&to.namespace), to.name);
+            let mut turns = vec![
+                (subject::table(from), uuid.clone(), ABSENT.to_owned()),
+                (subject::table(to), ABSENT.to_owned(), uuid.clone()),
+            ];
+            // What takes its place is what was checked, before this one gives way.
+            turns.extend(
+                self.checked(relation)
+                    .map(|(at, head)| (at, head.clone(), head)),
+            );
             steps.push(
                 &rename(from, to),
                 Some(&rename(to, from)),
                 vec![relation.clone()],
-                &[
-                    (subject::table(from), uuid.clone(), ABSENT.to_owned()),
-                    (subject::table(to), ABSENT.to_owned(), uuid.clone()),
-                ],
+                &turns,
                 vec![format!("rename {relation} to {place}")],
                 format!("set {relation} aside as {place}"),
             )?;
@@ -420,10 +440,12 @@ impl Intent<'_> {
                         uuid: uuid.clone(),
                     };
                     let leaves = (subject::table(at), uuid.clone(), ABSENT.to_owned());
+                    let checked = self.checked(relation);
+                    let checked = checked.map(|(at, head)| (at, head, ABSENT.to_owned()));
                     (
                         rename(at, id),
                         rename(id, at),
-                        vec![arrives, leaves],
+                        [arrives, leaves].into_iter().chain(checked).collect(),
                         format!("rename {place} to {relation}"),
                     )
                 }
@@ -441,13 +463,17 @@ impl Intent<'_> {
                     format!("register {relation} from {metadata}"),
                 ),
             };
+            let explain = match self.publishes {
+                true => format!("give {relation}, which was made aside, its name"),
+                false => format!("bring {relation} back, which is not there now"),
+            };
             steps.push(
                 &action,
                 Some(&undo),
                 vec![relation.clone()],
                 &turns,
                 vec![statement],
-                format!("bring {relation} back, which is not there now"),
+                explain,
             )?;
         }
         Ok(())
@@ -519,15 +545,24 @@ impl Intent<'_> {
             let forth: Vec<_> = group.iter().map(|(_, m)| m.forth(&token)).collect();
             let back: Vec<_> = group.iter().map(|(_, m)| m.back()).collect();
             // All of it happens or none: one table tells of all.
-            let turns: Vec<Turn> = group
+            let mut turns: Vec<Turn> = group
                 .iter()
                 .take(1)
                 .map(|(_, m)| (subject::released(m.id()), m.before(), token.clone()))
                 .collect();
+            turns.extend(group.iter().find_map(|(_, m)| {
+                let (branch, at) = m.branch()?;
+                let subject = subject::head(m.id(), branch);
+                Some((subject, at.to_string(), ABSENT.to_owned()))
+            }));
             let undo_token = group.first().map(|(_, m)| m.before()).unwrap_or_default();
+            let whereto = match self.publishes {
+                true => "at what was built",
+                false => "back",
+            };
             let explain = match group {
-                [(one, _)] => format!("point {one} back"),
-                all => format!("point {} tables back, in one commit", all.len()),
+                [(one, _)] => format!("point {one} {whereto}"),
+                all => format!("point {} tables {whereto}, in one commit", all.len()),
             };
             steps.push(
                 &IcebergAction::Commit {
@@ -551,12 +586,16 @@ impl Intent<'_> {
     fn words(&mut self, steps: &Sequence, in_order: bool) {
         let production = steps.steps.iter().filter(|s| s.production).count();
         let tables = self.moved.len();
+        let whereto = match self.publishes {
+            true => "to what was built",
+            false => "back",
+        };
         self.out.method = match (production, tables) {
-            (1, 1) => "one commit of one table moves it back: no data is copied".to_owned(),
+            (1, 1) => format!("one commit of one table moves it {whereto}: no data is copied"),
             (1, n) if n > 1 => {
-                format!("one commit moves {n} tables back at once: no data is copied")
+                format!("one commit moves {n} tables {whereto} at once: no data is copied")
             }
-            _ => "snapshots, names and definitions are moved back: no data is copied".to_owned(),
+            _ => format!("snapshots, names and definitions are moved {whereto}: no data is copied"),
         };
         if production > 1 {
             let why = match self.survey.can.transaction {

@@ -147,6 +147,36 @@ fn line(word: &str, value: &Value) -> String {
     format!("{word} {}", canonical(value))
 }
 
+/// A table as it would be if `main` were where another branch is.
+pub fn on_branch(metadata: &TableMetadata, branch: &str) -> Option<TableMetadata> {
+    let head = metadata.refs.get(branch).filter(|r| r.r#type == "branch")?;
+    let mut there = metadata.clone();
+    there.refs.insert("main".to_owned(), head.clone());
+    Some(there)
+}
+
+/// Whether a branch goes on from what `main` shows: from that very snapshot, or from one with the
+/// same rows that was compacted since.
+pub fn goes_on_from_main(metadata: &TableMetadata, head: i64) -> bool {
+    let Some(main) = current(metadata) else {
+        return true;
+    };
+    let brought = content(metadata, Some(main));
+    let parents: BTreeMap<_, _> = metadata
+        .snapshots
+        .iter()
+        .map(|s| (s.snapshot_id, s.parent_snapshot_id))
+        .collect();
+    let mut at = Some(head);
+    for _ in 0..=metadata.snapshots.len() {
+        if at == Some(main) || at == brought {
+            return true;
+        }
+        at = at.and_then(|id| parents.get(&id).copied().flatten());
+    }
+    false
+}
+
 /// What the ledger remembers of a table.
 pub fn of_table(metadata: &TableMetadata) -> Result<RelationState, Broken> {
     let state = TableState::of(metadata)?;

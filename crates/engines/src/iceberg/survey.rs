@@ -8,10 +8,10 @@ use super::plan::{Can, Survey};
 use super::rest::{Client, Doing, Endpoint, Identifier, LoadTable, Snapshots};
 use super::sight::Sight;
 use super::state::TableState;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use unship_core::engine::{EngineError, RestoreRequest};
-use unship_core::ident::RelationName;
+use unship_core::ident::{RelationName, ReleaseId};
 use unship_core::relation::RelationState;
 
 /// Everything about these relations.
@@ -20,6 +20,26 @@ pub fn whole(hands: &Hands<'_>, relations: &BTreeSet<RelationName>) -> Result<Su
     let (client, catalog) = (hands.client, hands.scope.catalog);
     let seen = look::some(client, catalog, &wanted, Snapshots::All, &|_, _, _| ())?;
     with_kept(hands, relations, seen)
+}
+
+/// What a job made aside of these relations, by the names that they are to have.
+pub fn made(
+    hands: &Hands<'_>,
+    release: ReleaseId,
+    relations: &BTreeSet<RelationName>,
+) -> Result<BTreeMap<RelationName, Arc<LoadTable>>, EngineError> {
+    let wanted = relations.iter();
+    let wanted: Vec<_> = wanted
+        .filter_map(|name| Some((name, name::aside(release, &name::identifier(name)?))))
+        .collect();
+    let tables = look::each(&wanted, "tables", &|_, _, _| (), |(_, at)| {
+        hands.client.table(at, Snapshots::Refs)
+    });
+    let tables = tables.doing("look at what was built")?;
+    let made = wanted.iter().zip(tables);
+    Ok(made
+        .filter_map(|((name, _), table)| Some(((*name).clone(), table?)))
+        .collect())
 }
 
 /// What a restore needs to know. What was just seen is not looked at again, and a table's history is
@@ -121,6 +141,7 @@ fn with_kept(
     Ok(Survey {
         tables: seen.tables,
         views: seen.views,
+        made: BTreeMap::new(),
         aside: aside.filter_map(lies).collect(),
         kept,
         can: can(client),

@@ -300,8 +300,10 @@ impl Launch<'_> {
             env.insert("PWD".to_owned(), job.dir.display().to_string());
         }
         // What the job's sessions say of themselves comes beside what they were told before.
-        if let (Some(ours), Ok(theirs)) = (env.get_mut("PGOPTIONS"), std::env::var("PGOPTIONS")) {
-            ours.insert_str(0, &format!("{theirs} "));
+        for options in ["PGOPTIONS", "SPARK_SUBMIT_OPTS"] {
+            if let (Some(ours), Ok(theirs)) = (env.get_mut(options), std::env::var(options)) {
+                ours.insert_str(0, &format!("{theirs} "));
+            }
         }
         let since = SystemTime::now();
         let log = self

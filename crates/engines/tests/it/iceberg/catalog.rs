@@ -102,14 +102,30 @@ impl Catalog {
                 }
             };
             m["current-schema-id"] = number.into();
-            add_snapshot(m, snapshot, "overwrite", table);
+            add_snapshot(m, snapshot, "overwrite", table, "main");
         });
     }
 
     /// Adds a snapshot on `main`, with these rows.
     pub fn write(&mut self, id: &Id, operation: &str, table: &Table) {
+        self.write_on(id, "main", operation, table);
+    }
+
+    /// Adds a snapshot on a branch, which begins where `main` is.
+    pub fn write_on(&mut self, id: &Id, branch: &str, operation: &str, table: &Table) {
         let snapshot = self.next();
-        self.edit(id, |m| add_snapshot(m, snapshot, operation, table));
+        self.edit(id, |m| add_snapshot(m, snapshot, operation, table, branch));
+    }
+
+    pub fn drop_namespace(&mut self, parts: &Vec<String>) -> Result<(), Refusal> {
+        let lies = |id: &Id| id.0 == *parts;
+        if self.tables.keys().any(lies) || self.views.keys().any(lies) {
+            return refuse(409, "NamespaceNotEmptyException", "it is not empty");
+        }
+        match self.namespaces.remove(parts) {
+            true => Ok(()),
+            false => refuse(404, "NoSuchNamespaceException", "no such namespace"),
+        }
     }
 
     pub fn drop_namespace(&mut self, parts: &Vec<String>) -> Result<(), Refusal> {
@@ -245,11 +261,15 @@ pub fn id_of(identifier: &Value) -> Id {
     )
 }
 
-fn add_snapshot(m: &mut Value, number: i64, operation: &str, table: &Table) {
+fn add_snapshot(m: &mut Value, number: i64, operation: &str, table: &Table, branch: &str) {
     // Real ones do not fit a double.
     let id = 7_000_000_000_000_000_000 + number;
     let rows = serde_json::to_string(&table.rows).unwrap();
-    let parent = m["refs"]["main"]["snapshot-id"].clone();
+    let from = match m["refs"][branch].is_null() {
+        true => "main",
+        false => branch,
+    };
+    let parent = m["refs"][from]["snapshot-id"].clone();
     let mut snapshot = json!({
         "snapshot-id": id, "sequence-number": number, "timestamp-ms": 1_700_000_000_000_i64 + number,
         "manifest-list": format!("memory://{number}.avro"), "schema-id": m["current-schema-id"],
@@ -262,8 +282,10 @@ fn add_snapshot(m: &mut Value, number: i64, operation: &str, table: &Table) {
         snapshot["parent-snapshot-id"] = parent;
     }
     push(m, "snapshots", snapshot);
-    m["current-snapshot-id"] = id.into();
-    m["refs"]["main"] = json!({"snapshot-id": id, "type": "branch"});
+    if branch == "main" {
+        m["current-snapshot-id"] = id.into();
+    }
+    m["refs"][branch] = json!({"snapshot-id": id, "type": "branch"});
 }
 
 fn holds(m: &Value, requirement: &Value) -> bool {

@@ -2,7 +2,7 @@
 
 use super::catalog::{Id, read};
 use super::server::{Fault, Manner, Server};
-use super::suite::{Lake, id, name};
+use super::suite::{Jobs, Lake, id, name};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use unship_core::engine::{Diagnosis, Engine, ErrorKind, Level, Place, Retention};
@@ -28,7 +28,7 @@ fn value(of: &str, value: i64) -> Write {
 }
 
 fn told(manner: Manner) -> Story {
-    let lake = Lake::new(manner, false);
+    let lake = Lake::new(manner, Jobs::InPlace);
     let server = lake.server.clone();
     let mut world = World::new(Box::new(lake)).unwrap();
     let run = |world: &mut World, n| {
@@ -283,7 +283,7 @@ fn lake(token: &str, login: impl FnOnce(&Server) -> Login) -> Lake {
             token: Some(token.to_owned()),
             ..Manner::default()
         },
-        false,
+        Jobs::InPlace,
     );
     lake.login = login(&lake.server);
     lake
@@ -381,7 +381,7 @@ fn what_a_catalog_cannot_do_is_said_before_anything_is_done() {
             lacks: vec!["tables/rename"],
             ..Manner::default()
         },
-        false,
+        Jobs::InPlace,
     );
     let mut world = World::new(Box::new(lake)).unwrap();
     world.run(&Script::good([value("orders", 1)])).unwrap();

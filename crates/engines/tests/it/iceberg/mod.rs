@@ -1,6 +1,7 @@
 //! Iceberg: the suite over a catalog in memory, faults on the way to it, and a real catalog with an
 //! independent writer.
 
+mod aside;
 mod catalog;
 mod client;
 mod faults;

@@ -2,7 +2,7 @@
 //! and once at what it changed, and changes all tables at once.
 
 use super::server::{Manner, Server};
-use super::suite::{Lake, name};
+use super::suite::{Jobs, Lake, name};
 use std::collections::BTreeMap;
 use unship_core::ident::{RelationName, ReleaseId};
 use unship_core::testing::world::{Script, World};
@@ -46,7 +46,7 @@ fn build(world: &mut World, tables: usize, value: i64) {
 }
 
 fn told(manner: Manner, tables: usize) -> (World, Server) {
-    let lake = Lake::new(manner, false);
+    let lake = Lake::new(manner, Jobs::InPlace);
     let server = lake.server.clone();
     let mut world = World::new(Box::new(lake)).unwrap();
     build(&mut world, tables, 1);

@@ -19,19 +19,32 @@ pub struct Lake {
     pub server: Server,
     pub home: TempDir,
     pub login: Login,
-    /// Whether a job that replaces a table drops it first.
-    recreates: bool,
+    /// How jobs write.
+    jobs: Jobs,
+}
+
+/// How jobs write to a lake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Jobs {
+    /// To production itself.
+    InPlace,
+    /// The same, and a table that is replaced is dropped first.
+    DropFirst,
+    /// On branches; what a branch cannot have is made in a namespace of the release's own.
+    OnBranches,
+    /// All of it in such a namespace.
+    MadeAside,
 }
 
 impl Lake {
-    pub fn new(manner: Manner, recreates: bool) -> Self {
+    pub fn new(manner: Manner, jobs: Jobs) -> Self {
         let server = Server::start(manner);
         server.state().catalog.namespaces.insert(namespace());
         Self {
             server,
             home: TempDir::new().unwrap(),
             login: Login::None,
-            recreates,
+            jobs,
         }
     }
 
@@ -53,7 +66,7 @@ impl Lake {
         let catalog = &mut self.server.state().catalog;
         match write {
             Write::Replace(_, table) => {
-                if self.recreates {
+                if self.jobs == Jobs::DropFirst {
                     catalog.tables.remove(&id);
                 }
                 catalog.replace(&id, table);
@@ -64,6 +77,31 @@ impl Lake {
                 catalog.write(&id, "append", &table);
             }
             Write::Drop(_) => catalog.drop_table(&id).map_err(|(.., said)| said)?,
+        }
+        Ok(())
+    }
+}
+
+impl Lake {
+    /// Writes where a build is.
+    fn write_aside(&self, build: &Build, branch: &str, write: &Write) -> Result<(), String> {
+        let at = id(write.relation());
+        let own = build.env["UNSHIP_ICEBERG_NAMESPACE_PREFIX"].clone();
+        let aside = (vec![format!("{own}{}", at.0[0])], at.1.clone());
+        let catalog = &mut self.server.state().catalog;
+        let made = catalog.table(&aside).map(|m| read(m, None));
+        let built = catalog.table(&at).map(|m| {
+            let head = m["refs"][branch]["snapshot-id"].as_i64();
+            read(m, head)
+        });
+        let on_branch = self.jobs == Jobs::OnBranches && made.is_none();
+        let now = made.or(built);
+        let table = write.on(now.as_ref()).ok_or("a build drops nothing")?;
+        match now {
+            Some(now) if on_branch && now.columns == table.columns => {
+                catalog.write_on(&at, branch, "overwrite", &table);
+            }
+            _ => catalog.replace(&aside, &table),
         }
         Ok(())
     }
@@ -131,8 +169,11 @@ impl Harness for Lake {
         name(of)
     }
 
-    fn job_writes(&self, _build: &Build, write: &Write) -> Result<(), String> {
-        self.write(write)
+    fn job_writes(&self, build: &Build, write: &Write) -> Result<(), String> {
+        match build.env.get("UNSHIP_ICEBERG_BRANCH") {
+            Some(branch) => self.write_aside(build, branch, write),
+            None => self.write(write),
+        }
     }
 
     fn others_write(&self, write: &Write) -> Result<(), String> {
@@ -212,37 +253,50 @@ impl Harness for Lake {
     }
 
     fn aside(&self) -> bool {
-        false
+        matches!(self.jobs, Jobs::OnBranches | Jobs::MadeAside)
     }
 
     fn without(&self) -> &'static [(&'static str, &'static str)] {
-        &[
-            ("a failed job leaves production", "nothing is built aside"),
-            (
-                "rows of an older version come back",
-                "an engine that reads and writes files is needed for that",
-            ),
-            (
-                "writers are frozen during a run",
-                "nobody can keep writers of a lake out",
-            ),
-            (
-                "only what was planned is published",
-                "nothing is built aside",
-            ),
-            (
-                "what lies packed comes back",
-                "what no tag keeps can be had until somebody expires it",
-            ),
-            ("versions are compared row by row", "no row is read"),
-            ("relations are measured where they lie", "no row is read"),
-            ("a query reads a place and writes nothing", "no row is read"),
-        ]
+        match self.aside() {
+            true => &WITHOUT[IN_PLACE..],
+            false => &WITHOUT[..WITHOUT.len() - 1],
+        }
     }
 }
 
+/// How many of the cases are left out only where jobs work in place.
+const IN_PLACE: usize = 2;
+
+/// What a lake answers otherwise; the last only where jobs work aside.
+const WITHOUT: &[(&str, &str)] = &[
+    ("a failed job leaves production", "nothing is built aside"),
+    (
+        "only what was planned is published",
+        "nothing is built aside",
+    ),
+    (
+        "rows of an older version come back",
+        "an engine that reads and writes files is needed for that",
+    ),
+    (
+        "writers are frozen during a run",
+        "nobody can keep writers of a lake out",
+    ),
+    (
+        "what lies packed comes back",
+        "what no tag keeps can be had until somebody expires it",
+    ),
+    ("versions are compared row by row", "no row is read"),
+    ("relations are measured where they lie", "no row is read"),
+    ("a query reads a place and writes nothing", "no row is read"),
+    (
+        "views show what is live",
+        "a view that is made aside would go on reading what lies there",
+    ),
+];
+
 /// Plays a case where jobs replace a table in place, where they drop it first, where each table is
-/// committed by itself, and where names come in pages behind a prefix.
+/// committed by itself, where names come in pages behind a prefix, and where jobs build aside.
 fn play(case: &dyn Fn(Make<'_>)) {
     let plain = Manner::default();
     let alone = Manner {
@@ -255,14 +309,17 @@ fn play(case: &dyn Fn(Make<'_>)) {
         lists: false,
         ..Manner::default()
     };
-    for (what, manner, recreates) in [
-        ("in place", &plain, false),
-        ("dropped first", &plain, true),
-        ("one by one", &alone, false),
-        ("in pages", &pages, false),
+    for (what, manner, jobs) in [
+        ("in place", &plain, Jobs::InPlace),
+        ("dropped first", &plain, Jobs::DropFirst),
+        ("one by one", &alone, Jobs::InPlace),
+        ("in pages", &pages, Jobs::InPlace),
+        ("on branches", &plain, Jobs::OnBranches),
+        ("on branches, one by one", &alone, Jobs::OnBranches),
+        ("made aside", &plain, Jobs::MadeAside),
     ] {
         println!("on a catalog: {what}");
-        case(&|| Box::new(Lake::new(manner.clone(), recreates)));
+        case(&|| Box::new(Lake::new(manner.clone(), jobs)));
     }
 }
 
@@ -270,6 +327,8 @@ unship_core::conformance_tests!(play);
 
 /// A session here is short: more crashes than elsewhere can be played each time.
 #[test]
-fn a_crash_at_every_fifth_boundary_is_resumed() {
-    survives_crashes(&|| Box::new(Lake::new(Manner::default(), true)), 5);
+fn a_crash_at_many_boundaries_is_resumed() {
+    for (jobs, every) in [(Jobs::DropFirst, 5), (Jobs::OnBranches, 9)] {
+        survives_crashes(&|| Box::new(Lake::new(Manner::default(), jobs)), every);
+    }
 }

@@ -136,6 +136,15 @@ fn prepared(
         })?;
         return Ok(Some((staged, Box::new(engine))));
     }
+    let of_dbt = |dbt: &DbtJob| dbt.invocation.is_some();
+    if context.is_iceberg()? && job.dbt.as_ref().is_some_and(of_dbt) {
+        return Err(CliError::usage(
+            "dbt replaces Iceberg tables, and a branch is of the table that was there",
+        )
+        .hint(
+            "let it work on production itself, with a restore point: `unship run --in-place -- …`",
+        ));
+    }
     Ok(None)
 }
 

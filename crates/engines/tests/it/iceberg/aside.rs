@@ -1,0 +1,428 @@
+//! Jobs that build aside: what they change is on branches until it was checked, and what is published
+//! is that and nothing else.
+
+use super::catalog::{Id, read};
+use super::server::{Fault, Manner, Server};
+use super::suite::{Jobs, Lake, id, name};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use unship_core::engine::{Engine, Level, Place, Retention};
+use unship_core::ident::ReleaseId;
+use unship_core::operate::{OperateError, Ran};
+use unship_core::testing::world::{Script, World};
+use unship_core::testing::{Contents, Table, Write};
+
+const COMMIT: &str = "POST /api/v1/transactions/commit";
+const BRANCH: &str = "unship_r2_build";
+
+/// `R1` of two tables, and what a job makes of both.
+struct Story {
+    world: World,
+    server: Server,
+    r1: Contents,
+}
+
+fn value(of: &str, value: i64) -> Write {
+    Write::Replace(name(of), Table::new(&["id", "value"], [vec![1, value]]))
+}
+
+fn job(n: i64) -> Script {
+    Script::good([value("orders", n), value("customers", n)])
+}
+
+fn told(manner: Manner) -> Story {
+    let lake = Lake::new(manner, Jobs::OnBranches);
+    let server = lake.server.clone();
+    let mut world = World::new(Box::new(lake)).unwrap();
+    world.run(&job(1)).unwrap();
+    let r1 = world.production();
+    Story { world, server, r1 }
+}
+
+fn table(server: &Server, id: &Id) -> Value {
+    server.state().catalog.table(id).unwrap().clone()
+}
+
+fn refs(server: &Server, of: &str) -> Vec<String> {
+    let table = table(server, &id(&name(of)));
+    table["refs"].as_object().unwrap().keys().cloned().collect()
+}
+
+impl Story {
+    /// Runs a job that ends with something of its own on the catalog.
+    fn run_and(&mut self, then: impl Fn(&mut super::catalog::Catalog) + 'static) -> Ending {
+        let before = self.world.production();
+        let server = self.server.clone();
+        let lake = std::mem::replace(
+            &mut self.world.harness,
+            Box::new(Lake::new(Manner::default(), Jobs::OnBranches)),
+        );
+        self.world.harness = Box::new(Then {
+            lake,
+            server,
+            then: Box::new(then),
+        });
+        Ending {
+            answer: self.world.run(&job(2)),
+            before,
+        }
+    }
+}
+
+struct Ending {
+    answer: Result<Ran, OperateError>,
+    before: Contents,
+}
+
+/// A lake where something more happens after each table that a job writes.
+struct Then {
+    lake: Box<dyn unship_core::testing::world::Harness>,
+    server: Server,
+    then: Box<dyn Fn(&mut super::catalog::Catalog)>,
+}
+
+impl unship_core::testing::world::Harness for Then {
+    fn engine(&self) -> Box<dyn Engine> {
+        self.lake.engine()
+    }
+
+    fn relation(&self, database: usize, of: &str) -> unship_core::ident::RelationName {
+        self.lake.relation(database, of)
+    }
+
+    fn job_writes(&self, build: &unship_core::engine::Build, write: &Write) -> Result<(), String> {
+        self.lake.job_writes(build, write)?;
+        (self.then)(&mut self.server.state().catalog);
+        Ok(())
+    }
+
+    fn others_write(&self, write: &Write) -> Result<(), String> {
+        self.lake.others_write(write)
+    }
+
+    fn make_view(
+        &self,
+        build: Option<&unship_core::engine::Build>,
+        view: &unship_core::ident::RelationName,
+        of: &unship_core::ident::RelationName,
+    ) -> Result<(), String> {
+        self.lake.make_view(build, view, of)
+    }
+
+    fn lose_point(&self, release: ReleaseId) {
+        self.lake.lose_point(release);
+    }
+
+    fn read(&self, place: Place) -> Contents {
+        self.lake.read(place)
+    }
+}
+
+fn orders() -> Id {
+    id(&name("orders"))
+}
+
+/// One request publishes all tables, and each must be the very one, with `main` where the job began
+/// and the branch where it was checked.
+#[test]
+fn one_request_publishes_what_was_checked_and_nothing_later() {
+    let mut story = told(Manner::default());
+    let ids = [id(&name("customers")), orders()];
+    let was = ids.clone().map(|id| table(&story.server, &id));
+    let before = story.server.state().asked.len();
+    story.world.run(&job(2)).unwrap();
+    let asked = story.server.state().asked[before..].to_vec();
+    let changes: Vec<_> = asked
+        .iter()
+        .filter(|(line, _)| !line.starts_with("GET"))
+        .collect();
+    let [(line, body)] = changes[..] else {
+        panic!("one request: {changes:?}");
+    };
+    assert!(line.starts_with(COMMIT), "{line}");
+    let commits = body["table-changes"].as_array().unwrap();
+    for ((commit, id), was) in commits.iter().zip(ids).zip(was) {
+        let main = &was["refs"]["main"]["snapshot-id"];
+        let now = table(&story.server, &id);
+        let built = &now["refs"]["main"]["snapshot-id"];
+        assert_ne!(built, main);
+        let required = commit["requirements"].as_array().unwrap();
+        for wanted in [
+            json!({"type": "assert-table-uuid", "uuid": was["table-uuid"]}),
+            json!({"type": "assert-ref-snapshot-id", "ref": "main", "snapshot-id": main}),
+            json!({"type": "assert-ref-snapshot-id", "ref": BRANCH, "snapshot-id": built}),
+        ] {
+            assert!(required.contains(&wanted), "{wanted}: {required:?}");
+        }
+        assert_eq!(&now["refs"]["unship_r1"]["snapshot-id"], main);
+        assert!(
+            now["refs"].get(BRANCH).is_none(),
+            "it is of no use any more"
+        );
+    }
+}
+
+/// While a job works and after it failed, production is what it was; what it built is kept under its
+/// release's name until housekeeping takes it.
+#[test]
+fn what_a_failed_job_built_is_kept_under_a_tag_and_goes_with_its_point() {
+    let mut story = told(Manner::default());
+    let ran = story.world.run(&job(66).failing()).unwrap();
+    assert!(!ran.published);
+    assert_eq!(story.world.production(), story.r1);
+    assert_eq!(refs(&story.server, "orders"), ["main", "unship_r2"]);
+    let now = table(&story.server, &orders());
+    let kept = now["refs"]["unship_r2"]["snapshot-id"].as_i64();
+    assert_eq!(read(&now, kept).rows, [vec![1, 66]]);
+    let shown = story.world.session(|s| {
+        s.engine.prove_point(ReleaseId(2)).unwrap();
+        s.engine
+            .address(Place::Point(ReleaseId(2)), &name("orders"))
+    });
+    assert_eq!(shown.unwrap(), "s.orders VERSION AS OF 'unship_r2'");
+    let keep = Retention {
+        keep: BTreeSet::new(),
+        plain: BTreeSet::new(),
+    };
+    story
+        .world
+        .session(|s| s.engine.housekeep(&keep, &|_, _, _| {}))
+        .unwrap();
+    assert_eq!(refs(&story.server, "orders"), ["main"]);
+    let left = &story.server.state().catalog.namespaces;
+    assert!(left.iter().all(|n| !n[0].starts_with("unship")), "{left:?}");
+}
+
+/// A schema belongs to the table and not to its branches: a job that changes it has changed
+/// production, and that is said.
+#[test]
+fn a_schema_that_changed_under_a_branch_is_refused_by_name() {
+    let mut story = told(Manner::default());
+    let ended = story.run_and(|catalog| {
+        catalog.edit(&orders(), |m| {
+            m["schemas"] = json!([
+                m["schemas"][0],
+                {"type": "struct", "schema-id": 7, "fields": [
+                    {"id": 1, "name": "id", "type": "long", "required": false},
+                    {"id": 9, "name": "region", "type": "long", "required": false}]},
+            ]);
+            m["current-schema-id"] = 7.into();
+        });
+    });
+    let error = ended.answer.unwrap_err().to_string();
+    assert!(
+        error.contains("the schema of lake.s.orders changed while the job worked"),
+        "{error}"
+    );
+    let rows = |all: &Contents| all[&name("orders")].rows.clone();
+    assert_eq!(rows(&story.world.production()), rows(&ended.before));
+    assert_eq!(
+        refs(&story.server, "orders"),
+        ["main", "unship_r2"],
+        "what was built is kept"
+    );
+    // It is others' work now, and the next run goes on from it.
+    let live = story.world.session(|s| {
+        s.see_drift().unwrap();
+        s.live().unwrap().release
+    });
+    assert_eq!(live, ReleaseId(1));
+}
+
+/// Somebody commits to a table that the job builds: nothing of theirs is lost, and the job's is kept.
+#[test]
+fn what_others_commit_meanwhile_is_never_overwritten() {
+    let mut story = told(Manner::default());
+    let theirs = Table::new(&["id", "value"], [vec![1, 1], vec![9, 9]]);
+    let rows = theirs.rows.clone();
+    let ended = story.run_and(move |catalog| catalog.write(&orders(), "append", &theirs));
+    let error = ended.answer.unwrap_err();
+    assert!(matches!(error, OperateError::Conflict { .. }), "{error:?}");
+    assert_eq!(story.world.production()[&name("orders")].rows, rows);
+    assert_eq!(refs(&story.server, "orders"), ["main", "unship_r2"]);
+
+    // In the last moment: the commit is refused, all of it.
+    let mut story = told(Manner::default());
+    story.server.fault(COMMIT, Fault::OthersFirst(orders()));
+    let error = story.world.run(&job(2)).unwrap_err();
+    assert!(matches!(error, OperateError::TakenBack { .. }), "{error:?}");
+    assert!(error.to_string().contains("requirement failed"), "{error}");
+    assert_eq!(
+        story.world.production(),
+        story.r1,
+        "they wrote the same rows"
+    );
+    for of in ["orders", "customers"] {
+        assert!(refs(&story.server, of).contains(&"unship_r2".to_owned()));
+    }
+}
+
+/// A branch that was begun empty has lost every row that was there. It is no version of the table.
+#[test]
+fn a_branch_that_does_not_go_on_from_main_is_refused() {
+    let mut story = told(Manner::default());
+    let ended = story.run_and(|catalog| {
+        catalog.edit(&orders(), |m| {
+            let head = m["refs"][BRANCH]["snapshot-id"].clone();
+            for snapshot in m["snapshots"].as_array_mut().unwrap() {
+                if snapshot["snapshot-id"] == head {
+                    snapshot
+                        .as_object_mut()
+                        .unwrap()
+                        .remove("parent-snapshot-id");
+                }
+            }
+        });
+    });
+    let error = ended.answer.unwrap_err().to_string();
+    assert!(
+        error.contains("the branch unship_r2_build of lake.s.orders does not go on from what main"),
+        "{error}"
+    );
+    assert_eq!(story.world.production(), ended.before);
+}
+
+/// Compaction of `main` changes no row: what a job built on the state before is as good.
+#[test]
+fn compaction_meanwhile_is_no_obstacle() {
+    let mut story = told(Manner::default());
+    let ended = story.run_and(|catalog| {
+        let metadata = catalog.table(&orders()).unwrap();
+        let already = metadata["refs"][BRANCH]["snapshot-id"].as_i64()
+            < metadata["refs"]["main"]["snapshot-id"].as_i64();
+        if !already {
+            let now = read(metadata, None);
+            catalog.write(&orders(), "replace", &now);
+        }
+    });
+    assert!(ended.answer.unwrap().published);
+    let production = story.world.production();
+    assert_eq!(production[&name("orders")].rows, [vec![1, 2]]);
+}
+
+/// A job that knows nothing of branches writes to production. That is no release, and it is told.
+#[test]
+fn a_job_that_does_not_write_to_the_branch_is_told_of() {
+    let mut story = told(Manner::default());
+    let write = value("stray", 5);
+    let Write::Replace(_, stray) = &write else {
+        panic!("it is one");
+    };
+    let stray = stray.clone();
+    let heard = Heard::default();
+    let server = story.server.clone();
+    let request = unship_core::operate::RunRequest {
+        job: unship_core::release::Job {
+            command: vec!["build".to_owned()],
+            program: None,
+            directory: "/project".to_owned(),
+            pipeline: None,
+        },
+        code: None,
+        aside: true,
+        replays: None,
+        checks: None,
+    };
+    let mut engine = story.world.harness.engine();
+    let mut session = unship_core::operate::Session {
+        engine: &mut *engine,
+        ledger: &mut story.world.ledger,
+        watch: &heard,
+    };
+    let ran = session.run(request, |_, _| {
+        server.state().catalog.replace(&id(&name("stray")), &stray);
+        Ok(unship_core::operate::JobResult {
+            end: unship_core::release::JobEnd {
+                exit_code: Some(0),
+                signal: None,
+                milliseconds: 1,
+                log: None,
+                artefacts: Default::default(),
+                packages: Default::default(),
+                failures: Vec::new(),
+            },
+            built: BTreeSet::new(),
+            good: true,
+            findings: Vec::new(),
+        })
+    });
+    assert_eq!(ran.unwrap().changes.len(), 0, "it built nothing");
+    let heard = heard.0.lock().unwrap().join("\n");
+    assert!(
+        heard.contains("production changed while the job worked: lake.s.stray"),
+        "{heard}"
+    );
+}
+
+#[derive(Default)]
+struct Heard(std::sync::Mutex<Vec<String>>);
+
+impl unship_core::execute::Watch for Heard {
+    fn notice(&self, notice: unship_core::execute::Notice<'_>) {
+        if let unship_core::execute::Notice::Note(text) = notice {
+            self.0.lock().unwrap().push(text.to_owned());
+        }
+    }
+}
+
+/// Whatever becomes of the request that publishes, the ledger and production agree.
+#[test]
+fn a_lost_answer_to_a_publish_is_looked_into() {
+    let faults = [
+        ("a refusal that may be none", Fault::Says(500, "{}"), false),
+        ("done, and a bad gateway", Fault::DoesAndSays(502, ""), true),
+        ("lost on the way there", Fault::Lost, false),
+        ("lost on the way back", Fault::DoesAndLost, true),
+        ("late", Fault::LostAndDoneLater, true),
+    ];
+    for (what, fault, done) in faults {
+        let mut story = told(Manner::default());
+        story.server.fault(COMMIT, fault);
+        let answer = story.world.run(&job(2));
+        assert_eq!(answer.is_ok(), done, "{what}: {answer:?}");
+        // Whatever is still on its way arrives.
+        story.world.session(|s| s.engine.mark()).unwrap();
+        let live = story.world.live().unwrap().release;
+        assert_eq!(live, ReleaseId(if done { 2 } else { 1 }), "{what}");
+        let expected = if done { 2 } else { 1 };
+        let production = story.world.production();
+        for of in ["orders", "customers"] {
+            assert_eq!(production[&name(of)].rows, [vec![1, expected]], "{what}");
+            assert!(
+                !refs(&story.server, of).contains(&BRANCH.to_owned()),
+                "{what}"
+            );
+        }
+        story.world.run(&job(3)).unwrap();
+    }
+}
+
+/// A branch of this name that another history left is no part of the build.
+#[test]
+fn a_branch_that_another_history_left_is_not_published() {
+    let mut story = told(Manner::default());
+    let stale = Table::new(&["id", "value"], [vec![7, 7]]);
+    story
+        .server
+        .state()
+        .catalog
+        .write_on(&orders(), BRANCH, "overwrite", &stale);
+    let doctor = story.world.session(|s| s.engine.doctor());
+    let named = doctor
+        .iter()
+        .any(|d| d.level == Level::Note && d.finding.contains(BRANCH));
+    assert!(named, "{doctor:?}");
+    let ran = story
+        .world
+        .run(&Script::good([value("customers", 2)]))
+        .unwrap();
+    assert_eq!(
+        ran.changes.into_keys().collect::<Vec<_>>(),
+        [name("customers")]
+    );
+    assert_eq!(
+        story.world.production()[&name("orders")],
+        story.r1[&name("orders")]
+    );
+    assert_eq!(refs(&story.server, "orders"), ["main"]);
+}
