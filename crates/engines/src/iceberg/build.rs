@@ -430,34 +430,51 @@ fn redefined(was: &TableState, is: &TableState) -> Option<&'static str> {
     .find_map(|(what, differs)| differs.then_some(what))
 }
 
-/// What of production changed while a job worked that should have worked aside: new tables and
-/// tables with other rows, which the job or others made so.
+/// What changed in production itself while a job worked that should have worked aside: new tables,
+/// and tables with other rows. The job did that, or others.
+///
+/// # Errors
+/// [`ErrorKind::Refused`] where the job built nothing aside: then it is most likely its own work, and
+/// no release that guards it.
 pub fn beside_the_branch(
     begun: &Observation,
     built: &Built,
 ) -> Result<Option<String>, EngineError> {
+    const TOLD: usize = 5;
     let now = built.production.states()?;
+    let is_new = |name: &RelationName, state| {
+        let was = begun.get(name);
+        was.is_none_or(|was| was.difference(state) != Difference::None)
+    };
     let changed: Vec<_> = now
         .iter()
-        .filter(|(name, state)| {
-            let was = begun.get(*name);
-            was.is_none_or(|was| was.difference(state) != Difference::None)
-        })
+        .filter(|(name, state)| is_new(name, state))
         .map(|(name, _)| name.to_string())
         .collect();
-    const TOLD: usize = 5;
-    Ok((!changed.is_empty()).then(|| {
-        let more = match changed.len().checked_sub(TOLD) {
-            None | Some(0) => String::new(),
-            Some(more) => format!(" and {more} more"),
-        };
-        let named = changed.iter().take(TOLD).cloned().collect::<Vec<_>>();
-        format!(
-            "production changed while the job worked: {}{more}. If the job did that, it did not \
-             write to the branch",
-            named.join(", ")
+    if changed.is_empty() {
+        return Ok(None);
+    }
+    let mut named = changed.iter().take(TOLD).cloned().collect::<Vec<_>>();
+    if changed.len() > TOLD {
+        named.push(format!("and {} more", changed.len() - TOLD));
+    }
+    let named = named.join(", ");
+    if built.branched.is_empty() && built.made.is_empty() {
+        return Err(EngineError::new(
+            ErrorKind::Refused,
+            format!(
+                "the job built nothing aside, and production changed while it worked: {named}"
+            ),
         )
-    }))
+        .hint(
+            "if the job did that, it does not write to the branch that UNSHIP_ICEBERG_BRANCH names: \
+             Spark does so only in tables with the property write.wap.enabled=true",
+        ));
+    }
+    Ok(Some(format!(
+        "production changed while the job worked: {named}. If the job did that, it did not write to \
+         the branch"
+    )))
 }
 
 /// The tables of production that have this branch.

@@ -125,6 +125,22 @@ fn tables(seen: &Seen, report: &mut Report) {
             ),
         ),
     }
+    let wap = |table: &super::rest::LoadTable| {
+        let wap = table.metadata.properties.get("write.wap.enabled");
+        wap.map(String::as_str) == Some("true")
+    };
+    let without = seen.tables.values().filter(|table| !wap(table)).count();
+    if without > 0 {
+        report.say(
+            Level::Note,
+            "building aside",
+            format!("{without} tables do not have the property write.wap.enabled=true"),
+            Some(
+                "for `unship run --aside` with Spark, set it once: without it Spark writes to \
+                 production itself, whichever branch it is told",
+            ),
+        );
+    }
     for (name, table) in &seen.tables {
         let property = |key: &str| table.metadata.properties.get(key).map(String::as_str);
         let deletes = property("write.metadata.delete-after-commit.enabled") == Some("true");

@@ -69,6 +69,21 @@ impl Lake {
             .unship(&["run", "--", &self.python, &self.job, "do", &text])
     }
 
+    /// What a guarded job does that builds aside.
+    fn aside(&self, operations: &Value) -> super::support::Output {
+        let text = operations.to_string();
+        let command = ["run", "--aside", "--", &self.python, &self.job, "do", &text];
+        self.scratch.unship(&command)
+    }
+
+    /// The branches and tags of a table, and the namespaces of unship's own.
+    fn refs(&self, table: &str) -> (Vec<String>, Vec<String>) {
+        let out = self.scratch.sh(&self.python, &[&self.job, "refs", table]);
+        let (refs, mut spaces): (_, Vec<String>) = serde_json::from_str(&out).unwrap();
+        spaces.retain(|space| space.starts_with("unship_r") && space.contains("aside"));
+        (refs, spaces)
+    }
+
     fn show(&self) -> Value {
         let out = self.scratch.sh(&self.python, &[&self.job, "show"]);
         serde_json::from_str(&out).unwrap()
@@ -226,5 +241,110 @@ fn nothing_that_others_commit_meanwhile_is_lost() {
         committed.len()
     );
     assert!(!committed.is_empty() && lost.is_empty(), "lost: {lost:?}");
+    assert_eq!(seen[1], 0, "mixtures seen: {seen}");
+}
+
+/// On branches and in a namespace of the release's own: nobody sees anything of it before it is
+/// published, and then all of it at once.
+#[test]
+#[ignore = "needs a REST catalog: scripts/rest-catalog run"]
+fn a_job_builds_aside() {
+    let Some(lake) = Lake::new("aside") else {
+        return;
+    };
+    lake.others(&json!([["create", "raw", ["id", "value"], [[1, 1]]]]));
+    let first = lake.aside(&json!([
+        ["create", "left", ["id", "value"], [[1, 1]]],
+        ["create", "right", ["id", "value"], [[1, 1]]],
+    ]));
+    first.says(0, &["R1 is production: 2 relations changed"]);
+    let r1 = lake.show();
+    assert_eq!(lake.refs("left"), (vec!["main".to_owned()], vec![]));
+
+    let second = json!([
+        ["overwrite", "left", [[2, 2]]],
+        ["append", "right", [[2, 2]]],
+        ["create", "more", ["id"], [[7]]],
+    ]);
+    let mut failing = second.clone();
+    failing.as_array_mut().unwrap().push(json!(["fail", ""]));
+    lake.aside(&failing).says(3, &["R2"]);
+    assert_eq!(lake.show(), r1);
+    let refs = ["main", "unship_r2"].map(str::to_owned).to_vec();
+    let (left, spaces) = lake.refs("left");
+    assert_eq!((left, spaces.len()), (refs, 1), "what was built is kept");
+    let ids = lake.scratch.sh(&lake.python, &[&lake.job, "kept", "right"]);
+    assert_eq!(ids.trim(), "[1, 2]");
+
+    let published = lake.aside(&second);
+    published.says(0, &["R3 is production: 3 relations changed"]);
+    let r3 = lake.show();
+    assert_eq!(r3["left"]["rows"], json!([[2, 2]]));
+    assert_eq!(r3["right"]["rows"], json!([[1, 1], [2, 2]]));
+    assert_eq!(r3["more"]["rows"], json!([[7]]));
+    lake.scratch.ok(&["verify"]);
+    lake.scratch.ok(&["rollback"]);
+    assert_eq!(lake.show(), r1);
+    lake.scratch.ok(&["undo"]);
+    assert_eq!(lake.show(), r3);
+    lake.scratch.ok(&["verify"]);
+    lake.scratch.ok(&["fsck"]);
+
+    // What would not be what the job built is not published.
+    lake.aside(&json!([["append begun empty", "left", [[3, 3]]]]))
+        .says(
+            73,
+            &["does not go on from what main shows", "create_branch"],
+        );
+    lake.aside(&json!([
+        ["append", "left", [[3, 3]]],
+        ["append to main", "left", [[4, 4]]]
+    ]))
+    .says(73, &["others wrote to"]);
+    let mut expected = r3;
+    expected["left"]["rows"] = json!([[2, 2], [4, 4]]);
+    assert_eq!(lake.show(), expected);
+    let evolved = json!([
+        ["add column", "right", "region"],
+        ["append", "right", [[3, 3, 3]]]
+    ]);
+    lake.aside(&evolved).says(
+        73,
+        &["the schema of lake.", ".right changed while the job worked"],
+    );
+    lake.aside(&json!([["append", "right", [[3, 3, 3]]]]))
+        .says(0, &["is production: 1 relation changed"]);
+}
+
+/// While a reader loads two tables that are built together, jobs publish both, again and again.
+#[test]
+#[ignore = "needs a REST catalog: scripts/rest-catalog run"]
+fn readers_see_all_of_a_build_or_nothing() {
+    let Some(lake) = Lake::new("aside_read") else {
+        return;
+    };
+    let pair = |n: i64| {
+        json!([
+            ["overwrite", "left", [[1, n]]],
+            ["overwrite", "right", [[1, n]]],
+        ])
+    };
+    lake.run(&json!([
+        ["create", "left", ["id", "value"], [[1, 1]]],
+        ["create", "right", ["id", "value"], [[1, 1]]],
+    ]))
+    .says(0, &["R1"]);
+    let until = lake.scratch.path("until");
+    std::fs::write(&until, "").unwrap();
+    let reader = lake.start("read", &until.display().to_string());
+    let rounds = std::env::var("UNSHIP_LAKE_ROUNDS");
+    let rounds = rounds.map_or(5, |n| n.parse::<i64>().unwrap() / 5);
+    for n in 0..rounds {
+        lake.aside(&pair(n + 2)).says(0, &["is production"]);
+    }
+    std::fs::remove_file(&until).unwrap();
+    let seen = told(reader);
+    println!("{rounds} published, {seen} read");
+    assert!(seen[0].as_i64().unwrap() > 0);
     assert_eq!(seen[1], 0, "mixtures seen: {seen}");
 }

@@ -5,11 +5,13 @@ use super::catalog::{Id, read};
 use super::server::{Fault, Manner, Server};
 use super::suite::{Jobs, Lake, id, name};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
-use unship_core::engine::{Engine, Level, Place, Retention};
-use unship_core::ident::ReleaseId;
-use unship_core::operate::{OperateError, Ran};
-use unship_core::testing::world::{Script, World};
+use std::collections::{BTreeMap, BTreeSet};
+use unship_core::engine::{Build, Engine, Level, Place, Retention};
+use unship_core::ident::{RelationName, ReleaseId};
+use unship_core::log::Ledger;
+use unship_core::operate::{JobResult, OperateError, Ran, RunRequest};
+use unship_core::release::{Job, JobEnd};
+use unship_core::testing::world::{Harness, Script, World};
 use unship_core::testing::{Contents, Table, Write};
 
 const COMMIT: &str = "POST /api/v1/transactions/commit";
@@ -76,21 +78,21 @@ struct Ending {
 
 /// A lake where something more happens after each table that a job writes.
 struct Then {
-    lake: Box<dyn unship_core::testing::world::Harness>,
+    lake: Box<dyn Harness>,
     server: Server,
     then: Box<dyn Fn(&mut super::catalog::Catalog)>,
 }
 
-impl unship_core::testing::world::Harness for Then {
+impl Harness for Then {
     fn engine(&self) -> Box<dyn Engine> {
         self.lake.engine()
     }
 
-    fn relation(&self, database: usize, of: &str) -> unship_core::ident::RelationName {
+    fn relation(&self, database: usize, of: &str) -> RelationName {
         self.lake.relation(database, of)
     }
 
-    fn job_writes(&self, build: &unship_core::engine::Build, write: &Write) -> Result<(), String> {
+    fn job_writes(&self, build: &Build, write: &Write) -> Result<(), String> {
         self.lake.job_writes(build, write)?;
         (self.then)(&mut self.server.state().catalog);
         Ok(())
@@ -102,9 +104,9 @@ impl unship_core::testing::world::Harness for Then {
 
     fn make_view(
         &self,
-        build: Option<&unship_core::engine::Build>,
-        view: &unship_core::ident::RelationName,
-        of: &unship_core::ident::RelationName,
+        build: Option<&Build>,
+        view: &RelationName,
+        of: &RelationName,
     ) -> Result<(), String> {
         self.lake.make_view(build, view, of)
     }
@@ -300,19 +302,15 @@ fn compaction_meanwhile_is_no_obstacle() {
     assert_eq!(production[&name("orders")].rows, [vec![1, 2]]);
 }
 
-/// A job that knows nothing of branches writes to production. That is no release, and it is told.
+/// A job that knows nothing of branches writes to production. That is no release of its own: it is
+/// refused, and what it did counts as others' work.
 #[test]
-fn a_job_that_does_not_write_to_the_branch_is_told_of() {
+fn a_job_that_does_not_write_to_the_branch_is_refused() {
     let mut story = told(Manner::default());
-    let write = value("stray", 5);
-    let Write::Replace(_, stray) = &write else {
-        panic!("it is one");
-    };
-    let stray = stray.clone();
-    let heard = Heard::default();
     let server = story.server.clone();
-    let request = unship_core::operate::RunRequest {
-        job: unship_core::release::Job {
+    let stray = Table::new(&["id", "value"], [vec![5, 5]]);
+    let request = RunRequest {
+        job: Job {
             command: vec!["build".to_owned()],
             program: None,
             directory: "/project".to_owned(),
@@ -323,46 +321,35 @@ fn a_job_that_does_not_write_to_the_branch_is_told_of() {
         replays: None,
         checks: None,
     };
-    let mut engine = story.world.harness.engine();
-    let mut session = unship_core::operate::Session {
-        engine: &mut *engine,
-        ledger: &mut story.world.ledger,
-        watch: &heard,
-    };
-    let ran = session.run(request, |_, _| {
-        server.state().catalog.replace(&id(&name("stray")), &stray);
-        Ok(unship_core::operate::JobResult {
-            end: unship_core::release::JobEnd {
+    let launch = |_: &Build, _: &mut Ledger| {
+        server.state().catalog.write(&orders(), "append", &stray);
+        Ok(JobResult {
+            end: JobEnd {
                 exit_code: Some(0),
                 signal: None,
                 milliseconds: 1,
                 log: None,
-                artefacts: Default::default(),
-                packages: Default::default(),
+                artefacts: BTreeMap::new(),
+                packages: BTreeMap::new(),
                 failures: Vec::new(),
             },
             built: BTreeSet::new(),
             good: true,
             findings: Vec::new(),
         })
-    });
-    assert_eq!(ran.unwrap().changes.len(), 0, "it built nothing");
-    let heard = heard.0.lock().unwrap().join("\n");
+    };
+    let refused = story.world.session(|s| s.run(request, launch)).unwrap_err();
+    let text = refused.to_string();
     assert!(
-        heard.contains("production changed while the job worked: lake.s.stray"),
-        "{heard}"
+        text.contains(
+            "the job built nothing aside, and production changed while it worked: lake.s.orders"
+        ),
+        "{text}"
     );
-}
-
-#[derive(Default)]
-struct Heard(std::sync::Mutex<Vec<String>>);
-
-impl unship_core::execute::Watch for Heard {
-    fn notice(&self, notice: unship_core::execute::Notice<'_>) {
-        if let unship_core::execute::Notice::Note(text) = notice {
-            self.0.lock().unwrap().push(text.to_owned());
-        }
-    }
+    story.world.session(|s| s.see_drift()).unwrap();
+    assert_eq!(story.world.live().unwrap().release, ReleaseId(1));
+    let map = story.world.ledger.history(|h| h.map(ReleaseId(1)));
+    assert_eq!(map.unwrap().unwrap()[&name("orders")].id.drift, 1);
 }
 
 /// Whatever becomes of the request that publishes, the ledger and production agree.

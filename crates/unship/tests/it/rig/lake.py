@@ -5,6 +5,9 @@ lake.py show          prints what every table and view of the namespace is
 lake.py append FILE   appends to a table, one row a commit, until the file is gone; prints the rows
 lake.py read FILE     reads two tables that change together until the file is gone; counts mixtures
 lake.py kept TABLE    prints the ids that some branch or tag of the table still holds
+lake.py refs TABLE    prints the branches and tags of the table, and the namespaces that there are
+
+Where the environment names a branch and a namespace to build in, operations go there.
 """
 
 import json
@@ -24,6 +27,19 @@ catalog = RestCatalog(
 )
 
 
+BRANCH = os.environ.get("UNSHIP_ICEBERG_BRANCH")
+ASIDE = os.environ.get("UNSHIP_ICEBERG_NAMESPACE", SPACE)
+
+
+def branch(table):
+    """A branch begins where main is; pyiceberg would begin it empty."""
+    if BRANCH and BRANCH not in table.refs():
+        at = table.current_snapshot().snapshot_id
+        table.manage_snapshots().create_branch(at, BRANCH).commit()
+        table.refresh()
+    return BRANCH or "main"
+
+
 def arrow(columns, rows):
     schema = pa.schema([(name, pa.int64()) for name in columns])
     return pa.table({c: [row[i] for row in rows] for i, c in enumerate(columns)}, schema=schema)
@@ -35,13 +51,21 @@ def carry_out(operation):
     if what == "create":
         columns, rows = rest
         data = arrow(columns, rows)
-        catalog.create_table(full, schema=data.schema).append(data)
+        catalog.create_table((ASIDE, name), schema=data.schema).append(data)
     elif what == "append":
+        table = catalog.load_table(full)
+        data = arrow([f.name for f in table.schema().fields], rest[0])
+        table.append(data, branch=branch(table))
+    elif what == "append begun empty":
+        table = catalog.load_table(full)
+        table.append(arrow([f.name for f in table.schema().fields], rest[0]), branch=BRANCH)
+    elif what == "append to main":
         table = catalog.load_table(full)
         table.append(arrow([f.name for f in table.schema().fields], rest[0]))
     elif what == "overwrite":
         table = catalog.load_table(full)
-        table.overwrite(arrow([f.name for f in table.schema().fields], rest[0]))
+        data = arrow([f.name for f in table.schema().fields], rest[0])
+        table.overwrite(data, branch=branch(table))
     elif what == "add column":
         with catalog.load_table(full).update_schema() as update:
             update.add_column(rest[0], LongType())
@@ -117,6 +141,11 @@ def kept(name):
     print(json.dumps(sorted(ids)))
 
 
+def refs(name):
+    spaces = sorted(".".join(space) for space in catalog.list_namespaces())
+    print(json.dumps([sorted(catalog.load_table((SPACE, name)).refs()), spaces]))
+
+
 if __name__ == "__main__":
     catalog.create_namespace_if_not_exists(SPACE)
     command, *args = sys.argv[1:]
@@ -124,4 +153,4 @@ if __name__ == "__main__":
         for operation in json.loads(args[0]):
             carry_out(operation)
     else:
-        {"show": show, "append": append, "read": read, "kept": kept}[command](*args)
+        {"show": show, "append": append, "read": read, "kept": kept, "refs": refs}[command](*args)
