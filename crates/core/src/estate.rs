@@ -8,10 +8,13 @@
 //! consumer that lags behind its source, as it does after every load, and never one that shows what
 //! its source does not have.
 
+mod ask;
 mod engine;
 mod join;
 mod order;
 mod part;
+mod said;
+mod told;
 
 use crate::engine::{Engine, EngineError, ErrorKind, Proving};
 use crate::ident::{RelationName, ReleaseId};

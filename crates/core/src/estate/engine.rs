@@ -1,13 +1,14 @@
 //! An estate as an [`Engine`].
 
-use super::join::{self, Asked, Part, Way, unwritten};
-use super::{ENGINE, Estate, Member, order, word};
+use super::ask::{Each, own, surveyed};
+use super::join::{self, Asked, Way, unwritten};
+use super::{Estate, said, told, word};
 use crate::check::{Answer, Detail, RelationProfile};
 use crate::diff::RelationDiff;
 use crate::engine::{
-    Atomicity, Build, Capabilities, Change, Depth, Diagnosis, Engine, EngineError, ErrorKind,
-    Housekeeping, Level, Moments, Observation, OnProgress, Place, Point, Proving, PublishRequest,
-    RestoreRequest, Retention, Steps, Unmet,
+    Build, Capabilities, Change, Depth, Diagnosis, Engine, EngineError, ErrorKind, Housekeeping,
+    Moments, Observation, OnProgress, Place, Point, Proving, PublishRequest, RestoreRequest,
+    Retention, Steps, Unmet,
 };
 use crate::fault::boundary;
 use crate::ident::{RelationName, ReleaseId};
@@ -18,195 +19,17 @@ use crate::relation::RelationState;
 use crate::release::Version;
 use crate::rows::{RowsRequest, RowsSurvey};
 use jiff::Timestamp;
-use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// A value of each member, by its name.
-type Each = BTreeMap<String, Value>;
-
-/// What a query's text says of the member that it asks: every address of a relation begins with it.
-const OF: &str = "/*unship member ";
-const END: &str = "*/";
-
-/// The environment variables that tell a job where it builds.
-const OURS: &str = "UNSHIP_";
-
-/// The one that is the same for every member.
-const RELEASE: &str = "UNSHIP_RELEASE";
-
-impl Estate {
-    fn marks(mark: &str) -> BTreeMap<String, String> {
-        // A mark that is none, as one that was left empty, says nothing of any member.
-        serde_json::from_str(mark).unwrap_or_default()
-    }
-
-    fn part<T>(
-        &self,
-        at: usize,
-        plan: impl FnOnce(&Member) -> Result<T, EngineError>,
-    ) -> Result<T, EngineError> {
-        let member = self.members.get(at).ok_or_else(|| super::gone(ENGINE))?;
-        plan(member).map_err(|error| super::of_member(&member.name, error))
-    }
-
-    /// The plans of these members as one, in this order.
-    fn planned(
-        &self,
-        order: &[usize],
-        way: Way,
-        plan: impl Fn(&Member) -> Result<Steps, EngineError>,
-    ) -> Result<Steps, EngineError> {
-        let mut parts = Vec::new();
-        for at in order {
-            parts.push(self.part(*at, |member| {
-                Ok(Part {
-                    member: member.name.clone(),
-                    steps: plan(member)?,
-                })
-            })?);
-        }
-        let names: Vec<&str> = parts.iter().map(|part| part.member.as_str()).collect();
-        let related = |pair: &[&str]| match pair {
-            [one, other] => order::related(&self.members, one, other),
-            _ => true,
-        };
-        let unrelated = !names.windows(2).all(related);
-        join::join(parts, way, unrelated)
-    }
-
-    /// Asks each member that retains something of the place's release, or all where it is no restore
-    /// point.
-    fn at(&mut self, place: Place) -> Result<BTreeSet<usize>, EngineError> {
-        match place {
-            Place::Point(release) => self.retaining(release),
-            Place::Live | Place::Build(_) => Ok((0..self.members.len()).collect()),
-        }
-    }
-
-    fn every<T>(
-        &mut self,
-        ask: impl Fn(&mut (dyn Engine + 'static)) -> Result<T, EngineError>,
-    ) -> Result<(), EngineError> {
-        let mut failed = None;
-        for member in &mut self.members {
-            let done = member.ask(&ask);
-            failed = failed.or(done.err());
-        }
-        failed.map_or(Ok(()), Err)
-    }
-}
-
-/// A member's own part of a survey.
-fn own(each: &Each, member: &Member) -> Result<Value, EngineError> {
-    each.get(&member.name).cloned().ok_or_else(|| {
-        let text = "nothing was looked at for it";
-        EngineError::new(ErrorKind::Missing, text)
-    })
-}
-
-fn surveyed(survey: &Value) -> Result<Each, EngineError> {
-    Each::deserialize(survey).map_err(unwritten)
-}
-
-/// Between which members nothing is atomic.
-fn apart(members: &[Member]) -> String {
-    let names: Vec<&str> = members.iter().map(|m| m.name.as_str()).collect();
-    format!(
-        "the moment between two of its members ({}): each changes in its own way, one after the \
-         other",
-        names.join(", ")
-    )
-}
-
-fn rank(atomicity: Atomicity) -> u8 {
-    match atomicity {
-        Atomicity::Database => 3,
-        Atomicity::Schema => 2,
-        Atomicity::Relations => 1,
-        Atomicity::Relation => 0,
-    }
-}
-
 impl Engine for Estate {
     fn capabilities(&mut self) -> Capabilities {
-        let all: Vec<(String, Capabilities)> = self
-            .members
-            .iter_mut()
-            .map(|member| (member.name.clone(), member.engine.capabilities()))
-            .collect();
-        let each = |text: &dyn Fn(&Capabilities) -> Option<String>| -> Vec<String> {
-            let said = all.iter().filter_map(|(name, c)| Some((name, text(c)?)));
-            said.map(|(name, text)| format!("{name}: {text}")).collect()
-        };
-        let versions = each(&|c| {
-            let version = c.version.as_ref()?;
-            Some(format!("{} {version}", c.engine))
-        });
-        let relations = all.iter().find_map(|(name, c)| {
-            let why = c.relations.as_ref().err()?;
-            Some(format!("{name}: {why}"))
-        });
-        let carries = all.first().map(|(_, c)| c.carries.clone());
-        let common = |what: &String| all.iter().all(|(_, c)| c.carries.contains(what));
-        let mut not_protected = vec![apart(&self.members)];
-        for (name, of) in &all {
-            let said = of.not_protected.iter();
-            not_protected.extend(said.map(|text| format!("{name}: {text}")));
-        }
-        let weakest = all.iter().map(|(_, c)| c.atomicity);
-        Capabilities {
-            engine: ENGINE.to_owned(),
-            version: (!versions.is_empty()).then(|| versions.join(", ")),
-            // Of what is in one member.
-            atomicity: weakest
-                .min_by_key(|one| rank(*one))
-                .unwrap_or(Atomicity::Relation),
-            restore_point: each(&|c| Some(c.restore_point.clone())).join("; "),
-            aside: all.iter().all(|(_, c)| c.aside),
-            free_clone: all.iter().all(|(_, c)| c.free_clone),
-            proves_identity: all.iter().all(|(_, c)| c.proves_identity),
-            relations: relations.map_or(Ok(()), Err),
-            carries: carries.into_iter().flatten().filter(common).collect(),
-            not_protected,
-        }
+        said::capabilities(&mut self.members)
     }
 
     fn doctor(&mut self) -> Vec<Diagnosis> {
-        let names: Vec<String> = self.members.iter().map(|m| m.name.clone()).collect();
-        let pair = names.windows(2).find_map(|pair| match pair {
-            [one, other] if !order::related(&self.members, one, other) => Some((one, other)),
-            _ => None,
-        });
-        let mut all = vec![match pair {
-            None => Diagnosis {
-                level: Level::Ok,
-                subject: "order of members".to_owned(),
-                finding: format!("forward {}; back the other way", names.join(", then ")),
-                hint: None,
-            },
-            Some((one, other)) => Diagnosis {
-                level: Level::Note,
-                subject: "order of members".to_owned(),
-                finding: format!(
-                    "forward {}; of {one} and {other} it is not said whether one reads the other",
-                    names.join(", then ")
-                ),
-                hint: Some(
-                    "where something in one is made from the other, say so: `reads = [\"…\"]`"
-                        .to_owned(),
-                ),
-            },
-        }];
-        for member in &mut self.members {
-            let name = &member.name;
-            all.extend(member.engine.doctor().into_iter().map(|one| Diagnosis {
-                subject: format!("{name}: {}", one.subject),
-                ..one
-            }));
-        }
-        all
+        said::doctor(&mut self.members)
     }
 
     fn mark(&mut self) -> Result<String, EngineError> {
@@ -381,12 +204,12 @@ impl Engine for Estate {
             }
         }
         let mut files = Vec::new();
-        let mut told: Vec<(String, BTreeMap<String, String>)> = Vec::new();
+        let mut environments = Vec::new();
         for member in &mut self.members {
             let build = member.ask(|engine| engine.begin_build(release, live, aside, on))?;
             boundary("member begun");
             files.extend(build.files);
-            told.push((word(&member.name), build.env));
+            environments.push((word(&member.name), build.env));
         }
         if !aside {
             self.taken = Some(live);
@@ -394,7 +217,7 @@ impl Engine for Estate {
         Ok(Build {
             release,
             files,
-            env: environment(&told)?,
+            env: told::environment(&environments)?,
         })
     }
 
@@ -677,7 +500,7 @@ impl Engine for Estate {
     fn address(&mut self, place: Place, relation: &RelationName) -> Result<String, EngineError> {
         let member = self.home(relation)?;
         let address = member.ask(|engine| engine.address(place, relation))?;
-        Ok(format!("{OF}{}{END} {address}", member.name))
+        Ok(told::address(&member.name, &address))
     }
 
     fn query(
@@ -687,7 +510,7 @@ impl Engine for Estate {
         limit: u64,
         timeout: Duration,
     ) -> Result<Answer, EngineError> {
-        let member = asked(sql)?.to_owned();
+        let member = told::asked(sql)?.to_owned();
         self.named(&member)?
             .ask(|engine| engine.query(place, sql, limit, timeout))
     }
@@ -725,53 +548,4 @@ impl Engine for Estate {
         }
         Ok(all)
     }
-}
-
-/// The one member that a query asks, by the addresses in it.
-fn asked(sql: &str) -> Result<&str, EngineError> {
-    let mut parts = sql.split(OF);
-    parts.next();
-    let names: BTreeSet<&str> = parts
-        .filter_map(|part| part.split_once(END))
-        .map(|(name, _)| name)
-        .collect();
-    let mut names = names.into_iter();
-    match (names.next(), names.next()) {
-        (Some(one), None) => Ok(one),
-        (Some(one), Some(other)) => {
-            let text = format!("the query asks {one} and {other}, and no engine reads both");
-            Err(EngineError::new(ErrorKind::Unsupported, text).hint("ask one member at a time"))
-        }
-        (None, _) => {
-            let text = "the query does not say which member it asks";
-            Err(EngineError::new(ErrorKind::Unsupported, text)
-                .hint("write its relations in braces, as in {marts.orders}"))
-        }
-    }
-}
-
-/// What a job is told: of each member under its name (`UNSHIP_LAKE_ICEBERG_URI`), and plainly where
-/// only one member says it.
-fn environment(
-    told: &[(String, BTreeMap<String, String>)],
-) -> Result<BTreeMap<String, String>, EngineError> {
-    let mut all: BTreeMap<String, String> = BTreeMap::new();
-    for (word, env) in told {
-        for (key, value) in env {
-            let others = || told.iter().filter(|(other, _)| other != word);
-            let alone = !others().any(|(_, env)| env.contains_key(key));
-            let ours = key.strip_prefix(OURS).filter(|_| key != RELEASE);
-            if let Some(rest) = ours {
-                all.insert(format!("{OURS}{word}_{rest}"), value.clone());
-            }
-            if alone || ours.is_none() {
-                let before = all.insert(key.clone(), value.clone());
-                if before.is_some_and(|before| before != *value) {
-                    let text = format!("two members tell the job different things in {key}");
-                    return Err(EngineError::new(ErrorKind::Unsupported, text));
-                }
-            }
-        }
-    }
-    Ok(all)
 }

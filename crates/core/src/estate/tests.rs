@@ -121,14 +121,22 @@ fn a_query_says_which_member_it_asks() {
 fn an_estate_asks_its_members_whatever_there_is_to_ask() {
     // dbt's package keeps its table in one warehouse, and which one is not known.
     const LEFT_OUT: &[&str] = &["record_release"];
-    let (_, methods) = include_str!("../engine.rs").split_once("pub trait Engine {").unwrap();
+    let (_, methods) = include_str!("../engine.rs")
+        .split_once("pub trait Engine {")
+        .unwrap();
     let (methods, _) = methods.split_once("\n}").unwrap();
-    let names = methods.lines().filter_map(|line| line.strip_prefix("    fn ")?.split_once('('));
+    let names = methods
+        .lines()
+        .filter_map(|line| line.strip_prefix("    fn ")?.split_once('('));
     let names: BTreeSet<&str> = names.map(|(name, _)| name).collect();
-    assert!(names.contains("apply") && names.contains("proving"), "{names:?}");
+    assert!(
+        names.contains("apply") && names.contains("proving"),
+        "{names:?}"
+    );
     let ours = include_str!("engine.rs");
     let (_, ours) = ours.split_once("impl Engine for Estate {").unwrap();
-    let missing = |name: &&str| !ours.contains(&format!("    fn {name}(")) && !LEFT_OUT.contains(name);
+    let missing =
+        |name: &&str| !ours.contains(&format!("    fn {name}(")) && !LEFT_OUT.contains(name);
     let missing: Vec<_> = names.into_iter().filter(missing).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
