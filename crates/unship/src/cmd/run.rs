@@ -315,9 +315,11 @@ impl Launch<'_> {
         let redirect = self.staged.map(|staged| &staged.redirect);
         let left = match &job.dbt {
             Some(dbt) => {
-                let iceberg = self.context.iceberg_config()?;
+                let member = aside::member(self.context, dbt)?;
+                let context = member.as_ref().unwrap_or(self.context);
+                let iceberg = context.iceberg_config()?;
                 let left = dbt.collect(since, ledger, redirect, iceberg.map(Iceberg::catalog));
-                let unguarded = iceberg.and_then(|i| i.unguarded(&left.built, &self.context.env));
+                let unguarded = iceberg.and_then(|i| i.unguarded(&left.built, &context.env));
                 if let Some(warning) = unguarded {
                     crate::say_aside!("unship: {warning}");
                 }

@@ -62,7 +62,16 @@ pub(super) fn stage(
     Ok(staged)
 }
 
-/// The member in which a dbt job builds.
+/// The member of an estate in which a dbt job builds, as if it were an environment itself; none
+/// anywhere else.
+pub(super) fn member(context: &Context, dbt: &DbtJob) -> CliResult<Option<Context>> {
+    match context.estate()? {
+        Some(_) => Ok(Some(context.member(&builder(context, dbt)?)?)),
+        None => Ok(None),
+    }
+}
+
+/// The name of the member in which a dbt job builds.
 fn builder(context: &Context, dbt: &DbtJob) -> CliResult<String> {
     let mut others = Vec::new();
     let mut found = Vec::new();
