@@ -170,13 +170,23 @@ impl Harness for Files {
     }
 }
 
+/// Somebody who knows nothing of unship.
+fn stranger() -> Rc<RefCell<Worker>> {
+    match find_python(None, Some(&interpreter())) {
+        Ok(found) => Rc::new(RefCell::new(found.worker)),
+        Err(error) => panic!("this test needs a Python with duckdb: {error}"),
+    }
+}
+
+/// Ways to make warehouses of one file.
+pub(super) fn one_file() -> impl Fn() -> Box<dyn Harness> {
+    let stranger = stranger();
+    move || Box::new(Files::new(&["shop"], &stranger))
+}
+
 /// Plays a case of the suite on one file, and on two that are released together.
 fn play(case: &dyn Fn(Make<'_>)) {
-    let found = match find_python(None, Some(&interpreter())) {
-        Ok(found) => found,
-        Err(error) => panic!("this test needs a Python with duckdb: {error}"),
-    };
-    let stranger = Rc::new(RefCell::new(found.worker));
+    let stranger = stranger();
     for catalogs in [&["shop"][..], &["shop", "other"]] {
         println!("on {catalogs:?}");
         case(&|| Box::new(Files::new(catalogs, &stranger)));

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod duckdb;
 #[cfg(test)]
+mod estate;
+#[cfg(test)]
 mod iceberg;
 #[cfg(test)]
 mod postgres;

@@ -219,6 +219,12 @@ fn server() -> Option<String> {
     server
 }
 
+/// Ways to make databases, where there is a server.
+pub(super) fn database() -> Option<impl Fn() -> Box<dyn Harness>> {
+    let server = server()?;
+    Some(move || Box::new(Database::new(&server)) as Box<dyn Harness>)
+}
+
 /// Plays a case of the suite, where there is a server.
 fn play(case: &dyn Fn(Make<'_>)) {
     let Some(server) = server() else { return };

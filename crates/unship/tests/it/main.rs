@@ -19,6 +19,7 @@ mod dbt_package;
 mod decisions;
 mod declared;
 mod disk_full;
+mod estate;
 mod files;
 mod hazards;
 mod jobs;
