@@ -25,6 +25,7 @@ pub fn publish(survey: &Survey, request: &PublishRequest) -> Result<Steps, Engin
         pinned: BTreeSet::new(),
         keep: BTreeMap::new(),
         writer: None,
+        built_in_order: Vec::new(),
     };
     let mut intent = Intent::new(survey, &giving_way, true);
     for (name, version) in &request.changes {

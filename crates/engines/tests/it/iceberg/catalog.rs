@@ -128,17 +128,6 @@ impl Catalog {
         }
     }
 
-    pub fn drop_namespace(&mut self, parts: &Vec<String>) -> Result<(), Refusal> {
-        let lies = |id: &Id| id.0 == *parts;
-        if self.tables.keys().any(lies) || self.views.keys().any(lies) {
-            return refuse(409, "NamespaceNotEmptyException", "it is not empty");
-        }
-        match self.namespaces.remove(parts) {
-            true => Ok(()),
-            false => refuse(404, "NoSuchNamespaceException", "no such namespace"),
-        }
-    }
-
     pub fn drop_table(&mut self, id: &Id) -> Result<(), Refusal> {
         match self.tables.remove(id) {
             Some(_) => Ok(()),

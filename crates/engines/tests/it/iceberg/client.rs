@@ -1,7 +1,7 @@
 //! What a catalog may say, and what follows: a clear error, and production as it was.
 
 use super::server::{Fault, Manner, Server};
-use super::suite::{Lake, id, name};
+use super::suite::{Jobs, Lake, id, name};
 use std::collections::BTreeSet;
 use unship_core::engine::{Depth, Engine, EngineError, Observation, Place};
 use unship_core::ident::{RelationName, ReleaseId};
@@ -19,7 +19,7 @@ fn value(of: &str, n: i64) -> Write {
 }
 
 fn told(writes: [Vec<Write>; 2]) -> (World, Server) {
-    let lake = Lake::new(Manner::default(), false);
+    let lake = Lake::new(Manner::default(), Jobs::InPlace);
     let server = lake.server.clone();
     let mut world = World::new(Box::new(lake)).unwrap();
     for writes in writes {
@@ -41,7 +41,7 @@ fn a_namespace_goes_by_the_separator_that_the_catalog_names() {
                 separator,
                 ..Manner::default()
             },
-            false,
+            Jobs::InPlace,
         );
         let parts = |all: &[&str]| {
             all.iter()
@@ -63,7 +63,7 @@ fn a_namespace_goes_by_the_separator_that_the_catalog_names() {
 /// A list that leads to itself would be read for ever.
 #[test]
 fn a_page_that_comes_again_is_nonsense() {
-    let lake = Lake::new(Manner::default(), false);
+    let lake = Lake::new(Manner::default(), Jobs::InPlace);
     for _ in 0..2 {
         let page = "{\"identifiers\": [], \"next-page-token\": \"again\"}";
         lake.server.fault("/tables?", Fault::Says(200, page));

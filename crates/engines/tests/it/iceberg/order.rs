@@ -1,7 +1,7 @@
 //! Where a catalog commits one table at a time: what reads goes back before what it reads.
 
 use super::server::Manner;
-use super::suite::{Lake, name};
+use super::suite::{Jobs, Lake, name};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use unship_core::ident::ReleaseId;
@@ -94,7 +94,7 @@ fn world() -> World {
         lacks: vec!["transactions/commit"],
         ..Manner::default()
     };
-    World::new(Box::new(Lake::new(alone, false))).unwrap()
+    World::new(Box::new(Lake::new(alone, Jobs::InPlace))).unwrap()
 }
 
 fn planned(world: &mut World) -> (Vec<String>, Vec<String>) {

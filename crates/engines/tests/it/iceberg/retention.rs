@@ -2,7 +2,7 @@
 
 use super::catalog::Id;
 use super::server::{Manner, Server};
-use super::suite::{Lake, name};
+use super::suite::{Jobs, Lake, name};
 use std::collections::BTreeSet;
 use unship_core::engine::{Housekeeping, Retention};
 use unship_core::ident::ReleaseId;
@@ -11,7 +11,7 @@ use unship_core::testing::{Table, Write};
 
 /// `R2` made a table, which `R3`, a rollback to `R1`, set aside.
 fn told() -> (World, Server) {
-    let lake = Lake::new(Manner::default(), false);
+    let lake = Lake::new(Manner::default(), Jobs::InPlace);
     let server = lake.server.clone();
     let mut world = World::new(Box::new(lake)).unwrap();
     let value = |of: &str, n| Write::Replace(name(of), Table::new(&["id", "value"], [vec![1, n]]));
