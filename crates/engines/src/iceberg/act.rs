@@ -370,8 +370,8 @@ pub fn facts(
         let (word, of) = subject.split_once(' ').ok_or_else(unknown)?;
         if word == "kept" {
             let (release, digest) = of.split_once(' ').ok_or_else(unknown)?;
-            let kept = hands.store.read(release.parse().map_err(|_| unknown())?)?;
-            let there = kept.is_some_and(|kept| kept.parts.contains(digest));
+            let release = release.parse().map_err(|_| unknown())?;
+            let there = hands.store.has_part(release, digest)?;
             answers.insert(subject, if there { "yes" } else { "no" }.to_owned());
             continue;
         }

@@ -5,6 +5,7 @@
 //! to know it; and where the metadata of a table lay that somebody has dropped since.
 
 use super::rest::Identifier;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -142,6 +143,11 @@ impl Store {
 
     /// A release's restore point, if there is one.
     pub fn read(&self, release: ReleaseId) -> Result<Option<Kept>, EngineError> {
+        self.part(release)
+    }
+
+    /// What of it is asked for. Its relations are most of it.
+    fn part<T: DeserializeOwned>(&self, release: ReleaseId) -> Result<Option<T>, EngineError> {
         let path = self.path(release);
         let Some(bytes) = bytes(&path)? else {
             return Ok(None);
@@ -191,6 +197,17 @@ impl Store {
         file.as_file().sync_all().map_err(failed)?;
         file.persist(path).map_err(|e| failed(e.error))?;
         self.sync()
+    }
+
+    /// Whether a release's restore point was put together from a part with this digest.
+    pub fn has_part(&self, release: ReleaseId, digest: &str) -> Result<bool, EngineError> {
+        #[derive(Deserialize)]
+        struct Parts {
+            #[serde(default)]
+            parts: BTreeSet<String>,
+        }
+        let parts = self.part::<Parts>(release)?;
+        Ok(parts.is_some_and(|kept| kept.parts.contains(digest)))
     }
 
     /// Forgets one.
@@ -248,8 +265,16 @@ impl Store {
 
     /// The retained states.
     pub fn points(&self, catalog: &str) -> Result<Vec<Point>, EngineError> {
-        let all = self.all()?.into_iter();
-        Ok(all
+        #[derive(Deserialize)]
+        struct Head {
+            release: ReleaseId,
+            versions: Option<BTreeMap<RelationName, VersionId>>,
+        }
+        let releases = self.releases()?.into_iter();
+        let heads: Result<Vec<_>, _> = releases.map(|r| self.part::<Head>(r)).collect();
+        Ok(heads?
+            .into_iter()
+            .flatten()
             .map(|kept| Point {
                 release: kept.release,
                 location: format!("tags {}{} in {catalog}", super::name::OWN, kept.release.0),
