@@ -320,7 +320,7 @@ impl Engine for Iceberg {
         }
         let known = self.last.take();
         let seen = self.look(on)?.seen.clone();
-        let tagged = self.hands(|hands, _| point::take(hands, live, &seen, known.as_ref()))?;
+        let tagged = self.hands(|hands, _| point::take(hands, live, &seen, known.as_ref(), on))?;
         // Whatever a job does from now on was not seen yet.
         self.sight.forget();
         self.taken = Some(Taken { live, seen, tagged });

@@ -40,6 +40,7 @@ pub fn take(
     live: ReleaseId,
     seen: &Seen,
     known: Option<&Observation>,
+    on: OnProgress<'_>,
 ) -> Result<BTreeSet<RelationName>, EngineError> {
     let mut kept = Kept {
         versions: None,
@@ -92,10 +93,12 @@ pub fn take(
     boundary("restore point begun");
     let client = hands.client;
     let together = client.offers(Endpoint::Transaction);
-    for group in commits.chunks(if together { TOGETHER } else { 1 }) {
-        send(client, group).doing("tag what production is")?;
-        boundary("tags made");
-    }
+    let groups: Vec<_> = commits
+        .chunks(if together { TOGETHER } else { 1 })
+        .collect();
+    let sent = look::each(&groups, "tags", on, |group| send(client, group));
+    sent.doing("tag what production is")?;
+    boundary("tags made");
     hands.store.write(&kept)?;
     Ok(new)
 }
