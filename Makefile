@@ -86,7 +86,8 @@ fuzz: setup ## everything that parses a file, a minute each; FUZZ="pack plan" fo
 
 bench: setup ## ours against the alternatives; also writes target/bench.json
 	scripts/rest-catalog install
-	UNSHIP_POSTGRES_FSYNC=on scripts/postgres run scripts/rest-catalog run cargo bench --package unship
+	scripts/spark install
+	UNSHIP_POSTGRES_FSYNC=on scripts/postgres run scripts/rest-catalog run scripts/spark run cargo bench --package unship
 
 lint: ## formatting, clippy, licences and advisories, shell scripts
 	cargo fmt --all --check

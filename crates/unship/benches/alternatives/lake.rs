@@ -3,8 +3,8 @@
 //!
 //! There are two catalogs: the one that `scripts/rest-catalog run` starts, and one in memory that
 //! answers at once. Both are reached through a proxy that counts requests and lets each wait as long
-//! as a network would. BENCH_LAKE_TABLES names other numbers of tables, with commas between. A third
-//! way to go back is one more row in `Bench::moves`.
+//! as a network would. BENCH_LAKE_TABLES names other numbers of tables, with commas between. Where
+//! `scripts/spark run` lends its Spark, its procedures go back on the first catalog, too.
 
 use crate::catalog;
 use crate::measure::{Outcome, World, median, run, run_json, timed};
@@ -184,6 +184,14 @@ impl Bench<'_> {
             let row = Row::alone(name, "requests", took.requests as f64);
             rows.push(row.beside("pyiceberg", asked as f64));
         }
+        if let Some(seconds) = self.spark(tables, &theirs)? {
+            let what = rows.first().map(|row| (row.name.clone(), row.ours));
+            rows.extend(what.map(|(name, ours)| {
+                let row = Row::alone(name, "s", ours);
+                row.beside("Spark's procedures, without its start", seconds)
+                    .times(20.0)
+            }));
+        }
         self.proxy.wait(0);
         let mut peak = self.script(false, &["peak"]);
         let ours = self.world.unship(&dir, &["--json", "undo"]);
@@ -199,6 +207,32 @@ impl Bench<'_> {
             crate::measure::remove(&dir)?;
         }
         Ok(rows)
+    }
+
+    /// The same by Spark's procedures, in seconds, if there is a Spark, and not for so many tables
+    /// that it would take minutes.
+    fn spark(&self, tables: usize, space: &str) -> Outcome<Option<f64>> {
+        let Ok(python) = std::env::var("UNSHIP_TEST_SPARK_PYTHON") else {
+            return Ok(None);
+        };
+        if tables > 100 || self.short != "r" {
+            return Ok(None);
+        }
+        let script = "crates/unship/benches/alternatives/spark.py";
+        let mut took = Vec::new();
+        for to in ["back", "forth"] {
+            let mut command = Command::new(&python);
+            command.arg(self.world.repository.join(script));
+            command.args([to, space]);
+            command.env("LAKE_URI", format!("http://{}", self.proxy.address));
+            let said = run_json(command)?;
+            took.push(
+                said.get("seconds")
+                    .and_then(|s| s.as_f64())
+                    .ok_or("no seconds")?,
+            );
+        }
+        Ok(Some(median(&took)))
     }
 
     /// What a rollback takes must not follow the rows.
