@@ -4,12 +4,13 @@ use super::act::{self, Hands};
 use super::action::IcebergAction;
 use super::build::{self, Left, Yard};
 use super::kept::Store;
-use super::look::Scope;
+use super::look::{self, Scope};
 use super::plan::{self, ENGINE, Survey};
 use super::point::Taken;
-use super::rest::{self, Client, Doing, Endpoint};
+use super::rest::{self, Client, Doing, Endpoint, Snapshots};
 use super::sight::{Look, Sight};
-use super::{doctor, name, point, survey};
+use super::state::TableState;
+use super::{doctor, foreign, name, point, survey};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -22,7 +23,9 @@ use unship_core::engine::{
 };
 use unship_core::ident::{RelationName, ReleaseId};
 use unship_core::ledger::Seal;
+use unship_core::others::Written;
 use unship_core::plan::{Action, Fact, Step};
+use unship_core::relation::RelationState;
 
 /// Which catalog, and what of it is production.
 #[derive(Debug, Clone)]
@@ -391,6 +394,27 @@ impl Engine for Iceberg {
         request: &RestoreRequest,
     ) -> Result<Steps, EngineError> {
         plan::restore(&read_survey(survey)?, request)
+    }
+
+    /// Rows are counted by what snapshots say of themselves. None can be kept: note 32 in `docs/adr`.
+    fn survey_others(
+        &mut self,
+        _request: &RestoreRequest,
+        published: &BTreeMap<RelationName, RelationState>,
+        on: OnProgress<'_>,
+    ) -> Result<BTreeMap<RelationName, Written>, EngineError> {
+        let ids: Vec<_> = published.keys().filter_map(name::identifier).collect();
+        let seen = self.hands(|hands, _| {
+            let catalog = hands.scope.catalog;
+            look::some(hands.client, catalog, &ids, Snapshots::All, on)
+        })?;
+        let told = published.iter().filter_map(|(name, state)| {
+            let metadata = &seen.tables.get(name)?.metadata;
+            let was = TableState::read(state).filter(|was| was.uuid == metadata.table_uuid)?;
+            let written = foreign::written(name, metadata, was.snapshot)?;
+            Some((name.clone(), written))
+        });
+        Ok(told.collect())
     }
 
     fn notes(&mut self) -> Vec<String> {

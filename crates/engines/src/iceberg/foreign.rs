@@ -5,6 +5,7 @@ use super::state;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use unship_core::ident::RelationName;
+use unship_core::others::Written;
 
 /// How many commits are told one by one.
 const TOLD: usize = 5;
@@ -93,6 +94,56 @@ pub fn by_several(metadata: &TableMetadata, until: Option<i64>) -> bool {
         .iter()
         .map(|s| (said(s, &ENGINE), said(s, &APPLICATION)));
     writers.collect::<BTreeSet<_>>().len() > 1
+}
+
+/// What others wrote to a table since a snapshot that a release made; `None` where its history does
+/// not tell.
+pub fn written(
+    name: &RelationName,
+    metadata: &TableMetadata,
+    published: Option<i64>,
+) -> Option<Written> {
+    let since = since(metadata, published);
+    if !since.all || !since.leads {
+        return None;
+    }
+    let theirs = since.commits.into_iter();
+    let theirs: Vec<_> = theirs.filter(|s| !state::is_maintenance(s)).collect();
+    let said = |s: &Snapshot, keys: &[&str]| {
+        let mut all = keys.iter();
+        all.find_map(|key| s.summary.get(*key).cloned())
+    };
+    let sum = |key: &str| -> u64 {
+        let counts = theirs.iter().filter_map(|s| s.summary.get(key));
+        counts.filter_map(|n| n.parse::<u64>().ok()).sum()
+    };
+    let writers: BTreeSet<_> = theirs.iter().filter_map(|s| said(s, &ENGINE)).collect();
+    let other = theirs
+        .iter()
+        .filter_map(|s| s.summary.get("operation"))
+        .find(|operation| *operation != "append");
+    let why = match other {
+        Some(operation) => format!("they did not only add rows ({operation})"),
+        None => {
+            let calls = theirs.iter().rev().take(TOLD).map(|s| {
+                format!(
+                    "CALL system.cherrypick_snapshot('{}.{}', {})",
+                    name.schema, name.name, s.snapshot_id
+                )
+            });
+            format!(
+                "that takes a new list of the table's files, and unship writes none; Spark does, \
+                 after a rollback that sets them aside: {}",
+                calls.collect::<Vec<_>>().join("; ")
+            )
+        }
+    };
+    Some(Written {
+        added: sum("added-records"),
+        lost: sum("deleted-records"),
+        writers: writers.into_iter().collect(),
+        keep: Err(why),
+    })
 }
 
 /// One commit: when, what, how many rows, by whom.

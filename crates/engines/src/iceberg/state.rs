@@ -210,7 +210,7 @@ pub fn of_table(metadata: &TableMetadata) -> Result<RelationState, Broken> {
 
 /// Whether a snapshot only stores the same rows otherwise (table specification, "Snapshots":
 /// `replace` is compaction).
-fn is_maintenance(snapshot: &Snapshot) -> bool {
+pub fn is_maintenance(snapshot: &Snapshot) -> bool {
     snapshot.summary.get("operation").map(String::as_str) == Some("replace")
 }
 

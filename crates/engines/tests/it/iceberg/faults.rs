@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use unship_core::engine::{Diagnosis, Engine, ErrorKind, Level, Place, Retention};
 use unship_core::ident::ReleaseId;
 use unship_core::operate::{Ask, OperateError};
+use unship_core::others::Others;
 use unship_core::testing::world::{Script, World};
 use unship_core::testing::{Contents, Table, Write};
 use unship_engines::iceberg::Iceberg;
@@ -557,4 +558,37 @@ fn housekeeping_removes_only_tags_of_its_own() {
         .session(|s| s.engine.address(at, &name("orders")))
         .unwrap();
     assert_eq!(shown, "s.orders VERSION AS OF 'unship_r2'");
+}
+
+/// What others wrote is counted by what their snapshots say. To keep it takes an engine that writes:
+/// which statement does, is said.
+#[test]
+fn what_others_added_is_counted_and_the_way_to_keep_it_is_told() {
+    let ask = Ask::Rollback {
+        to: Some(ReleaseId(1)),
+        select: None,
+    };
+    for (operation, says) in [
+        ("append", "CALL system.cherrypick_snapshot('s.orders', 7"),
+        ("delete", "they did not only add rows (delete)"),
+    ] {
+        let mut story = told(Manner::default());
+        let orders = id(&name("orders"));
+        let theirs = Table::new(&["id", "value"], [vec![1, 2], vec![9, 9]]);
+        let write = |operation| {
+            let catalog = &mut story.server.state().catalog;
+            catalog.write(&orders, operation, &theirs);
+        };
+        write(operation);
+        write("replace");
+        let plan = story.world.session(|s| s.plan(&ask)).unwrap();
+        let told = &plan.impact.set_aside[&name("orders")];
+        assert!(told.contains("1 row added (by tests)"), "{told}");
+        let asked = story
+            .world
+            .session(|s| s.plan_with(&ask, Others::Keep))
+            .unwrap_err();
+        assert!(matches!(asked, OperateError::CannotKeep(_)), "{asked:?}");
+        assert!(asked.to_string().contains(says), "{asked}");
+    }
 }
