@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use unship_core::ident::RelationName;
 use unship_engines::iceberg::rest::{self, Login};
-use unship_engines::iceberg::{Iceberg as Engine, Settings, namespace};
+use unship_engines::iceberg::{Iceberg as Engine, Settings, Sql, namespace};
 
 /// What a token is asked for that shall be good for a catalog.
 const SCOPE: &str = "catalog";
@@ -41,6 +41,10 @@ pub struct Iceberg {
     /// Where tokens are had for the credentials, where that is not the catalog itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oauth2_server_uri: Option<String>,
+    /// A program, with its arguments, that carries out statements in Spark's SQL from standard input:
+    /// it exchanges rows where a part of a table comes back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sql: Vec<String>,
     /// What the token shall be good for; `catalog` unless it is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
@@ -90,6 +94,10 @@ impl Iceberg {
             catalog: self.catalog().to_owned(),
             namespaces: namespaces.collect(),
             home,
+            sql: (!self.sql.is_empty()).then(|| Sql {
+                command: self.sql.clone(),
+                directory: root.to_owned(),
+            }),
         }))
     }
 

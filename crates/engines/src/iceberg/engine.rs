@@ -8,6 +8,7 @@ use super::look::{self, Scope};
 use super::plan::{self, ENGINE, Survey};
 use super::point::Taken;
 use super::rest::{self, Client, Doing, Endpoint, Snapshots};
+use super::rows::{self, Sql};
 use super::sight::{Look, Sight};
 use super::state::TableState;
 use super::{doctor, foreign, name, point, survey};
@@ -26,6 +27,7 @@ use unship_core::ledger::Seal;
 use unship_core::others::Written;
 use unship_core::plan::{Action, Fact, Step};
 use unship_core::relation::RelationState;
+use unship_core::rows::{RowsRequest, RowsSurvey};
 
 /// Which catalog, and what of it is production.
 #[derive(Debug, Clone)]
@@ -38,6 +40,8 @@ pub struct Settings {
     pub namespaces: BTreeSet<Vec<String>>,
     /// Where it is written down what is retained.
     pub home: PathBuf,
+    /// What exchanges rows, where a part of a table comes back.
+    pub sql: Option<Sql>,
 }
 
 /// An Iceberg catalog.
@@ -419,6 +423,19 @@ impl Engine for Iceberg {
 
     fn notes(&mut self) -> Vec<String> {
         std::mem::take(&mut self.notes)
+    }
+
+    fn survey_rows(
+        &mut self,
+        request: &RowsRequest,
+        on: OnProgress<'_>,
+    ) -> Result<RowsSurvey, EngineError> {
+        let sql = self.settings.sql.clone();
+        self.hands(|hands, _| rows::survey(hands, sql.as_ref(), request, on))
+    }
+
+    fn plan_rows(&self, survey: &RowsSurvey, request: &RowsRequest) -> Result<Steps, EngineError> {
+        rows::plan(survey, request)
     }
 
     fn fact(&mut self, subject: &str) -> Result<String, EngineError> {

@@ -13,9 +13,11 @@ mod name;
 mod plan;
 mod point;
 pub mod rest;
+mod rows;
 mod sight;
 mod state;
 mod survey;
 
 pub use engine::{Iceberg, Settings};
 pub use name::parts as namespace;
+pub use rows::Sql;

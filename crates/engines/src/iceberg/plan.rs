@@ -13,7 +13,8 @@ use super::foreign;
 use super::kept::{Kept, KeptRelation};
 use super::look;
 use super::name;
-use super::rest::{Identifier, LoadTable, LoadView, Update, ViewContent};
+use super::rest::{Identifier, LoadTable, LoadView, Reference, Update, ViewContent};
+use super::rows;
 use super::state::{self, TableState};
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
@@ -258,7 +259,14 @@ impl<'a> Intent<'a> {
             held.is_some() && held == table.snapshot
         });
         let live = self.request.live;
-        let moved = commit::to(id, metadata, table, live, proof.as_deref());
+        let mut moved = commit::to(id, metadata, table, live, proof.as_deref());
+        // What rows were exchanged on is production then.
+        let used = |to: &Reference| Some(to.snapshot_id) == table.snapshot;
+        let branches = metadata.refs.iter();
+        let branches = branches.filter(|(name, to)| rows::is_branch(name) && used(to));
+        moved
+            .updates
+            .extend(branches.map(|(name, _)| rows::removal(name)));
         self.keep(name, moved.tag.clone(), None)?;
         self.moved.push((name.clone(), moved));
         let drifted = |v: &Version| v.id.drift > 0;

@@ -8,5 +8,6 @@ mod faults;
 mod order;
 mod requests;
 mod retention;
+mod rows;
 mod server;
 mod suite;

@@ -12,13 +12,15 @@ use unship_core::testing::world::Harness;
 use unship_core::testing::{Contents, Table, Write};
 use unship_engines::iceberg::kept::Store;
 use unship_engines::iceberg::rest::{self, Login};
-use unship_engines::iceberg::{Iceberg, Settings};
+use unship_engines::iceberg::{Iceberg, Settings, Sql};
 
 /// A catalog, and the directory where unship writes down what is retained.
 pub struct Lake {
     pub server: Server,
     pub home: TempDir,
     pub login: Login,
+    /// What exchanges rows.
+    pub sql: Option<Sql>,
     /// How jobs write.
     jobs: Jobs,
 }
@@ -44,6 +46,7 @@ impl Lake {
             server,
             home: TempDir::new().unwrap(),
             login: Login::None,
+            sql: None,
             jobs,
         }
     }
@@ -58,6 +61,7 @@ impl Lake {
             catalog: "lake".to_owned(),
             namespaces: BTreeSet::new(),
             home: self.home.path().join("iceberg"),
+            sql: self.sql.clone(),
         }
     }
 
