@@ -103,6 +103,10 @@ impl Harness for Pair {
         false
     }
 
+    fn aside(&self) -> bool {
+        self.lake.aside() && self.marts.aside()
+    }
+
     fn without(&self) -> &'static [(&'static str, &'static str)] {
         self.without
     }

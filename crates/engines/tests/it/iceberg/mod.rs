@@ -11,3 +11,10 @@ mod retention;
 mod rows;
 mod server;
 mod suite;
+
+pub(super) use suite::Jobs;
+
+/// A catalog in memory that commits several tables at once.
+pub(super) fn lake(jobs: Jobs) -> Box<dyn unship_core::testing::world::Harness> {
+    Box::new(suite::Lake::new(server::Manner::default(), jobs))
+}
