@@ -15,6 +15,7 @@ c = duckdb.connect(sys.argv[1])
 c.execute("CREATE OR REPLACE TABLE orders AS SELECT unnest(range(10)) AS id, " + sys.argv[2] + " AS n")
 ' "$UNSHIP_LAKE_DATABASE" "$1"
 [ "${2:-}" != half ]
+if [ "${2:-}" = where ]; then psql -Xqc "UPDATE marts.revenue SET n = $1"; exit; fi
 psql -Xqc "CREATE TABLE $UNSHIP_MARTS_SCHEMA.revenue AS SELECT $1 AS n"
 [ "${2:-}" != bad ]
 "#;
@@ -83,6 +84,10 @@ fn one_release_of_two_engines_goes_back_and_forth() {
         return;
     };
     let scratch = &estate.at.scratch;
+    // The entry of a release goes with the change of the member that holds the ledger.
+    let text = scratch.read("unship.toml");
+    let text = text.replace("reads = ", "ledger = \"marts\"\nreads = ");
+    scratch.write("unship.toml", text);
     estate
         .run(1, &[])
         .says(0, &["R1 is production: 2 relations changed"]);
@@ -179,6 +184,42 @@ fn one_release_of_two_engines_goes_back_and_forth() {
     scratch
         .unship(&["rollback", "--staged"])
         .says(2, &["a rollback in stages is of one warehouse"]);
+}
+
+/// A job that works on production itself: the file has a copy of what it was, and the database writes
+/// down what changes.
+#[test]
+fn a_job_in_place_goes_back_in_both() {
+    let Some(tools) = tools() else { return };
+    let Some(estate) = Estate::new(&tools) else {
+        return;
+    };
+    let scratch = &estate.at.scratch;
+    estate.at.sql(
+        "CREATE TABLE marts.revenue (id int PRIMARY KEY, n int); \
+         INSERT INTO marts.revenue VALUES (1, 0)",
+    );
+    let in_place = ["run", "--", "sh", "job.sh", "1", "where"];
+    scratch.unship(&in_place).says(
+        70,
+        &[
+            "marts: a job that builds in place cannot be taken back in PostgreSQL",
+            "`undo_log` of the environment",
+        ],
+    );
+    let text = scratch.read("unship.toml");
+    scratch.write("unship.toml", text + "undo_log = [\"marts.revenue\"]\n");
+    scratch
+        .ok(&in_place)
+        .says(0, &["is production: 2 relations changed"]);
+    estate.shows(1, 1);
+    scratch.ok(&["run", "--", "sh", "job.sh", "2", "where"]);
+    estate.shows(2, 2);
+    scratch.ok(&["rollback"]);
+    estate.shows(1, 1);
+    scratch.ok(&["verify"]);
+    scratch.ok(&["undo"]);
+    estate.shows(2, 2);
 }
 
 /// A dbt job builds in the member that its profile means. The other stays as it is.

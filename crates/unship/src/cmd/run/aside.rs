@@ -146,7 +146,7 @@ fn prepared(
         return Ok(Some((staged, Box::new(engine))));
     }
     let of_dbt = |dbt: &DbtJob| dbt.invocation.is_some();
-    if context.is_iceberg()? && job.dbt.as_ref().is_some_and(of_dbt) {
+    if context.is_iceberg()? && dbt.is_some_and(of_dbt) {
         return Err(CliError::usage(
             "dbt replaces Iceberg tables, and a branch is of the table that was there",
         )
