@@ -1,0 +1,19 @@
+//! Delta Lake tables: an older version becomes the newest one again, and no data is written.
+
+mod act;
+mod action;
+mod commit;
+mod doctor;
+mod engine;
+mod features;
+mod files;
+mod foreign;
+pub mod kept;
+mod lake;
+mod log;
+mod plan;
+mod point;
+mod reader;
+mod state;
+
+pub use engine::{Delta, Settings};

@@ -1,0 +1,338 @@
+//! What is done to go back: pure, from what was surveyed.
+//!
+//! One table changes at a time, each step with its undo. What can be known before is asked before the
+//! first step: that every version that shall come back is still there.
+
+use super::action::{ABSENT, DeltaAction, Sequence, Turn, YES, subject};
+use super::commit::{NONE, Restore};
+use super::foreign::{self, Commit};
+use super::kept::{self, Kept, KeptRelation};
+use super::lake;
+use serde::{Deserialize, Serialize};
+use unship_core::engine::{EngineError, ErrorKind, RestoreRequest, Steps};
+use unship_core::ident::RelationName;
+use unship_core::plan::Fact;
+use unship_core::relation::{Difference, RelationState};
+use unship_core::release::Version;
+
+/// The engine's name, as in `unship.toml`.
+pub const ENGINE: &str = "delta";
+
+/// A table as planning needs to know it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Found {
+    /// Its directory below the root.
+    pub path: String,
+    /// Its identity.
+    pub id: String,
+    /// Its newest version.
+    pub version: u64,
+    /// What the ledger remembers of that.
+    pub state: RelationState,
+    /// Why it cannot be taken back, if so: a clause after its name.
+    pub refused: Option<String>,
+    /// Its newest commits, the newest first.
+    pub commits: Vec<Commit>,
+}
+
+/// What planning needs to know.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Survey {
+    /// Where a relation that is asked for lies, or would lie.
+    pub homes: Vec<(RelationName, String)>,
+    /// The tables that lie there.
+    pub tables: Vec<(RelationName, Found)>,
+    /// What was set aside of them.
+    pub aside: Vec<(RelationName, Found)>,
+    /// The restore points, the oldest first.
+    pub kept: Vec<Kept>,
+}
+
+/// What happens, before it is put into steps.
+struct Intent<'a> {
+    request: &'a RestoreRequest,
+    survey: &'a Survey,
+    kept: Kept,
+    /// Tables that are set aside: from, to, identity.
+    leave: Vec<(RelationName, String, String, String)>,
+    /// Tables that come back from where they were set aside.
+    come: Vec<(RelationName, String, String, String)>,
+    /// Tables that become an older version, with how it is taken back.
+    moved: Vec<(RelationName, Restore, Restore)>,
+    readable: Vec<Fact>,
+    out: Steps,
+}
+
+/// Steps that fulfil a restore request.
+pub fn restore(survey: &Survey, request: &RestoreRequest) -> Result<Steps, EngineError> {
+    let mut intent = Intent {
+        request,
+        survey,
+        kept: Kept::new(request.live),
+        leave: Vec::new(),
+        come: Vec::new(),
+        moved: Vec::new(),
+        readable: Vec::new(),
+        out: Steps::default(),
+    };
+    for name in &request.remove {
+        intent.remove(name)?;
+    }
+    for (name, version) in &request.bring {
+        intent.bring(name, version)?;
+    }
+    intent.steps()
+}
+
+fn missing(name: &RelationName, why: &str) -> EngineError {
+    EngineError::new(ErrorKind::Missing, format!("{name} cannot go back: {why}"))
+        .hint("`unship log` shows what is still kept; `--select` leaves this table out")
+}
+
+fn unknown(name: &RelationName) -> EngineError {
+    let text = format!("what {name} was is not recorded as that of a Delta table");
+    EngineError::new(ErrorKind::Unsupported, text)
+}
+
+fn identity(state: &RelationState) -> &str {
+    let storage = state.storage.as_deref().unwrap_or_default();
+    storage.split(' ').next().unwrap_or_default()
+}
+
+fn content(state: &RelationState) -> String {
+    let fingerprint = state.fingerprint.as_ref();
+    fingerprint.map(|f| f.whole.clone()).unwrap_or_default()
+}
+
+impl<'a> Intent<'a> {
+    fn found(&self, name: &RelationName) -> Option<&'a Found> {
+        let mut all = self.survey.tables.iter();
+        all.find(|(of, _)| of == name).map(|(_, found)| found)
+    }
+
+    fn home(&self, name: &RelationName) -> Result<String, EngineError> {
+        let mut homes = self.survey.homes.iter();
+        let home = homes.find(|(of, _)| of == name);
+        home.map(|(_, path)| path.clone())
+            .ok_or_else(|| unknown(name))
+    }
+
+    /// Writes down what a table is now.
+    fn keep(&mut self, name: &RelationName, found: &Found) {
+        let relation = KeptRelation {
+            state: found.state.clone(),
+            version: found.version,
+        };
+        self.kept.relations.insert(name.clone(), relation);
+        if let (Some(versions), Some(now)) =
+            (&mut self.kept.versions, self.request.live_map.get(name))
+        {
+            versions.insert(name.clone(), now.id);
+        }
+    }
+
+    /// Sets a table aside, so that it can be had again.
+    fn remove(&mut self, name: &RelationName) -> Result<(), EngineError> {
+        if let Some(found) = self.found(name) {
+            let home = self.home(name)?;
+            let to = lake::aside(self.request.live, &home);
+            self.keep(name, found);
+            self.leave.push((name.clone(), home, to, found.id.clone()));
+        }
+        Ok(())
+    }
+
+    fn bring(&mut self, name: &RelationName, version: &Version) -> Result<(), EngineError> {
+        let wanted = version.state.as_ref().ok_or_else(|| unknown(name))?;
+        let retained = kept::retained(&self.survey.kept, name, wanted);
+        let is = |id: &str| retained.iter().any(|kept| identity(&kept.state) == id);
+        if let Some(found) = self.found(name).filter(|found| is(&found.id)) {
+            self.keep(name, found);
+            return self.change(name, found, &retained, wanted);
+        }
+        if retained.is_empty() {
+            let text = format!("which of its versions {} was is not recorded", version.id);
+            return Err(missing(name, &text));
+        }
+        // What stands there is another table of the same name.
+        self.remove(name)?;
+        let mut aside = self.survey.aside.iter();
+        let aside = aside.find(|(of, found)| of == name && is(&found.id));
+        let Some((_, found)) = aside else {
+            let text = "its directory was deleted, and its versions went with it";
+            return Err(missing(name, text));
+        };
+        let home = self.home(name)?;
+        let from = found.path.clone();
+        self.come.push((name.clone(), from, home, found.id.clone()));
+        self.change(name, found, &retained, wanted)
+    }
+
+    /// The same table, as it was.
+    fn change(
+        &mut self,
+        name: &RelationName,
+        found: &Found,
+        retained: &[&KeptRelation],
+        wanted: &RelationState,
+    ) -> Result<(), EngineError> {
+        if found.state.difference(wanted) == Difference::None {
+            return Ok(());
+        }
+        if let Some(why) = &found.refused {
+            return Err(EngineError::new(
+                ErrorKind::Unsupported,
+                format!("{name} {why}: unship cannot take it back"),
+            )
+            .hint(super::features::HINT));
+        }
+        let same = retained
+            .iter()
+            .filter(|kept| identity(&kept.state) == found.id);
+        let newest = same.max_by_key(|kept| kept.version);
+        let then = newest.ok_or_else(|| unknown(name))?;
+        let release = self.request.release;
+        let step = |from: u64, to: u64, state: &RelationState, back: bool| {
+            let files = state.storage.clone().unwrap_or_default();
+            let of = format!("{release} {} {from} {to} {files}", found.path);
+            let digest = blake3::hash(of.as_bytes()).to_hex();
+            Ok::<_, EngineError>(Restore {
+                path: self.home(name)?,
+                table: name.to_string(),
+                from,
+                to,
+                files,
+                content: content(state),
+                token: match back {
+                    true => NONE.to_owned(),
+                    false => format!("{release} {digest}"),
+                },
+                says: match back {
+                    true => format!("unship {release}, taken back"),
+                    false => format!("unship {release}"),
+                },
+            })
+        };
+        let forth = step(found.version, then.version, &then.state, false)?;
+        let next = found.version.saturating_add(1);
+        let back = step(next, found.version, &found.state, true)?;
+        self.readable.push(Fact::new(
+            subject::readable(&found.path, forth.to, &forth.files),
+            YES,
+        ));
+        let drifted = |v: &Version| v.id.drift > 0;
+        if self.request.live_map.get(name).is_some_and(drifted)
+            || foreign::by_several(&found.commits, then.version)
+        {
+            let note = foreign::told(name, &found.commits, then.version);
+            self.out.notes.extend(note);
+        }
+        self.moved.push((name.clone(), forth, back));
+        Ok(())
+    }
+
+    fn steps(mut self) -> Result<Steps, EngineError> {
+        let mut steps = Sequence::default();
+        if !self.kept.relations.is_empty() {
+            let digest = self.kept.digest()?;
+            let kept = subject::kept(self.kept.release, &digest);
+            steps.push(
+                &DeltaAction::Keep {
+                    kept: self.kept.clone(),
+                },
+                None,
+                None,
+                &[(kept, "no".to_owned(), YES.to_owned())],
+                Vec::new(),
+                format!(
+                    "write down which versions {} is, for the {} tables that change",
+                    self.request.live,
+                    self.kept.relations.len()
+                ),
+            )?;
+        }
+        for (name, from, to, id) in &self.leave {
+            let explain = format!("set {name} aside as {to}");
+            rename(&mut steps, name, (from, to, id), explain)?;
+        }
+        for (name, from, to, id) in &self.come {
+            let explain = format!("bring {name} back, which is not there now");
+            rename(&mut steps, name, (from, to, id), explain)?;
+        }
+        for (name, forth, back) in &self.moved {
+            let released = subject::released(&forth.path, forth.from);
+            steps.push(
+                &DeltaAction::Restore(forth.clone()),
+                Some(&DeltaAction::Restore(back.clone())),
+                Some(name),
+                &[(released, NONE.to_owned(), forth.token.clone())],
+                vec![format!(
+                    "restore {name} to version {}, as its version {}",
+                    forth.to,
+                    forth.from.saturating_add(1)
+                )],
+                format!("make version {} of {name} the newest one again", forth.to),
+            )?;
+            if let Some(step) = steps.steps.last_mut() {
+                let next = forth.from.saturating_add(1);
+                let files = subject::files(&forth.path, next);
+                step.expect.push(Fact::new(files, forth.files.clone()));
+            }
+        }
+        if let Some(first) = steps.steps.first_mut() {
+            // Nothing begins before everything is known to be there.
+            first.guard.append(&mut self.readable);
+        }
+        self.words(&steps);
+        self.out.steps = steps.steps;
+        Ok(self.out)
+    }
+
+    /// What a person is told.
+    fn words(&mut self, steps: &Sequence) {
+        let production = steps.steps.iter().filter(|s| s.production).count();
+        self.out.method = match (self.moved.len(), production) {
+            (1, 1) => "one commit makes an older version the newest one: no data is copied",
+            _ => {
+                "one commit for each table makes an older version the newest one: no data is copied"
+            }
+        }
+        .to_owned();
+        if production > 1 {
+            self.out.notes.push(format!(
+                "not atomic between tables: {production} changes follow each other; if one fails, \
+                 those before it are taken back"
+            ));
+        }
+        self.out.needs.push(
+            "nobody vacuums these tables meanwhile: files that come back must stay".to_owned(),
+        );
+    }
+}
+
+fn rename(
+    steps: &mut Sequence,
+    name: &RelationName,
+    (from, to, id): (&str, &str, &str),
+    explain: String,
+) -> Result<(), EngineError> {
+    let action = |from: &str, to: &str| DeltaAction::Rename {
+        from: from.to_owned(),
+        to: to.to_owned(),
+        id: id.to_owned(),
+    };
+    let turns: [Turn; 2] = [
+        (subject::table(from), id.to_owned(), ABSENT.to_owned()),
+        (subject::table(to), ABSENT.to_owned(), id.to_owned()),
+    ];
+    let statement = format!("rename {from} to {to}");
+    let undo = action(to, from);
+    steps.push(
+        &action(from, to),
+        Some(&undo),
+        Some(name),
+        &turns,
+        vec![statement],
+        explain,
+    )
+}
