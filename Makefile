@@ -1,6 +1,6 @@
 # What a contributor needs. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-2 setup-dlt demo test test-all test-snowflake fuzz bench lint docs
+.PHONY: help setup setup-2 setup-dlt setup-delta demo test test-all test-snowflake fuzz bench lint docs
 
 # The environment the tests and the demo use; an interpreter given from outside wins.
 export UNSHIP_TEST_PYTHON ?= $(CURDIR)/.venv/bin/python
@@ -23,6 +23,10 @@ setup-2: setup
 # A loader that remembers how far it came.
 setup-dlt: setup
 	@scripts/python-env dlt
+
+# An independent writer and reader of Delta tables.
+setup-delta: setup
+	@scripts/python-env delta
 
 demo: ## the whole story: a good release, a bad one, back again, proved
 	@scripts/setup build
@@ -50,7 +54,8 @@ test-all: export UNSHIP_LAKE_ROUNDS ?= 50
 test-all: export UNSHIP_SPARK_ROUNDS ?= 20
 test-all: export UNSHIP_TEST_PYTHON2 ?= $(CURDIR)/.venv-2/bin/python
 test-all: export UNSHIP_TEST_DLT_PYTHON ?= $(CURDIR)/.venv-dlt/bin/python
-test-all: setup-2 setup-dlt test ## also the slow ones: crash rounds, large files, the demo without unship
+test-all: export UNSHIP_TEST_DELTA_PYTHON ?= $(CURDIR)/.venv-delta/bin/python
+test-all: setup-2 setup-dlt setup-delta test ## also the slow ones: crash rounds, large files, the demo without unship
 ifdef NEXTEST
 	scripts/postgres run cargo nextest run --workspace --run-ignored only --no-tests pass
 	for version in $(POSTGRES_VERSIONS); do \
@@ -73,6 +78,14 @@ ifdef NEXTEST
 	scripts/rest-catalog run scripts/spark run cargo nextest run --package unship --test it --run-ignored only -E 'test(spark)'
 else
 	scripts/rest-catalog run scripts/spark run cargo test --package unship --test it spark -- --ignored
+endif
+# Delta Lake is left out of every other build.
+ifdef NEXTEST
+	cargo nextest run --package unship-engines --features delta -E 'test(/(^|::)delta::/)'
+	cargo nextest run --package unship --features delta --run-ignored all -E 'test(/(^|::)delta(_config)?::/)'
+else
+	cargo test --package unship-engines --features delta delta::
+	cargo test --package unship --features delta delta:: -- --include-ignored
 endif
 	demo/check
 

@@ -2,6 +2,7 @@
 
 use crate::dbt_cloud::config::DbtCloud;
 use crate::declared::{Check, Checks, time};
+use crate::delta_config::Delta;
 use crate::error::CliError;
 use crate::estate_config::Estate;
 use crate::iceberg_config::Iceberg;
@@ -125,6 +126,9 @@ pub enum Env {
     /// Iceberg tables behind a REST catalog.
     #[serde(rename = "iceberg")]
     Iceberg(Iceberg),
+    /// Delta Lake tables below a directory.
+    #[serde(rename = "delta")]
+    Delta(Delta),
     /// A database of a Snowflake account.
     #[serde(rename = "snowflake")]
     Snowflake(Box<Snowflake>),
@@ -140,6 +144,7 @@ impl Env {
             Self::DuckDb(_) => "a DuckDB database",
             Self::Postgres(_) => "a PostgreSQL database",
             Self::Iceberg(_) => "an Iceberg catalog",
+            Self::Delta(_) => "a directory of Delta tables",
             Self::Snowflake(_) => "a Snowflake database",
             Self::Estate(_) => "an estate of several warehouses",
         }
@@ -151,6 +156,7 @@ impl Env {
             Self::DuckDb(_) => None,
             Self::Postgres(postgres) => postgres.wrong(env),
             Self::Iceberg(iceberg) => iceberg.wrong(env),
+            Self::Delta(delta) => delta.wrong(env),
             Self::Snowflake(snowflake) => snowflake.wrong(env),
             Self::Estate(estate) => estate.wrong(env),
         }
@@ -159,7 +165,7 @@ impl Env {
     /// Whether its ledger is a file of the project.
     pub fn has_ledger_file(&self) -> bool {
         match self {
-            Self::DuckDb(_) | Self::Iceberg(_) | Self::Snowflake(_) => true,
+            Self::DuckDb(_) | Self::Iceberg(_) | Self::Delta(_) | Self::Snowflake(_) => true,
             Self::Postgres(postgres) => postgres.ledger == LedgerPlace::File,
             Self::Estate(estate) => estate.ledger.is_none(),
         }

@@ -290,6 +290,12 @@ impl Context {
         })
     }
 
+    /// Whether the environment is a directory of Delta tables.
+    pub fn is_delta(&self) -> CliResult<bool> {
+        let (_, env) = self.config.env(Some(&self.env))?;
+        Ok(matches!(env, Env::Delta(_)))
+    }
+
     /// Where dbt keeps, for unship, what it has parsed.
     pub fn dbt_home(&self) -> PathBuf {
         self.home().join("dbt").join(self.env_as_file())
@@ -321,6 +327,10 @@ impl Context {
             Env::Iceberg(iceberg) => {
                 let home = self.home().join("iceberg").join(self.env_as_file());
                 Ok(Box::new(iceberg.engine(&self.root, home)?))
+            }
+            Env::Delta(delta) => {
+                let home = self.home().join("delta").join(self.env_as_file());
+                delta.engine(&self.root, home, &self.config.keep.parse()?)
             }
             Env::Snowflake(_) => Ok(Box::new(self.snowflake_engine(Default::default())?)),
             Env::Estate(estate) => self.estate_engine(estate, job_program, BTreeMap::new()),

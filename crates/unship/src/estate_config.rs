@@ -101,6 +101,7 @@ impl Context {
                 BTreeSet::from([connector.database().to_owned()])
             }
             Env::Iceberg(iceberg) => BTreeSet::from([iceberg.catalog().to_owned()]),
+            Env::Delta(delta) => BTreeSet::from([delta.catalog().to_owned()]),
             Env::Snowflake(_) => BTreeSet::from([self.snowflake()?.database]),
             Env::Estate(_) => BTreeSet::new(),
         })

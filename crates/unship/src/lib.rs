@@ -32,6 +32,7 @@ mod dbt_package;
 pub mod dbt_staged;
 pub mod deciding;
 pub mod declared;
+pub mod delta_config;
 pub mod demo;
 pub mod error;
 pub mod estate_config;

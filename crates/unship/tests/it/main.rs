@@ -18,6 +18,8 @@ mod dbt_cloud;
 mod dbt_package;
 mod decisions;
 mod declared;
+#[cfg(feature = "delta")]
+mod delta;
 mod disk_full;
 mod estate;
 mod files;

@@ -222,7 +222,7 @@ pub(super) fn same_warehouse(context: &Context, dbt: &DbtJob) -> CliResult<()> {
     if context.is_snowflake()? {
         return same_account(context, dbt);
     }
-    if context.is_iceberg()? {
+    if context.is_iceberg()? || context.is_delta()? {
         // Where its engine's catalog leads is configured in that engine. What it changes is seen.
         return Ok(());
     }
