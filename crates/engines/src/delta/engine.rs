@@ -216,7 +216,7 @@ impl Engine for Delta {
     ) -> Result<Build, EngineError> {
         if aside {
             return Err(unsupported("a job cannot build Delta tables aside").hint(
-                "let it work on production itself, with a restore point: leave `--aside` out",
+                "let it work on production itself, with a restore point: `unship run --in-place -- …`",
             ));
         }
         // What the ledger knows of production. Where somebody committed since, that is what is

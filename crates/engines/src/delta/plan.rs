@@ -9,6 +9,8 @@ use super::foreign::{self, Commit};
 use super::kept::{self, Kept, KeptRelation};
 use super::lake;
 use serde::{Deserialize, Serialize};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use unship_core::engine::{EngineError, ErrorKind, RestoreRequest, Steps};
 use unship_core::ident::RelationName;
 use unship_core::plan::Fact;
@@ -231,7 +233,25 @@ impl<'a> Intent<'a> {
         Ok(())
     }
 
+    /// Nobody shall find a table as it was before that reads another as it is to be: what reads goes
+    /// before what it reads. Whether that is known of any.
+    fn readers_first(&mut self) -> bool {
+        let order = self.request.built_in_order.iter().enumerate();
+        let place: BTreeMap<_, _> = order.map(|(n, name)| (name, n)).collect();
+        let moves = self.leave.iter().map(|(name, ..)| name);
+        let moves = moves.chain(self.moved.iter().map(|(name, ..)| name));
+        if !moves.into_iter().any(|name| place.contains_key(name)) {
+            return false;
+        }
+        self.leave
+            .sort_by_key(|(name, ..)| Reverse(place.get(name).copied()));
+        self.moved
+            .sort_by_key(|(name, ..)| Reverse(place.get(name).copied()));
+        true
+    }
+
     fn steps(mut self) -> Result<Steps, EngineError> {
+        let in_order = self.readers_first();
         let mut steps = Sequence::default();
         if !self.kept.relations.is_empty() {
             let digest = self.kept.digest()?;
@@ -283,13 +303,13 @@ impl<'a> Intent<'a> {
             // Nothing begins before everything is known to be there.
             first.guard.append(&mut self.readable);
         }
-        self.words(&steps);
+        self.words(&steps, in_order);
         self.out.steps = steps.steps;
         Ok(self.out)
     }
 
     /// What a person is told.
-    fn words(&mut self, steps: &Sequence) {
+    fn words(&mut self, steps: &Sequence, in_order: bool) {
         let production = steps.steps.iter().filter(|s| s.production).count();
         self.out.method = match (self.moved.len(), production) {
             (1, 1) => "one commit makes an older version the newest one: no data is copied",
@@ -299,9 +319,13 @@ impl<'a> Intent<'a> {
         }
         .to_owned();
         if production > 1 {
+            let order = match in_order {
+                true => ", each table before those that it reads",
+                false => "",
+            };
             self.out.notes.push(format!(
-                "not atomic between tables: {production} changes follow each other; if one fails, \
-                 those before it are taken back"
+                "not atomic between tables: {production} changes follow each other{order}; if one \
+                 fails, those before it are taken back"
             ));
         }
         self.out.needs.push(
@@ -335,4 +359,140 @@ fn rename(
         vec![statement],
         explain,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use unship_core::ident::ReleaseId;
+    use unship_core::relation::{Fingerprint, RelationKind};
+    use unship_core::release::VersionId;
+
+    fn name(of: &str) -> RelationName {
+        RelationName::new("lake", "s", of)
+    }
+
+    fn state(of: &str, files: u64) -> RelationState {
+        RelationState {
+            kind: RelationKind::Table,
+            columns: Vec::new(),
+            definition: String::new(),
+            dependents: Vec::new(),
+            rows: Some(files),
+            fingerprint: Some(Fingerprint {
+                method: super::super::state::METHOD.to_owned(),
+                rows: files,
+                whole: format!("{of} {files}"),
+                columns: BTreeMap::new(),
+            }),
+            storage: Some(format!("{of} {files}")),
+        }
+    }
+
+    fn version(of: &str, release: u64, files: u64) -> Version {
+        Version {
+            id: VersionId {
+                release: ReleaseId(release),
+                drift: 0,
+            },
+            owned: true,
+            state: Some(state(of, files)),
+        }
+    }
+
+    /// Each of these tables had one file in `R1` at version 4, and has two now, at version 7.
+    fn asked(of: &[&str], in_order: &[&str]) -> (Survey, RestoreRequest) {
+        let mut survey = Survey::default();
+        let mut kept = Kept::new(ReleaseId(1));
+        let mut request = RestoreRequest {
+            release: ReleaseId(3),
+            live: ReleaseId(2),
+            live_map: BTreeMap::new(),
+            bring: BTreeMap::new(),
+            remove: BTreeSet::new(),
+            points: Vec::new(),
+            pinned: BTreeSet::new(),
+            keep: BTreeMap::new(),
+            writer: None,
+            built_in_order: in_order.iter().map(|of| name(of)).collect(),
+        };
+        for of in of {
+            let found = Found {
+                path: format!("s/{of}"),
+                id: (*of).to_owned(),
+                version: 7,
+                state: state(of, 2),
+                refused: None,
+                commits: Vec::new(),
+            };
+            survey.homes.push((name(of), found.path.clone()));
+            survey.tables.push((name(of), found));
+            let retained = KeptRelation {
+                state: state(of, 1),
+                version: 4,
+            };
+            kept.relations.insert(name(of), retained);
+            request.bring.insert(name(of), version(of, 1, 1));
+            request.live_map.insert(name(of), version(of, 2, 2));
+        }
+        survey.kept.push(kept);
+        (survey, request)
+    }
+
+    fn order(steps: &Steps) -> Vec<String> {
+        let changes = steps.steps.iter().filter(|step| step.production);
+        changes.map(|step| step.relations[0].name.clone()).collect()
+    }
+
+    #[test]
+    fn what_reads_goes_back_before_what_it_reads() {
+        let (survey, request) = asked(&["a", "b", "c", "z"], &["a", "c", "b"]);
+        let steps = restore(&survey, &request).unwrap();
+        assert_eq!(order(&steps), ["b", "c", "a", "z"]);
+        assert!(steps.notes[0].contains("each table before those that it reads"));
+        let (survey, request) = asked(&["b", "a"], &[]);
+        let steps = restore(&survey, &request).unwrap();
+        assert_eq!(order(&steps), ["a", "b"]);
+        assert!(!steps.notes[0].contains("reads"), "{:?}", steps.notes);
+    }
+
+    /// Before the first step everything is asked for that a later one needs.
+    #[test]
+    fn nothing_begins_before_every_version_is_known_to_be_there() {
+        let (survey, request) = asked(&["a", "b"], &[]);
+        let steps = restore(&survey, &request).unwrap().steps;
+        let asks: Vec<_> = steps[0]
+            .guard
+            .iter()
+            .map(|fact| fact.subject.as_str())
+            .collect();
+        assert_eq!(
+            asks[1..],
+            [
+                "readable [\"s/a\",4,\"a 1\"]",
+                "readable [\"s/b\",4,\"b 1\"]",
+            ]
+        );
+        assert!(!steps[0].production);
+        for step in &steps[1..] {
+            let undo = step.undo.as_ref().unwrap();
+            assert_eq!(
+                (&undo.args["from"], &undo.args["to"]),
+                (&8.into(), &7.into())
+            );
+        }
+    }
+
+    #[test]
+    fn a_table_that_is_refused_is_named_with_the_way_out() {
+        let (mut survey, request) = asked(&["a"], &[]);
+        survey.tables[0].1.refused = Some("tracks its rows".to_owned());
+        let error = restore(&survey, &request).unwrap_err();
+        assert!(
+            error.message.starts_with("lake.s.a tracks its rows"),
+            "{error}"
+        );
+        assert!(error.hint.unwrap().contains("--select"));
+    }
 }

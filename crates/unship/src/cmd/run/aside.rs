@@ -80,7 +80,7 @@ fn builder(context: &Context, dbt: &DbtJob) -> CliResult<String> {
             target if target.duckdb.is_some() => member.has_files()?,
             target if target.postgres.is_some() => member.is_postgres()?,
             target if target.snowflake.is_some() => member.is_snowflake()?,
-            _ => member.is_iceberg()?,
+            _ => member.is_iceberg()? || member.is_delta()?,
         };
         match fits.then(|| same_warehouse(&member, dbt)) {
             Some(Ok(())) => found.push(name),
