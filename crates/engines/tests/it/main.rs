@@ -1,6 +1,7 @@
 //! Engines as core sees them: the suite that every engine must pass.
 
-#[cfg(all(test, feature = "delta"))]
+#[cfg(test)]
+#[cfg(feature = "delta")]
 mod delta;
 #[cfg(test)]
 mod duckdb;
