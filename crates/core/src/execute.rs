@@ -74,6 +74,8 @@ pub enum Outcome {
         error: String,
         /// What to do about it.
         hint: Option<String>,
+        /// Whether somebody else was faster, so that a new plan may succeed.
+        conflict: bool,
     },
 }
 
@@ -218,7 +220,8 @@ pub fn execute(
             .steps
             .iter()
             .find(|s| run.journal.status(s.id) == Status::Failed);
-        return run.backward(step.map_or(0, |s| s.id), cause, None);
+        let step = step.map_or(0, |s| s.id);
+        return run.backward(step, EngineError::new(ErrorKind::Interrupted, cause));
     }
     run.forward()
 }
@@ -237,14 +240,14 @@ impl Run<'_> {
                     if let Err(unmet) = engine::holds(self.engine, &step.guard)? {
                         self.mark(step, Mark::Failed, Some("interrupted"))?;
                         self.can_go_back(step.id, &unmet.to_string(), None)?;
-                        return self.backward(step.id, unmet.to_string(), None);
+                        return self.backward(step.id, moved(&unmet));
                     }
                 }
                 _ => {
                     if let Err(unmet) = engine::holds(self.engine, &step.guard)? {
                         if self.anything_done() {
                             self.can_go_back(step.id, &unmet.to_string(), None)?;
-                            return self.backward(step.id, unmet.to_string(), None);
+                            return self.backward(step.id, moved(&unmet));
                         }
                         return Err(ExecuteError::Moved {
                             step: step.id,
@@ -327,7 +330,7 @@ impl Run<'_> {
         }
         self.mark(step, Mark::Failed, Some(&chain(&error)))?;
         self.can_go_back(step.id, &chain(&error), error.hint.as_deref())?;
-        self.backward(step.id, chain(&error), error.hint)
+        self.backward(step.id, error)
     }
 
     /// The step that changed production and has no undo, if one did.
@@ -353,12 +356,7 @@ impl Run<'_> {
         }
     }
 
-    fn backward(
-        &mut self,
-        failed: u32,
-        error: String,
-        hint: Option<String>,
-    ) -> Result<Outcome, ExecuteError> {
+    fn backward(&mut self, failed: u32, cause: EngineError) -> Result<Outcome, ExecuteError> {
         for step in self.plan.steps.iter().rev() {
             match self.journal.status(step.id) {
                 Status::Started => {
@@ -414,8 +412,9 @@ impl Run<'_> {
         }
         Ok(Outcome::TakenBack {
             step: failed,
-            error,
-            hint,
+            error: chain(&cause),
+            conflict: cause.kind == ErrorKind::Conflict,
+            hint: cause.hint,
         })
     }
 
@@ -482,6 +481,11 @@ impl Run<'_> {
         self.watch.notice(Notice::Step(step, mark));
         Ok(())
     }
+}
+
+/// That the world is not as a step assumes any more.
+fn moved(unmet: &Unmet) -> EngineError {
+    EngineError::new(ErrorKind::Conflict, unmet.to_string())
 }
 
 /// An error and its causes in one line. A cause that its effect has named already is not said twice.

@@ -48,6 +48,8 @@ pub struct CliError {
     pub hint: Option<String>,
     /// The exit code.
     pub code: u8,
+    /// Whether somebody else was faster, and nothing was changed: a new plan may succeed.
+    pub conflict: bool,
 }
 
 /// What every command returns: its exit code.
@@ -61,6 +63,7 @@ impl CliError {
             production: None,
             hint: None,
             code,
+            conflict: false,
         }
     }
 
@@ -165,7 +168,7 @@ fn with_gc(hint: String) -> String {
 impl From<EngineError> for CliError {
     fn from(error: EngineError) -> Self {
         let code = match error.kind {
-            ErrorKind::Busy => exit::BUSY,
+            ErrorKind::Busy | ErrorKind::Conflict => exit::BUSY,
             ErrorKind::Refused => exit::REFUSED,
             ErrorKind::Corrupt => exit::NOT_PROVED,
             _ => exit::FAILED,
@@ -305,9 +308,10 @@ impl From<OperateError> for CliError {
             OperateError::StalePlan { .. } => Self::new(exit::REFUSED, text)
                 .production("nothing was changed")
                 .hint("make a new plan with `unship plan`"),
-            OperateError::TakenBack { hint, .. } => {
+            OperateError::TakenBack { hint, conflict, .. } => {
                 let mut e = Self::failed(text).production("as it was before");
                 e.hint = hint.map(with_gc);
+                e.conflict = conflict;
                 e
             }
             OperateError::NotProved { .. } => Self::new(exit::NOT_PROVED, text)
@@ -323,9 +327,12 @@ impl From<ExecuteError> for CliError {
     fn from(error: ExecuteError) -> Self {
         let text = error.to_string();
         match error {
-            ExecuteError::Moved { .. } => Self::new(exit::REFUSED, text)
-                .production("nothing was changed")
-                .hint("look at what changed with `unship status`, and make a new plan"),
+            ExecuteError::Moved { .. } => Self {
+                conflict: true,
+                ..Self::new(exit::REFUSED, text)
+                    .production("nothing was changed")
+                    .hint("look at what changed with `unship status`, and make a new plan")
+            },
             ExecuteError::Stuck { explain, .. } => {
                 Self::new(exit::UNFINISHED, format!("{text} (it was to {explain})"))
                     .production("in between; nothing more is done until a person has looked")
@@ -380,6 +387,7 @@ mod tests {
             release: "R2".parse().unwrap(),
             error: "full".to_owned(),
             hint: Some(FREE_SPACE.to_owned()),
+            conflict: false,
         };
         let hint = CliError::from(back).hint.unwrap();
         assert!(

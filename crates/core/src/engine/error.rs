@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub enum ErrorKind {
     /// Somebody else holds what is needed; waiting can help.
     Busy,
+    /// Somebody else was faster, and nothing was changed: a new plan sees what they did.
+    Conflict,
     /// It can be done, and must not be: something would be lost.
     Refused,
     /// This engine, version or file cannot do it.

@@ -149,6 +149,8 @@ pub enum OperateError {
         error: String,
         /// What to do about it.
         hint: Option<String>,
+        /// Whether somebody else was faster, so that a new plan may succeed.
+        conflict: bool,
     },
     /// What was restored is not what was recorded.
     #[error("{release} does not hold what was recorded: {}", names(.differences))]

@@ -411,7 +411,12 @@ impl Session<'_> {
                 }
                 Ok(())
             }
-            Outcome::TakenBack { error, hint, .. } => {
+            Outcome::TakenBack {
+                error,
+                hint,
+                conflict,
+                ..
+            } => {
                 let kept = self.put_aside(plan)?;
                 self.abandon(plan.release, error.clone(), kept)?;
                 // Production is what it was, and its file was renamed there and back. Should this
@@ -421,6 +426,7 @@ impl Session<'_> {
                     release: plan.release,
                     error,
                     hint,
+                    conflict,
                 })
             }
         }

@@ -105,7 +105,7 @@ fn added(file: &File) -> Value {
 
 fn moved(restore: &Restore) -> EngineError {
     EngineError::new(
-        ErrorKind::Busy,
+        ErrorKind::Conflict,
         format!(
             "somebody committed to {} since this was planned",
             restore.table

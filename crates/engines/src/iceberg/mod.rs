@@ -20,8 +20,8 @@ mod survey;
 
 pub use engine::{Iceberg, Settings};
 pub use name::parts as namespace;
-pub use rows::Sql;
 #[cfg(feature = "delta")]
 pub(crate) use name::schema;
+pub use rows::Sql;
 #[cfg(feature = "delta")]
 pub(crate) use state::canonical;

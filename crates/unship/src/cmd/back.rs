@@ -59,12 +59,17 @@ pub fn apply(global: &Global, args: &Apply) -> CliResult {
     restore(global, &context, plan, bench, &args.restore).map_err(|e| context.told(e))
 }
 
+/// How often it is planned anew because somebody else was faster, where nobody can be kept out.
+const AGAIN: u32 = 4;
+
 /// Plans what is asked for, at once or in stages, with the writers frozen, and carries it out at once.
+/// Where others were faster, it is planned anew: what they did is then part of what is decided on, by
+/// what the person said of it.
 fn planned(
     global: &Global,
     context: &Context,
     command: &str,
-    ask: impl FnOnce(&mut Workbench) -> CliResult<Option<Ask>>,
+    ask: impl Fn(&mut Workbench) -> CliResult<Option<Ask>>,
     (args, staged): (&Restore, bool),
 ) -> CliResult {
     let go = || {
@@ -91,7 +96,19 @@ fn planned(
         }
         restore(global, context, plan, bench, args)
     };
-    go().map_err(|e| context.told(e))
+    let mut again = 0;
+    loop {
+        match go() {
+            Err(error) if error.conflict && again < AGAIN => {
+                again += 1;
+                crate::say_aside!(
+                    "somebody else was faster ({}): planning anew",
+                    error.message
+                );
+            }
+            done => return done.map_err(|e| context.told(e)),
+        }
+    }
 }
 
 /// What a person said of what others wrote.

@@ -52,7 +52,8 @@ impl RestError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::NotReached(_) | Self::Nonsense(_) => ErrorKind::Io,
-            Self::Overloaded(_) | Self::Conflict(_) => ErrorKind::Busy,
+            Self::Overloaded(_) => ErrorKind::Busy,
+            Self::Conflict(_) => ErrorKind::Conflict,
             Self::Login(_) | Self::Forbidden(_) => ErrorKind::Permission,
             Self::Missing(_) => ErrorKind::Missing,
             Self::Unknown(_) => ErrorKind::Interrupted,

@@ -169,7 +169,11 @@ const NO_STATEMENTS: [&str; 4] = ["full", "text", "new", "fmt"];
 
 /// The page beside each public function that makes a statement.
 fn pages() -> BTreeMap<String, String> {
-    let sources = [include_str!("../sql.rs"), include_str!("schema.rs")];
+    let sources = [
+        include_str!("../sql.rs"),
+        include_str!("compare.rs"),
+        include_str!("schema.rs"),
+    ];
     let mut out = BTreeMap::new();
     let mut page = String::new();
     for line in sources.iter().flat_map(|source| source.lines()) {

@@ -199,7 +199,7 @@ fn a_commit_in_between_is_never_overwritten() {
         .fault(COMMIT, Fault::OthersFirst(orders.clone()));
     let refused = story.world.back_to(ReleaseId(1)).unwrap_err();
     assert!(
-        matches!(refused, OperateError::TakenBack { .. }),
+        matches!(refused, OperateError::TakenBack { conflict: true, .. }),
         "{refused:?}"
     );
     assert!(
