@@ -277,6 +277,7 @@ fn nothing_that_spark_commits_meanwhile_is_lost() {
         ])
         .says(0, &["R2"]);
     let over = AtomicBool::new(false);
+    let read = AtomicBool::new(false);
     let (moved, refused, committed, pairs) = std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
             let mut done = Vec::new();
@@ -307,6 +308,7 @@ fn nothing_that_spark_commits_meanwhile_is_lost() {
                 let after = spark.ask(None, &[&at]).unwrap();
                 if before[0] == after[0] {
                     pairs.push((before[1].clone(), before[2].clone()));
+                    read.store(true, Ordering::SeqCst);
                 }
             }
             pairs
@@ -325,7 +327,8 @@ fn nothing_that_spark_commits_meanwhile_is_lost() {
                     refused += 1;
                 }
             }
-            if moved >= rounds {
+            // What is read after the last move shows nothing.
+            if moved >= rounds && read.load(Ordering::SeqCst) {
                 break;
             }
         }
