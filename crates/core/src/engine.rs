@@ -191,8 +191,8 @@ pub struct Carry {
 pub struct PointMap {
     /// The point.
     pub point: Point,
-    /// What it holds.
-    pub map: BTreeMap<RelationName, Version>,
+    /// The relations that it holds, each as which version.
+    pub map: BTreeMap<RelationName, VersionId>,
 }
 
 /// An engine's answer to a restore request or a publish.

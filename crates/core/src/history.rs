@@ -21,13 +21,13 @@ use crate::check::Tally;
 use crate::ident::{RelationName, ReleaseId};
 use crate::ledger::BlobRef;
 use crate::plan::PlanId;
-use crate::release::{Release, Stage, Verdict, Version};
+use crate::release::{Release, Stage, Verdict, Version, VersionId};
 use jiff::Timestamp;
 use keys::{
     BY_ENV, CHECKED, KEPT, LIVE, MAP, MOMENTS, NAMES, OPEN, PINS, PROFILES, RELEASE, STACK, key,
     number_at_end, numbered, read, relation_key, release_key,
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned, de::IgnoredAny};
 use std::collections::BTreeMap;
 
 /// The version of what is kept on the shelf. When it changes, the views are folded again.
@@ -221,6 +221,14 @@ impl History<'_> {
         &self,
         id: ReleaseId,
     ) -> Result<Option<BTreeMap<RelationName, Version>>, ShelfError> {
+        self.map_of(id)
+    }
+
+    /// The same, of each version as much as is asked for.
+    fn map_of<V: DeserializeOwned + From<Version>>(
+        &self,
+        id: ReleaseId,
+    ) -> Result<Option<BTreeMap<RelationName, V>>, ShelfError> {
         let Some(release) = self.release(id)? else {
             return Ok(None);
         };
@@ -230,12 +238,47 @@ impl History<'_> {
                 self.map_before(&release.env, moments.retired.unwrap_or(u64::MAX))?,
             ));
         }
-        let Some(kept) = self.load::<Kept>(&release_key(KEPT, id), "a build that was kept")? else {
+        let Some(kept) = self.kept(id)? else {
             return Ok(None);
         };
         let mut map = self.map_before(&release.env, kept.at)?;
-        map.extend(kept.changes);
+        map.extend(kept.changes.into_iter().map(|(name, v)| (name, v.into())));
         Ok(Some(map))
+    }
+
+    /// One relation of [`History::map`].
+    pub fn version(
+        &self,
+        id: ReleaseId,
+        name: &RelationName,
+    ) -> Result<Option<Version>, ShelfError> {
+        let Some(release) = self.release(id)? else {
+            return Ok(None);
+        };
+        let moments = self.moments(id)?;
+        if moments.published.is_some() {
+            return self.version_before(&release.env, name, moments.retired.unwrap_or(u64::MAX));
+        }
+        let Some(mut kept) = self.kept(id)? else {
+            return Ok(None);
+        };
+        match kept.changes.remove(name) {
+            Some(version) => Ok(Some(version)),
+            None => self.version_before(&release.env, name, kept.at),
+        }
+    }
+
+    /// The relations that are there in [`History::map`], each as which version, without their states:
+    /// what many releases hold is asked for at once.
+    pub fn versions(
+        &self,
+        id: ReleaseId,
+    ) -> Result<Option<BTreeMap<RelationName, VersionId>>, ShelfError> {
+        let map = self.map_of::<Held>(id)?;
+        Ok(map.map(|map| {
+            let there = map.into_iter().filter(|(_, held)| held.state.is_some());
+            there.map(|(name, held)| (name, held.id)).collect()
+        }))
     }
 
     /// The versions at the moment when the release became live: what it published, before anybody
@@ -264,21 +307,53 @@ impl History<'_> {
         Ok(self.moments(id)?.job)
     }
 
-    fn map_before(
+    fn map_before<V: DeserializeOwned>(
         &self,
         env: &str,
         seq: u64,
-    ) -> Result<BTreeMap<RelationName, Version>, ShelfError> {
+    ) -> Result<BTreeMap<RelationName, V>, ShelfError> {
         let prefix = key(NAMES, env);
         let mut map = BTreeMap::new();
         for (_, value) in self.0.scan(&prefix, &prefix, usize::MAX)? {
             let name: RelationName = read(&value, "a relation's name")?;
-            let versions = relation_key(MAP, env, &name);
-            let below = numbered(versions.clone(), seq);
-            if let Some((_, value)) = self.0.last_below(&versions, &below)? {
-                map.insert(name, read(&value, "a version")?);
+            if let Some(version) = self.version_before(env, &name, seq)? {
+                map.insert(name, version);
             }
         }
         Ok(map)
+    }
+
+    fn version_before<V: DeserializeOwned>(
+        &self,
+        env: &str,
+        name: &RelationName,
+        seq: u64,
+    ) -> Result<Option<V>, ShelfError> {
+        let versions = relation_key(MAP, env, name);
+        let below = numbered(versions.clone(), seq);
+        match self.0.last_below(&versions, &below)? {
+            Some((_, value)) => Ok(Some(read(&value, "a version")?)),
+            None => Ok(None),
+        }
+    }
+
+    fn kept(&self, id: ReleaseId) -> Result<Option<Kept>, ShelfError> {
+        self.load(&release_key(KEPT, id), "a build that was kept")
+    }
+}
+
+/// As much of a version as says which one it is and whether the relation is there in it.
+#[derive(Deserialize)]
+struct Held {
+    id: VersionId,
+    state: Option<IgnoredAny>,
+}
+
+impl From<Version> for Held {
+    fn from(version: Version) -> Self {
+        Self {
+            id: version.id,
+            state: version.state.map(|_| IgnoredAny),
+        }
     }
 }

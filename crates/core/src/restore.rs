@@ -90,14 +90,19 @@ pub fn differ<'a>(a: &'a Map, b: &'a Map) -> impl Iterator<Item = &'a RelationNa
 /// as it was before, unless the engine copies: such a relation is replaced in the map by the version
 /// that it has become, in production or, where a later release took its place, retained. `same` says
 /// whether two states are of one relation, and `goes_back` whether a relation can become this state
-/// again where it stands. Gives the ones that stay in production, too.
-pub fn attainable(
+/// again where it stands; `retained` reads what a point holds. Gives the ones that stay in production,
+/// too.
+///
+/// # Errors
+/// What `retained` says.
+pub fn attainable<E>(
     mut target: Map,
     live: &Map,
     points: &[PointMap],
     same: impl Fn(&RelationName, &RelationState, &RelationState) -> bool,
     goes_back: impl Fn(&RelationName, &RelationState) -> bool,
-) -> (Map, BTreeSet<RelationName>) {
+    retained: impl Fn(ReleaseId, &RelationName) -> Result<Option<Version>, E>,
+) -> Result<(Map, BTreeSet<RelationName>), E> {
     let mut stay = BTreeSet::new();
     for (name, version) in &mut target {
         let owned = version.owned || live.get(name).is_some_and(|now| now.owned);
@@ -105,9 +110,10 @@ pub fn attainable(
             continue;
         };
         let became = |now: &&Version| now.state.as_ref().is_some_and(|now| same(name, &then, now));
-        let retained = || points.iter().filter_map(|point| point.map.get(name));
-        let mut there = live.get(name).into_iter().chain(retained());
-        if there.any(|now| now.id == version.id && now.state.is_some()) {
+        let holding = || points.iter().filter(|point| point.map.contains_key(name));
+        let in_place = present(live.get(name)).map(|now| now.id);
+        let mut there = holding().map(|point| point.map.get(name).copied());
+        if in_place == Some(version.id) || there.any(|held| held == Some(version.id)) {
             continue;
         }
         if live.get(name).is_some_and(|now| became(&now)) && goes_back(name, &then) {
@@ -116,11 +122,16 @@ pub fn attainable(
         if let Some(now) = live.get(name).filter(became) {
             stay.insert(name.clone());
             *version = now.clone();
-        } else if let Some(now) = retained().find(became) {
-            *version = now.clone();
+            continue;
+        }
+        for point in holding() {
+            if let Some(held) = retained(point.point.release, name)?.filter(|v| became(&v)) {
+                *version = held;
+                break;
+            }
         }
     }
-    (target, stay)
+    Ok((target, stay))
 }
 
 impl Wish {

@@ -90,7 +90,6 @@ pub fn permit(
     plan: &Plan,
     args: &Restore,
 ) -> CliResult<Vec<String>> {
-    let id = plan.id()?;
     let mut passed = Vec::new();
     if !stands(&bench.ledger, plan)? {
         // Nobody need approve it: it will be refused, with what moved.
@@ -111,7 +110,7 @@ pub fn permit(
         let gate = ask(context, &mut bench.ledger, plan, &need)?;
         if gate.missing > 0 {
             match reason {
-                None => return Err(missing(&id, &need, &gate)),
+                None => return Err(missing(&plan.id()?, &need, &gate)),
                 Some(_) => passed.push(format!("{need}, of which {} is missing", gate.missing)),
             }
         }
@@ -119,7 +118,7 @@ pub fn permit(
     if let (Some(reason), false) = (reason, passed.is_empty()) {
         bench.ledger.append(&[Event::BreakGlass {
             release: plan.release,
-            plan: id,
+            plan: plan.id()?,
             reason: reason.to_owned(),
             passed: passed.clone(),
         }])?;

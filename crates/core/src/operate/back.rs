@@ -165,10 +165,10 @@ impl Session<'_> {
                 let later = map(latest)?.unwrap_or_default();
                 // As for a plan: what others wrote to where it stands is no difference.
                 let same = |n: &_, one: &_, other: &_| self.engine.same_relation(n, one, other);
+                let goes_back = |name: &_, state: &_| self.engine.goes_back(name, state);
+                let retained = |point, name: &_| self.ledger.history(|h| h.version(point, name));
                 let (attainable, _) =
-                    restore::attainable(later.clone(), &now, &[], same, |name, state| {
-                        self.engine.goes_back(name, state)
-                    });
+                    restore::attainable(later.clone(), &now, &[], same, goes_back, retained)?;
                 if restore::differ(&now, &attainable).next().is_some() {
                     let same = restore::differ(&then, &later).next().is_none();
                     return Ok(if same { release.id } else { latest });
@@ -259,10 +259,10 @@ impl Session<'_> {
         let target_map = self.ledger.history(|h| h.map(target))?.unwrap_or_default();
         let points = self.point_maps()?;
         let same = |n: &_, one: &_, other: &_| self.engine.same_relation(n, one, other);
+        let goes_back = |name: &_, state: &_| self.engine.goes_back(name, state);
+        let retained = |point, name: &_| self.ledger.history(|h| h.version(point, name));
         let (mut target_map, stay) =
-            restore::attainable(target_map, &live_map, &points, same, |name, state| {
-                self.engine.goes_back(name, state)
-            });
+            restore::attainable(target_map, &live_map, &points, same, goes_back, retained)?;
         let env = self.ledger.env().to_owned();
         let release = self.ledger.history(|h| h.next_id())?;
         let mut said = Vec::new();
@@ -387,11 +387,11 @@ impl Session<'_> {
     pub(super) fn point_maps(&mut self) -> Result<Vec<PointMap>, OperateError> {
         let mut out = Vec::new();
         for point in self.engine.points()? {
-            let Some(mut map) = self.ledger.history(|h| h.map(point.release))? else {
+            let Some(mut map) = self.ledger.history(|h| h.versions(point.release))? else {
                 continue;
             };
             map.retain(|name, version| match &point.versions {
-                Some(held) => held.get(name) == Some(&version.id),
+                Some(held) => held.get(name) == Some(&*version),
                 None => point.databases.contains(&name.database),
             });
             out.push(PointMap { point, map });

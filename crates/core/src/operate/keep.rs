@@ -7,7 +7,6 @@ use crate::event::Event;
 use crate::execute::Notice;
 use crate::ident::ReleaseId;
 use crate::release::Stage;
-use crate::restore::present;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeSet;
 
@@ -104,7 +103,10 @@ impl Session<'_> {
         } else {
             kept.extend(points.iter().filter(|id| recent.contains(id)));
         }
-        kept.extend(self.holders(&promised)?);
+        // Where all of them stay, it need not be asked which of them hold what was promised.
+        if !points.iter().all(|id| kept.contains(id)) {
+            kept.extend(self.holders(&promised)?);
+        }
         kept.extend(promised);
         let plain = points
             .iter()
@@ -146,11 +148,12 @@ impl Session<'_> {
         points.sort_by_key(|p| std::cmp::Reverse(p.point.release));
         let mut holders = BTreeSet::new();
         for id in promised {
-            let map = self.ledger.history(|h| h.map(*id))?.unwrap_or_default();
-            for (name, version) in map.iter().filter(|(_, v)| v.state.is_some()) {
-                let mut holding = points
-                    .iter()
-                    .filter(|p| present(p.map.get(name)).is_some_and(|held| held.id == version.id));
+            let map = self
+                .ledger
+                .history(|h| h.versions(*id))?
+                .unwrap_or_default();
+            for (name, version) in &map {
+                let mut holding = points.iter().filter(|p| p.map.get(name) == Some(version));
                 let newest = holding.next().map(|p| p.point.release);
                 let is_kept = |r: ReleaseId| promised.contains(&r) || holders.contains(&r);
                 if newest.is_some_and(is_kept) || holding.any(|p| is_kept(p.point.release)) {

@@ -151,7 +151,6 @@ fn carry_out(
     if !plan.stages.is_empty() {
         return stages::carry_out(context, bench, &plan, others(args), !args.no_verify);
     }
-    let id = plan.id()?;
     let keep = context.config.keep.parse()?;
     let said = others(args);
     let goes_on = matches!(said, Others::SetAside | Others::Drop);
@@ -209,7 +208,7 @@ fn carry_out(
         let document = serde_json::json!({
             "release": release,
             "from": plan.from,
-            "plan": id,
+            "plan": plan.id()?,
             "method": plan.method,
             "changed": plan.impact.changes.len(),
             "untouched": plan.impact.untouched,

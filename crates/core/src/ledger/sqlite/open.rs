@@ -9,7 +9,7 @@ use super::{
     errors::explain,
     schema::{APPLICATION_ID, FORMAT, OWN_TABLES, TABLES},
 };
-use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, config::DbConfig};
 use std::{
     fmt::Write as _,
     fs::{self, File},
@@ -55,7 +55,7 @@ impl SqliteLedger {
     pub fn open_read_only(path: &Path, views: Vec<Box<dyn View>>) -> Result<Self, LedgerError> {
         let attempt = |conn: rusqlite::Result<Connection>| -> rusqlite::Result<Connection> {
             let conn = conn?;
-            conn.busy_timeout(BUSY)?;
+            settle(&conn)?;
             // The first read is what needs the write-ahead log's shared memory.
             conn.query_row("PRAGMA user_version", [], |_| Ok(()))?;
             Ok(conn)
@@ -97,7 +97,7 @@ impl SqliteLedger {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | extra;
         let prepare = || -> rusqlite::Result<Connection> {
             let conn = Connection::open_with_flags(path, flags)?;
-            conn.busy_timeout(BUSY)?;
+            settle(&conn)?;
             conn.pragma_update(None, "synchronous", "FULL")?;
             conn.pragma_update(None, "foreign_keys", true)?;
             // A large blob's write-ahead log is not kept at its size for ever.
@@ -262,6 +262,14 @@ fn immutable_uri(path: &Path) -> String {
     }
     uri.push_str("?immutable=1");
     uri
+}
+
+/// What every connection needs.
+fn settle(conn: &Connection) -> rusqlite::Result<()> {
+    conn.busy_timeout(BUSY)?;
+    // Otherwise a statement is planned anew for each key that it is asked for.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
 }
 
 /// Whether a view may have a table of this name.

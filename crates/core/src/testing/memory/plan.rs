@@ -267,7 +267,7 @@ fn holds_all(at: &FileSurvey, point: &PointMap, request: &RestoreRequest) -> boo
                     .or_else(|| request.live_map.get(name)),
             ),
         };
-        after.map(|v| v.id) == present(point.map.get(name)).map(|v| v.id)
+        after.map(|v| v.id) == point.map.get(name).copied()
     })
 }
 
@@ -283,7 +283,7 @@ impl Held {
         there: impl Fn(ReleaseId) -> bool,
     ) -> Result<ReleaseId, EngineError> {
         let mut held = points.iter().rev().filter(|p| there(p.point.release));
-        let held = held.find(|p| present(p.map.get(name)).is_some_and(|v| v.id == wanted.id));
+        let held = held.find(|p| p.map.get(name) == Some(&wanted.id));
         held.map(|p| p.point.release).ok_or_else(|| {
             EngineError::new(
                 ErrorKind::Missing,

@@ -95,7 +95,7 @@ fn whole_file<'a>(at: &FileSurvey, request: &'a RestoreRequest) -> Result<&'a Po
                             .or_else(|| request.live_map.get(*name)),
                     )
                 };
-                after.map(|v| v.id) != present(point.map.get(*name)).map(|v| v.id)
+                after.map(|v| v.id) != point.map.get(*name).copied()
             })
             .collect();
         let others = |name: &&RelationName| {
@@ -335,7 +335,7 @@ pub(in crate::duckdb) fn source_of(
     points
         .iter()
         .filter(|p| at.points.contains_key(&p.point.release))
-        .filter(|p| present(p.map.get(name)).is_some_and(|v| v.id == wanted.id))
+        .filter(|p| p.map.get(name) == Some(&wanted.id))
         .max_by_key(|p| {
             let plain = at
                 .points
