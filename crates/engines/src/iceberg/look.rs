@@ -15,7 +15,7 @@ use unship_core::relation::RelationState;
 
 /// How many requests are under way at once: what a catalog far away needs to be busy, and no
 /// catalog takes for an attack.
-pub const AT_ONCE: usize = 32;
+pub const AT_ONCE: usize = 64;
 
 /// Tables and views as they are now.
 #[derive(Debug, Clone, Default)]
