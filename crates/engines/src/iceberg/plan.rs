@@ -4,6 +4,7 @@
 //! another name, one registered again, a view. Last comes one commit over all tables.
 
 mod publish;
+mod renamed;
 
 pub use publish::publish;
 
@@ -114,6 +115,7 @@ struct Intent<'a> {
     come: Vec<(RelationName, Identifier, Return, String)>,
     views: Vec<(RelationName, Identifier, Option<ViewContent>)>,
     moved: Vec<(RelationName, Moved)>,
+    renamed: Vec<renamed::Renamed>,
     out: Steps,
 }
 
@@ -126,6 +128,7 @@ pub fn restore(survey: &Survey, request: &RestoreRequest) -> Result<Steps, Engin
     for (name, version) in &request.bring {
         intent.bring(name, version)?;
     }
+    intent.name_back()?;
     intent.possible()?;
     intent.steps()
 }
@@ -151,6 +154,7 @@ impl<'a> Intent<'a> {
             come: Vec::new(),
             views: Vec::new(),
             moved: Vec::new(),
+            renamed: Vec::new(),
             out: Steps::default(),
         }
     }
@@ -231,7 +235,10 @@ impl<'a> Intent<'a> {
             None => {
                 // What stands there is another table of the same name.
                 self.remove(name)?;
-                self.come_back(name, id, version, wanted, table.uuid)
+                match self.under_another_name(&table) {
+                    Some(there) => self.gets_its_name_back(name, &id, there, &table, wanted),
+                    None => self.come_back(name, id, version, wanted, table.uuid),
+                }
             }
         }
     }
@@ -245,6 +252,21 @@ impl<'a> Intent<'a> {
         table: &TableState,
         wanted: &RelationState,
     ) -> Result<(), EngineError> {
+        let moved = self.moving(name, id, now, table, wanted)?;
+        self.keep(name, moved.tag.clone(), None)?;
+        self.moved.push((name.clone(), moved));
+        Ok(())
+    }
+
+    /// What makes a table be as it was, under this name.
+    fn moving(
+        &mut self,
+        name: &RelationName,
+        id: &Identifier,
+        now: &LoadTable,
+        table: &TableState,
+        wanted: &RelationState,
+    ) -> Result<Moved, EngineError> {
         let metadata = &now.metadata;
         let there = |id: &i64| metadata.snapshots.iter().any(|s| s.snapshot_id == *id);
         if let Some(gone) = table.snapshot.filter(|id| !there(id)) {
@@ -267,8 +289,6 @@ impl<'a> Intent<'a> {
         moved
             .updates
             .extend(branches.map(|(name, _)| rows::removal(name)));
-        self.keep(name, moved.tag.clone(), None)?;
-        self.moved.push((name.clone(), moved));
         let drifted = |v: &Version| v.id.drift > 0;
         if self.request.live_map.get(name).is_some_and(drifted)
             || foreign::by_several(metadata, table.snapshot)
@@ -276,7 +296,7 @@ impl<'a> Intent<'a> {
             let note = foreign::told(name, metadata, table.snapshot);
             self.out.notes.extend(note);
         }
-        Ok(())
+        Ok(moved)
     }
 
     /// The tag that holds a relation as it was, by what was written down.
@@ -471,6 +491,13 @@ impl<'a> Intent<'a> {
                     format!("register {relation} from {metadata}"),
                 ),
             };
+            // A name in production may be one that it had.
+            let mut relations = vec![relation.clone()];
+            if let Return::Renamed(at) = way
+                && !name::is_own(&at.namespace)
+            {
+                relations.push(name::relation(&relation.database, at));
+            }
             let explain = match self.publishes {
                 true => format!("give {relation}, which was made aside, its name"),
                 false => format!("bring {relation} back, which is not there now"),
@@ -478,7 +505,7 @@ impl<'a> Intent<'a> {
             steps.push(
                 &action,
                 Some(&undo),
-                vec![relation.clone()],
+                relations,
                 &turns,
                 vec![statement],
                 explain,

@@ -6,6 +6,7 @@ mod catalog;
 mod client;
 mod faults;
 mod order;
+mod renames;
 mod requests;
 mod retention;
 mod rows;
