@@ -487,6 +487,21 @@ pub trait Engine {
         Ok(BTreeMap::new())
     }
 
+    /// Which of these relations, that changed in production while a job built a release aside, stay as
+    /// others left them when it is published. An earlier job built them, and this one did not. None of
+    /// them does where a whole file or schema changes places, which holds a copy; nor one that the job
+    /// itself changed past its build, as far as what was written says who wrote it.
+    ///
+    /// # Errors
+    /// Whatever keeps the engine from looking.
+    fn left_alone(
+        &mut self,
+        _release: ReleaseId,
+        _changed: &BTreeSet<RelationName>,
+    ) -> Result<BTreeSet<RelationName>, EngineError> {
+        Ok(BTreeSet::new())
+    }
+
     /// What others wrote amidst of releases, since what a request brings back, to relations whose
     /// versions say nothing of it: a loader goes on while a job works in place. Only what others
     /// wrote to is named.

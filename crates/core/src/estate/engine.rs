@@ -313,6 +313,21 @@ impl Engine for Estate {
         Ok(all)
     }
 
+    fn left_alone(
+        &mut self,
+        release: ReleaseId,
+        changed: &BTreeSet<RelationName>,
+    ) -> Result<BTreeSet<RelationName>, EngineError> {
+        let mut all = BTreeSet::new();
+        for member in &mut self.members {
+            let own = member.set(changed);
+            if !own.is_empty() {
+                all.extend(member.ask(|engine| engine.left_alone(release, &own))?);
+            }
+        }
+        Ok(all)
+    }
+
     fn survey_amidst(
         &mut self,
         request: &RestoreRequest,

@@ -12,7 +12,7 @@ use crate::ident::{RelationName, ReleaseId};
 use crate::plan::{FORMAT, Impact, Plan};
 use crate::release::Operation;
 use crate::restore::{Map, written_since};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What came of planning a publish.
 enum Planned {
@@ -202,7 +202,7 @@ impl Session<'_> {
         changes: &Map,
     ) -> Result<Result<Prepared, BTreeMap<RelationName, String>>, OperateError> {
         self.engine.freeze()?;
-        let carry = match self.written_meanwhile(before, changes)? {
+        let carry = match self.written_meanwhile(release, before, changes)? {
             Ok(carry) => carry,
             Err(conflicts) => return Ok(Err(conflicts)),
         };
@@ -211,9 +211,10 @@ impl Session<'_> {
     }
 
     /// What others wrote since the build began, where writers were not kept out; or, as an error,
-    /// what both they and the job, or an earlier job, wrote to.
+    /// what both they and the job wrote to, and what an earlier job built and does not stay as it is.
     fn written_meanwhile(
         &mut self,
+        release: ReleaseId,
         before: &Map,
         built: &Map,
     ) -> Result<Result<Carry, BTreeMap<RelationName, String>>, OperateError> {
@@ -231,6 +232,12 @@ impl Session<'_> {
             } else {
                 carry.remove.insert(name.clone());
             }
+        }
+        let unbuilt = conflicts.keys().filter(|name| !built.contains_key(name));
+        let unbuilt: BTreeSet<_> = unbuilt.cloned().collect();
+        if !unbuilt.is_empty() {
+            let stay = self.engine.left_alone(release, &unbuilt)?;
+            conflicts.retain(|name, _| !stay.contains(name));
         }
         Ok(if conflicts.is_empty() {
             Ok(carry)

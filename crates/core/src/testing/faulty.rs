@@ -266,6 +266,15 @@ impl Engine for Faulty {
             .pass("plan restore", || self.engine.plan_restore(survey, request))
     }
 
+    fn left_alone(
+        &mut self,
+        release: ReleaseId,
+        changed: &BTreeSet<RelationName>,
+    ) -> Result<BTreeSet<RelationName>, EngineError> {
+        self.fuse
+            .pass("left alone", || self.engine.left_alone(release, changed))
+    }
+
     fn survey_others(
         &mut self,
         request: &RestoreRequest,

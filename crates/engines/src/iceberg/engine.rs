@@ -400,6 +400,16 @@ impl Engine for Iceberg {
         plan::restore(&read_survey(survey)?, request)
     }
 
+    fn left_alone(
+        &mut self,
+        release: ReleaseId,
+        changed: &BTreeSet<RelationName>,
+    ) -> Result<BTreeSet<RelationName>, EngineError> {
+        let seen = &self.look(&|_, _, _| ())?.seen;
+        let branch = name::branch(release);
+        Ok(foreign::not_by_who_builds(&seen.tables, &branch, changed))
+    }
+
     /// Rows are counted by what snapshots say of themselves. None can be kept: note 32 in `docs/adr`.
     fn survey_others(
         &mut self,

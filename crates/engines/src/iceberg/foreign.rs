@@ -1,9 +1,10 @@
 //! Who committed to a table, as its own snapshots tell.
 
-use super::rest::{Snapshot, TableMetadata};
+use super::rest::{LoadTable, Snapshot, TableMetadata};
 use super::state;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use unship_core::ident::RelationName;
 use unship_core::others::Written;
 
@@ -94,6 +95,31 @@ pub fn by_several(metadata: &TableMetadata, until: Option<i64>) -> bool {
         .iter()
         .map(|s| (said(s, &ENGINE), said(s, &APPLICATION)));
     writers.collect::<BTreeSet<_>>().len() > 1
+}
+
+/// Which of these tables were not committed to last by an application that wrote to the branch as
+/// well. One that does not name itself is not known again.
+pub fn not_by_who_builds(
+    tables: &BTreeMap<RelationName, Arc<LoadTable>>,
+    branch: &str,
+    changed: &BTreeSet<RelationName>,
+) -> BTreeSet<RelationName> {
+    let who = |metadata: &TableMetadata, branch: &str| {
+        let head = metadata.refs.get(branch)?.snapshot_id;
+        let snapshot = metadata.snapshots.iter().find(|s| s.snapshot_id == head)?;
+        let mut keys = APPLICATION.iter();
+        keys.find_map(|key| snapshot.summary.get(*key).cloned())
+    };
+    let builds = tables.values().filter_map(|t| who(&t.metadata, branch));
+    let builds: BTreeSet<_> = builds.collect();
+    let by_them = |name: &&RelationName| {
+        let table = tables.get(*name);
+        table
+            .and_then(|t| who(&t.metadata, "main"))
+            .is_some_and(|who| builds.contains(&who))
+    };
+    let others = changed.iter().filter(|name| !by_them(name));
+    others.cloned().collect()
 }
 
 /// What others wrote to a table since a snapshot that a release made; `None` where its history does

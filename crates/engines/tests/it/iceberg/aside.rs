@@ -53,6 +53,14 @@ fn refs(server: &Server, of: &str) -> Vec<String> {
 impl Story {
     /// Runs a job that ends with something of its own on the catalog.
     fn run_and(&mut self, then: impl Fn(&mut super::catalog::Catalog) + 'static) -> Ending {
+        self.run_of(job(2), then)
+    }
+
+    fn run_of(
+        &mut self,
+        script: Script,
+        then: impl Fn(&mut super::catalog::Catalog) + 'static,
+    ) -> Ending {
         let before = self.world.production();
         let server = self.server.clone();
         let lake = std::mem::replace(
@@ -65,7 +73,7 @@ impl Story {
             then: Box::new(then),
         });
         Ending {
-            answer: self.world.run(&job(2)),
+            answer: self.world.run(&script),
             before,
         }
     }
@@ -229,6 +237,61 @@ fn a_schema_that_changed_under_a_branch_is_refused_by_name() {
         s.live().unwrap().release
     });
     assert_eq!(live, ReleaseId(1));
+}
+
+/// Somebody commits to a table that only an earlier job built: what this one built is published, and
+/// theirs stays.
+#[test]
+fn what_others_commit_to_what_the_job_does_not_build_stays() {
+    let mut story = told(Manner::default());
+    let theirs = Table::new(&["id", "value"], [vec![1, 1], vec![9, 9]]);
+    let rows = theirs.rows.clone();
+    let customers = id(&name("customers"));
+    let ended = story.run_of(Script::good([value("orders", 2)]), move |catalog| {
+        catalog.write(&customers, "append", &theirs);
+    });
+    ended.answer.unwrap();
+    let now = story.world.production();
+    assert_eq!(now[&name("customers")].rows, rows);
+    assert_eq!(now[&name("orders")].rows, [[1, 2]]);
+    // Nor does it go when what was published goes back.
+    story.world.back_to(ReleaseId(1)).unwrap();
+    let now = story.world.production();
+    assert_eq!(now[&name("customers")].rows, rows);
+    assert_eq!(now[&name("orders")], story.r1[&name("orders")]);
+}
+
+/// The application that wrote to the branch wrote to production as well: that is no other, but the
+/// job, which missed the branch.
+#[test]
+fn a_job_that_misses_the_branch_in_one_table_is_refused() {
+    for (who, refused) in [("app-1", true), ("app-2", false)] {
+        let mut story = told(Manner::default());
+        let missed = Table::new(&["id", "value"], [vec![1, 1], vec![9, 9]]);
+        let (orders, customers) = (orders(), id(&name("customers")));
+        let ended = story.run_of(Script::good([value("orders", 2)]), move |catalog| {
+            catalog.write(&customers, "append", &missed);
+            for (id, branch, app) in [(&orders, BRANCH, "app-1"), (&customers, "main", who)] {
+                catalog.edit(id, |m| {
+                    let head = m["refs"][branch]["snapshot-id"].clone();
+                    let all = m["snapshots"].as_array_mut().unwrap();
+                    let head = all.iter_mut().find(|s| s["snapshot-id"] == head).unwrap();
+                    head["summary"]["spark.app.id"] = app.into();
+                });
+            }
+        });
+        match ended.answer {
+            Err(OperateError::Conflict { conflicts, .. }) if refused => {
+                assert!(conflicts.contains_key(&name("customers")), "{conflicts:?}");
+                assert_eq!(
+                    story.world.production()[&name("orders")],
+                    story.r1[&name("orders")]
+                );
+            }
+            Ok(_) if !refused => {}
+            other => panic!("{who}: {other:?}"),
+        }
+    }
 }
 
 /// Somebody commits to a table that the job builds: nothing of theirs is lost, and the job's is kept.
