@@ -120,7 +120,7 @@ fn a_commit_in_between_takes_all_of_it_back() {
     engine.apply(steps[0], None, &|_, _, _| {}).unwrap();
     lake.table("orders").append(&[vec![9, 9]]);
     let late = engine.apply(steps[1], None, &|_, _, _| {}).unwrap_err();
-    assert_eq!(late.kind, ErrorKind::Busy, "{late}");
+    assert_eq!(late.kind, ErrorKind::Conflict, "{late}");
     assert!(late.message.contains("lake.s.orders"), "{late}");
     engine.revert(steps[0], &|_, _, _| {}).unwrap();
     for fact in &steps[0].guard {
