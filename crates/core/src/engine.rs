@@ -213,6 +213,10 @@ pub struct Steps {
     /// Relations that will not be what was asked for, because rows that others wrote to them stay in
     /// them: what they will be.
     pub mixed: BTreeMap<RelationName, RelationState>,
+    /// What the changes go by beyond the guards of their steps, and would be refused without. Looking
+    /// at it twice is for where another warehouse changes before this one: then it must be found
+    /// before anything has changed.
+    pub relies: Vec<Fact>,
 }
 
 /// Where a table with an undo log stood at a moment.
@@ -345,6 +349,12 @@ pub trait Engine {
     /// others write elsewhere in the same server; this tells what a person wants to know.
     fn touched(&mut self, mark: &str) -> Result<bool, EngineError> {
         Ok(self.mark()? != mark)
+    }
+
+    /// The databases in which a step of a plan of this engine changes something, where its steps
+    /// change several warehouses one after the other. Only an estate tells.
+    fn databases_of(&self, _step: &Step) -> Option<BTreeSet<String>> {
+        None
     }
 
     /// Keeps everybody else from writing to production until the engine is dropped or a build in

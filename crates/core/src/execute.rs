@@ -11,6 +11,10 @@ use crate::journal::{Impossible, Journal, Mark, Status};
 use crate::ledger::{Seal, Sealed};
 use crate::plan::{Plan, PlanId, Step};
 
+mod apart;
+
+pub use apart::{Apart, end_between};
+
 /// Where events go before the world is touched.
 pub trait Recorder {
     /// Appends one event. Returning means that it survives a crash of this process; and, unless it
@@ -74,7 +78,8 @@ pub enum Outcome {
         error: String,
         /// What to do about it.
         hint: Option<String>,
-        /// Whether somebody else was faster, so that a new plan may succeed.
+        /// Whether somebody else was faster, so that a new plan may succeed. Where another warehouse had
+        /// changed before, its readers saw it go there and back: whether it goes again, a person says.
         conflict: bool,
     },
 }
@@ -154,6 +159,8 @@ pub enum ExecuteError {
         error: String,
         /// What to do about it.
         hint: Option<String>,
+        /// Whether somebody else was faster: then trying again will not help either.
+        conflict: bool,
     },
     /// The engine could not even be looked at.
     #[error(transparent)]
@@ -203,30 +210,58 @@ pub fn execute(
     watch: &dyn Watch,
     attempt: Attempt<'_>,
 ) -> Result<Outcome, ExecuteError> {
-    let mut run = Run {
-        engine,
-        ledger,
-        watch,
-        plan: attempt.plan,
-        id: attempt.id,
-        journal: attempt.journal,
-        assume: attempt.assume,
-        closing: attempt.closing,
-    };
+    let mut run = Run::new(engine, ledger, watch, attempt);
+    if let (true, Some(changed)) = (run.taken_back(), run.changed_for_good()) {
+        // It was being ended between two warehouses, and does not go on.
+        return Err(ExecuteError::OnlyForward {
+            step: run.first_failed(),
+            changed,
+            error: "what came after it was taken back".to_owned(),
+            hint: None,
+            conflict: true,
+        });
+    }
     if run.journal.backward() && run.changed_for_good().is_none() {
         let cause = "an earlier attempt failed".to_owned();
-        let step = run
-            .plan
-            .steps
-            .iter()
-            .find(|s| run.journal.status(s.id) == Status::Failed);
-        let step = step.map_or(0, |s| s.id);
+        let step = run.first_failed();
         return run.backward(step, EngineError::new(ErrorKind::Interrupted, cause));
     }
     run.forward()
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    fn new(
+        engine: &'a mut dyn Engine,
+        ledger: &'a mut dyn Recorder,
+        watch: &'a dyn Watch,
+        attempt: Attempt<'a>,
+    ) -> Self {
+        Self {
+            engine,
+            ledger,
+            watch,
+            plan: attempt.plan,
+            id: attempt.id,
+            journal: attempt.journal,
+            assume: attempt.assume,
+            closing: attempt.closing,
+        }
+    }
+
+    /// The first step that failed; 0 where none is known to have.
+    fn first_failed(&self) -> u32 {
+        let mut steps = self.plan.steps.iter();
+        let failed = steps.find(|s| self.journal.status(s.id) == Status::Failed);
+        failed.map_or(0, |s| s.id)
+    }
+
+    /// Whether any step was taken back, or was about to be.
+    fn taken_back(&self) -> bool {
+        let back = [Status::UndoStarted, Status::Undone, Status::UndoFailed];
+        let mut steps = self.plan.steps.iter();
+        steps.any(|s| back.contains(&self.journal.status(s.id)))
+    }
+
     fn forward(&mut self) -> Result<Outcome, ExecuteError> {
         for step in &self.plan.steps {
             match self.journal.status(step.id) {
@@ -239,15 +274,13 @@ impl Run<'_> {
                     // That a person says it did not happen does not make its guard true.
                     if let Err(unmet) = engine::holds(self.engine, &step.guard)? {
                         self.mark(step, Mark::Failed, Some("interrupted"))?;
-                        self.can_go_back(step.id, &unmet.to_string(), None)?;
-                        return self.backward(step.id, moved(&unmet));
+                        return self.back_from(step.id, moved(&unmet));
                     }
                 }
                 _ => {
                     if let Err(unmet) = engine::holds(self.engine, &step.guard)? {
                         if self.anything_done() {
-                            self.can_go_back(step.id, &unmet.to_string(), None)?;
-                            return self.backward(step.id, moved(&unmet));
+                            return self.back_from(step.id, moved(&unmet));
                         }
                         return Err(ExecuteError::Moved {
                             step: step.id,
@@ -329,8 +362,7 @@ impl Run<'_> {
             return self.forward();
         }
         self.mark(step, Mark::Failed, Some(&chain(&error)))?;
-        self.can_go_back(step.id, &chain(&error), error.hint.as_deref())?;
-        self.backward(step.id, error)
+        self.back_from(step.id, error)
     }
 
     /// The step that changed production and has no undo, if one did.
@@ -343,79 +375,84 @@ impl Run<'_> {
             .map(|s| s.id)
     }
 
-    /// Refuses to take a plan back of which a part would stay: that would be a mixture.
-    fn can_go_back(&self, step: u32, error: &str, hint: Option<&str>) -> Result<(), ExecuteError> {
+    /// Takes a plan back because of a step, unless a part of it would stay: that would be a mixture.
+    fn back_from(&mut self, step: u32, cause: EngineError) -> Result<Outcome, ExecuteError> {
         match self.changed_for_good() {
-            None => Ok(()),
+            None => self.backward(step, cause),
             Some(changed) => Err(ExecuteError::OnlyForward {
                 step,
                 changed,
-                error: error.to_owned(),
-                hint: hint.map(str::to_owned),
+                error: chain(&cause),
+                conflict: cause.kind == ErrorKind::Conflict,
+                hint: cause.hint,
             }),
         }
     }
 
     fn backward(&mut self, failed: u32, cause: EngineError) -> Result<Outcome, ExecuteError> {
+        let elsewhere = self.elsewhere(failed);
         for step in self.plan.steps.iter().rev() {
-            match self.journal.status(step.id) {
-                Status::Started => {
-                    if self.is_applied(step, true)? {
-                        self.mark(step, Mark::Succeeded, None)?;
-                    } else {
-                        self.mark(step, Mark::Failed, Some("interrupted"))?;
-                        continue;
-                    }
-                }
-                Status::Succeeded | Status::UndoStarted | Status::UndoFailed => {}
-                Status::NotStarted | Status::Failed | Status::Undone => continue,
-            }
-            if step.undo.is_none() {
-                // What was prepared beside production hurts nobody and is swept later.
-                continue;
-            }
-            // Undoing a step swaps its guard and its expectation: what others did to its result
-            // since must not go with it.
-            if !self.is_applied(step, false)? {
-                if self.journal.status(step.id) != Status::UndoStarted {
-                    self.mark(step, Mark::UndoStarted, None)?;
-                }
-                self.mark(step, Mark::UndoFinished, None)?;
-                continue;
-            }
-            self.mark(step, Mark::UndoStarted, None)?;
-            let watch = self.watch;
-            let reverted = self.engine.revert(step, &|what, done, total| {
-                watch.notice(Notice::Progress(what, done, total))
-            });
-            boundary("undo applied");
-            let reverted = match reverted {
-                Err(error) if error.kind == ErrorKind::InDoubt => {
-                    let step = step.id;
-                    return Err(ExecuteError::InDoubt { step, error });
-                }
-                other => other,
-            };
-            match (reverted, engine::holds(self.engine, &step.guard)?) {
-                // It is undone, whatever the engine reported.
-                (_, Ok(())) => {}
-                (Err(error), Err(_)) => {
-                    self.mark(step, Mark::UndoFailed, Some(&chain(&error)))?;
-                    return Err(ExecuteError::NotTakenBack {
-                        step: step.id,
-                        error,
-                    });
-                }
-                (Ok(()), Err(unmet)) => return Err(self.stuck(step, unmet.clone(), unmet)),
-            }
-            self.mark(step, Mark::UndoFinished, None)?;
+            self.take_back(step)?;
         }
         Ok(Outcome::TakenBack {
             step: failed,
             error: chain(&cause),
-            conflict: cause.kind == ErrorKind::Conflict,
+            conflict: cause.kind == ErrorKind::Conflict && !elsewhere,
             hint: cause.hint,
         })
+    }
+
+    /// Takes back what became of a step, if anything did and it can be taken back.
+    fn take_back(&mut self, step: &Step) -> Result<(), ExecuteError> {
+        match self.journal.status(step.id) {
+            Status::Started => {
+                if self.is_applied(step, true)? {
+                    self.mark(step, Mark::Succeeded, None)?;
+                } else {
+                    return self.mark(step, Mark::Failed, Some("interrupted"));
+                }
+            }
+            Status::Succeeded | Status::UndoStarted | Status::UndoFailed => {}
+            Status::NotStarted | Status::Failed | Status::Undone => return Ok(()),
+        }
+        if step.undo.is_none() {
+            // What was prepared beside production hurts nobody and is swept later.
+            return Ok(());
+        }
+        // Undoing a step swaps its guard and its expectation: what others did to its result
+        // since must not go with it.
+        if !self.is_applied(step, false)? {
+            if self.journal.status(step.id) != Status::UndoStarted {
+                self.mark(step, Mark::UndoStarted, None)?;
+            }
+            return self.mark(step, Mark::UndoFinished, None);
+        }
+        self.mark(step, Mark::UndoStarted, None)?;
+        let watch = self.watch;
+        let reverted = self.engine.revert(step, &|what, done, total| {
+            watch.notice(Notice::Progress(what, done, total))
+        });
+        boundary("undo applied");
+        let reverted = match reverted {
+            Err(error) if error.kind == ErrorKind::InDoubt => {
+                let step = step.id;
+                return Err(ExecuteError::InDoubt { step, error });
+            }
+            other => other,
+        };
+        match (reverted, engine::holds(self.engine, &step.guard)?) {
+            // It is undone, whatever the engine reported.
+            (_, Ok(())) => {}
+            (Err(error), Err(_)) => {
+                self.mark(step, Mark::UndoFailed, Some(&chain(&error)))?;
+                return Err(ExecuteError::NotTakenBack {
+                    step: step.id,
+                    error,
+                });
+            }
+            (Ok(()), Err(unmet)) => return Err(self.stuck(step, unmet.clone(), unmet)),
+        }
+        self.mark(step, Mark::UndoFinished, None)
     }
 
     /// Whether a step that is in doubt, or that is to be taken back, is applied. Where both its

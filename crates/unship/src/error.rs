@@ -354,10 +354,13 @@ impl From<ExecuteError> for CliError {
                     .production("in between; some steps are done and one could not be taken back")
                     .hint("mend the cause and run `unship resume`")
             }
-            ExecuteError::OnlyForward { hint, .. } => {
+            ExecuteError::OnlyForward { hint, conflict, .. } => {
                 let mut e = Self::new(exit::UNFINISHED, text)
                     .production("in between: `unship status` shows which steps are done");
-                e.hint = hint;
+                let ends = "`unship resume` tries once more; if others still are in the way, it ends \
+                            the release where it is, between two members, and the next plan sees \
+                            what they did";
+                e.hint = hint.or(conflict.then(|| ends.to_owned()));
                 e
             }
             ExecuteError::Engine(error) => error.into(),

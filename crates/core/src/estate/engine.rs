@@ -83,6 +83,12 @@ impl Engine for Estate {
         proving
     }
 
+    fn databases_of(&self, step: &Step) -> Option<BTreeSet<String>> {
+        let of = join::member(step)?;
+        let member = self.members.iter().find(|member| member.name == of)?;
+        Some(member.databases.clone())
+    }
+
     fn overlooks(&mut self, mark: &str) -> Result<bool, EngineError> {
         let marks = Self::marks(mark);
         for member in &mut self.members {

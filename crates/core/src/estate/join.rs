@@ -65,19 +65,20 @@ pub(super) fn join(parts: Vec<Part>, way: Way, unrelated: bool) -> Result<Steps,
         joined.needs.extend(steps.needs.into_iter().map(said));
         joined.bytes = joined.bytes.saturating_add(steps.bytes);
         joined.mixed.extend(steps.mixed);
-        let mut first_change = None;
+        let mut relied_on = None;
         for step in steps.steps {
-            if step.production && first_change.is_none() {
-                first_change = Some(step.guard.clone());
+            if step.production && relied_on.is_none() {
+                let guard = step.guard.iter().chain(&steps.relies);
+                relied_on = Some(guard.cloned().collect());
             }
-            let to = if first_change.is_some() {
+            let to = if relied_on.is_some() {
                 &mut late
             } else {
                 &mut early
             };
             to.push((at, member.clone(), step));
         }
-        changing.extend(first_change.map(|guard| (member, guard)));
+        changing.extend(relied_on.map(|facts| (member, facts)));
         numbers.push(Vec::new());
     }
     let mut put = |steps: &mut Vec<Step>, at: usize, member: &str, step: Step, last: u32| {
@@ -122,7 +123,8 @@ fn number(steps: &[Step]) -> Result<u32, EngineError> {
     next.ok_or_else(|| EngineError::new(ErrorKind::Unsupported, "the plan has too many steps"))
 }
 
-/// The look at all members, by the facts that the first change of each begins with.
+/// The look at all members, by the facts that the first change of each begins with, and by what all of
+/// its changes rely on.
 fn together(id: u32, changing: &[(String, Vec<Fact>)]) -> Step {
     let guard = changing.iter();
     let guard = guard.flat_map(|(member, guard)| guard.iter().map(|fact| of(member, fact)));
@@ -211,6 +213,12 @@ fn wrap(member: &str, step: Step) -> Result<Step, EngineError> {
         explain: format!("{member}: {}", step.explain),
         ..step
     })
+}
+
+/// The member whose step it is, if it is one's.
+pub(super) fn member(step: &Step) -> Option<String> {
+    let wrapped = (step.action.kind == OF_MEMBER).then(|| Wrapped::deserialize(&step.action.args));
+    wrapped?.ok().map(|wrapped| wrapped.member)
 }
 
 /// The step as the member's engine planned it.

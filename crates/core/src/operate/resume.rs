@@ -7,9 +7,9 @@ use super::{Checks, OperateError, Session};
 use crate::check::{Ruling, gate};
 use crate::engine::Place;
 use crate::event::Event;
-use crate::execute::Assume;
+use crate::execute::{Assume, Attempt, ExecuteError, end_between};
 use crate::history::Open;
-use crate::ident::ReleaseId;
+use crate::ident::{RelationName, ReleaseId};
 use crate::journal::Journal;
 use crate::ledger::BlobRef;
 use crate::plan::{Plan, PlanId};
@@ -31,6 +31,18 @@ pub enum Resumed {
         /// Why that is bad, unless its job came to a good end and its checks held nothing.
         bad: Option<String>,
     },
+    /// Others kept its plan from going on, and what it had changed in another warehouse cannot be
+    /// taken back: it ended between the two, and is what production is now.
+    InPart {
+        /// The release that it is now.
+        release: ReleaseId,
+        /// What it was to make.
+        operation: Operation,
+        /// The relations that stayed as they were.
+        left: BTreeSet<RelationName>,
+        /// What others did.
+        why: String,
+    },
 }
 
 impl Session<'_> {
@@ -50,13 +62,78 @@ impl Session<'_> {
         if let Some((id, blob, seq)) = &open.plan {
             let (plan, journal) = self.interrupted(id, blob, *seq)?;
             self.engine.freeze()?;
-            self.go_on(&plan, id.clone(), journal, assume, true)?;
+            let went = self.go_on(&plan, id.clone(), journal, assume, true);
+            if let Err(OperateError::Execute(ExecuteError::OnlyForward {
+                conflict: true,
+                error,
+                ..
+            })) = &went
+                && let Some(ended) = self.end_in_part(&open, error)?
+            {
+                return Ok(ended);
+            }
+            went?;
             // Others may have written between a step and its resumption. Should this look fail, the
             // next command looks again.
             let _ = self.see_drift();
             return Ok(Resumed::Finished(release));
         }
         self.drop_unplanned(&open, checks)
+    }
+
+    /// Ends an operation between two warehouses, where it can neither go on nor be taken back. What
+    /// is left of it is for a new plan, which sees what others did.
+    fn end_in_part(&mut self, open: &Open, why: &str) -> Result<Option<Resumed>, OperateError> {
+        let Some((id, blob, seq)) = &open.plan else {
+            return Ok(None);
+        };
+        let (plan, journal) = self.interrupted(id, blob, *seq)?;
+        let attempt = Attempt {
+            plan: &plan,
+            id: id.clone(),
+            journal,
+            assume: None,
+            closing: &[],
+        };
+        let Some(apart) = end_between(self.engine, self.ledger, self.watch, attempt)? else {
+            return Ok(None);
+        };
+        let release = plan.release;
+        let made = |name: &RelationName| apart.made.contains(&name.database);
+        let (changes, left): (Map, Map) = plan
+            .result
+            .clone()
+            .into_iter()
+            .partition(|(name, _)| made(name));
+        let mut part = Plan {
+            result: changes.clone(),
+            ..plan
+        };
+        part.moved.retain(|name, _| made(name));
+        // What was prepared for the others is of no use to the next plan.
+        self.engine.discard_build(release)?;
+        let mut events = vec![Event::ReleasePublished {
+            release,
+            changes,
+            // Others wrote: whoever comes next looks.
+            mark: String::new(),
+            moved: part.moved.clone(),
+        }];
+        events.extend(self.verdicts(&part, true)?);
+        let names: Vec<&str> = apart.left.iter().map(String::as_str).collect();
+        events.push(Event::ReleaseMarked {
+            release,
+            verdict: Verdict::Bad,
+            reason: format!("{} stayed as it was: {why}", names.join(", ")),
+        });
+        self.ledger.append(&events)?;
+        let _ = self.see_drift();
+        Ok(Some(Resumed::InPart {
+            release,
+            operation: part.operation,
+            left: left.into_keys().collect(),
+            why: why.to_owned(),
+        }))
     }
 
     /// The plan and the journal of the interrupted operation.
@@ -75,7 +152,7 @@ impl Session<'_> {
             from = last.seq + 1;
             events.extend(page.into_iter().filter_map(|(_, event)| event));
         }
-        let journal = Journal::fold(id, &events).map_err(crate::execute::ExecuteError::from)?;
+        let journal = Journal::fold(id, &events).map_err(ExecuteError::from)?;
         Ok((plan, journal))
     }
 

@@ -453,7 +453,7 @@ impl Session<'_> {
             mark,
             moved: plan.moved.clone(),
         }];
-        events.extend(self.verdicts(plan)?);
+        events.extend(self.verdicts(plan, false)?);
         Ok(events)
     }
 }

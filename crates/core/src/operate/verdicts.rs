@@ -21,9 +21,9 @@ fn mark(release: ReleaseId, verdict: Verdict, reason: String) -> Event {
 
 impl Session<'_> {
     /// Moving to an older state says that what came after it is bad; moving to a newer one, that it
-    /// is good after all.
-    pub(super) fn verdicts(&self, plan: &Plan) -> Result<Vec<Event>, OperateError> {
-        let partly = matches!(
+    /// is good after all. `in_part` says that it did not come to its end.
+    pub(super) fn verdicts(&self, plan: &Plan, in_part: bool) -> Result<Vec<Event>, OperateError> {
+        let chosen = matches!(
             plan.operation,
             Operation::Rollback {
                 select: Some(_),
@@ -58,7 +58,10 @@ impl Session<'_> {
             .map(|one| one.commit)
             .collect();
         let held = |bad: &Release| quarantine::of(bad, code_then.as_ref(), plan.release, &blamed);
-        if partly {
+        if in_part && to > from {
+            return Ok(Vec::new());
+        }
+        if chosen || in_part {
             let reason = format!("partly rolled back by {}", plan.release);
             let mut out = vec![mark(from, Verdict::Bad, reason)];
             out.extend(held(&self.known(from)?));

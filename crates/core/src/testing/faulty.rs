@@ -178,6 +178,10 @@ impl Engine for Faulty {
         self.fuse.pass("overlooks", || self.engine.overlooks(mark))
     }
 
+    fn databases_of(&self, step: &Step) -> Option<BTreeSet<String>> {
+        self.engine.databases_of(step)
+    }
+
     fn same_relation(
         &self,
         name: &RelationName,

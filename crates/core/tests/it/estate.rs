@@ -69,7 +69,7 @@ impl Harness for One {
     }
 }
 
-fn pair(restoring: Restoring) -> Box<Pair> {
+pub fn pair(restoring: Restoring) -> Box<Pair> {
     let one = |database: &'static str| {
         Box::new(One {
             warehouse: Warehouse::new(&[database], restoring),
@@ -104,13 +104,13 @@ fn job(world: &World, lake: Option<i64>, marts: Option<i64>) -> Script {
     Script::good(lake.into_iter().chain(marts))
 }
 
-fn run(world: &mut World, n: i64) -> Result<(), OperateError> {
+pub fn run(world: &mut World, n: i64) -> Result<(), OperateError> {
     let script = job(world, Some(n), Some(n));
     world.run(&script).map(drop)
 }
 
 /// The release that `orders` in the lake and `revenue` in the marts are of.
-fn shown(world: &World) -> (i64, i64) {
+pub fn shown(world: &World) -> (i64, i64) {
     let production = world.production();
     let value = |database, name| {
         let table = production.get(&world.harness.relation(database, name));
@@ -119,7 +119,7 @@ fn shown(world: &World) -> (i64, i64) {
     (value(0, "orders"), value(1, "revenue"))
 }
 
-fn two_releases(restoring: Restoring) -> World {
+pub fn two_releases(restoring: Restoring) -> World {
     let mut world = World::new(pair(restoring)).unwrap();
     for n in 1..=2 {
         run(&mut world, n).unwrap();
@@ -176,7 +176,7 @@ fn a_consumer_never_is_ahead_of_its_source_wherever_it_stops() {
     looked_at(&[Restoring::Clones, Restoring::Moves], &all, 1);
 }
 
-fn planned(world: &mut World, to: u64) -> Plan {
+pub fn planned(world: &mut World, to: u64) -> Plan {
     let ask = Ask::Rollback {
         to: Some(ReleaseId(to)),
         select: None,

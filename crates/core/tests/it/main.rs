@@ -5,6 +5,8 @@ mod crash;
 #[cfg(test)]
 mod estate;
 #[cfg(test)]
+mod estate_apart;
+#[cfg(test)]
 mod long;
 #[cfg(test)]
 mod machine;

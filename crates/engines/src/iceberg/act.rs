@@ -412,7 +412,10 @@ pub fn facts(
                 Some(table) if word == "table" => table.metadata.table_uuid.clone(),
                 Some(table) if word == "head" => {
                     let branch = branch.as_deref().unwrap_or_default();
-                    let head = table.metadata.refs.get(branch).map(|head| head.snapshot_id);
+                    let head = match branch {
+                        commit::MAIN => state::current(&table.metadata),
+                        branch => table.metadata.refs.get(branch).map(|head| head.snapshot_id),
+                    };
                     head.map_or(action::ABSENT.to_owned(), |head| head.to_string())
                 }
                 Some(table) => {

@@ -1,14 +1,16 @@
 //! One table's part of going back, and of taking that back.
 
+use super::action::{ABSENT, subject};
 use super::name::{self, RELEASED};
 use super::rest::{Commit, Identifier, Properties, Reference, Requirement, TableMetadata, Update};
 use super::state::{self, TableState};
 use std::collections::BTreeMap;
 use unship_core::engine::{EngineError, ErrorKind};
 use unship_core::ident::{RelationName, ReleaseId};
+use unship_core::plan::Fact;
 
 /// The branch that readers see.
-const MAIN: &str = "main";
+pub const MAIN: &str = "main";
 
 /// A table's way from what it is to what it was.
 #[derive(Debug, Clone, PartialEq)]
@@ -241,6 +243,15 @@ impl Moved {
     /// The mark that it bears before.
     pub fn before(&self) -> String {
         self.mark.clone().unwrap_or_else(|| NONE.to_owned())
+    }
+
+    /// Where `main` is, which the commit names and the catalog holds it to.
+    pub fn relies(&self) -> Fact {
+        let at = self.main.as_ref().map(|main| main.snapshot_id.to_string());
+        Fact::new(
+            subject::head(&self.id, MAIN),
+            at.unwrap_or_else(|| ABSENT.to_owned()),
+        )
     }
 
     /// The commit that brings it back.

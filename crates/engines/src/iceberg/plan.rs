@@ -422,6 +422,10 @@ impl<'a> Intent<'a> {
         self.viewing(&mut steps, |content| content.is_some())?;
         let in_order = self.readers_first();
         self.committing(&mut steps)?;
+        // What gets its name only now is not there before.
+        let comes = |name: &RelationName| self.come.iter().any(|(of, ..)| of == name);
+        let there = self.moved.iter().filter(|(name, _)| !comes(name));
+        self.out.relies = there.map(|(_, moved)| moved.relies()).collect();
         self.words(&steps, in_order);
         self.out.steps = steps.steps;
         Ok(self.out)

@@ -4,10 +4,12 @@ use super::stages;
 use crate::cli::{Assume, Global, Resume};
 use crate::context::Context;
 use crate::declared;
-use crate::error::{CliResult, exit};
+use crate::error::{CliError, CliResult, exit};
 use crate::render::json;
 use unship_core::execute;
-use unship_core::operate::Resumed;
+use unship_core::ident::ReleaseId;
+use unship_core::operate::{Resumed, count};
+use unship_core::release::Operation;
 
 /// Finishes what was interrupted.
 pub fn run(global: &Global, args: &Resume) -> CliResult {
@@ -32,6 +34,12 @@ fn resume(global: &Global, args: &Resume, context: &Context) -> CliResult {
     bench.count();
     bench.done()?;
     let (release, text) = match resumed {
+        Resumed::InPart {
+            release,
+            operation,
+            left,
+            why,
+        } => return Err(in_part(release, &operation, left.len(), &why)),
         Resumed::Finished(r) => (r, format!("{r} is finished, and production")),
         Resumed::Dropped(r) => (
             r,
@@ -64,4 +72,26 @@ fn resume(global: &Global, args: &Resume, context: &Context) -> CliResult {
         crate::say!("{text}");
     }
     Ok(exit::OK)
+}
+
+/// An operation that others kept from coming to its end.
+fn in_part(release: ReleaseId, operation: &Operation, left: usize, why: &str) -> CliError {
+    let text = format!(
+        "{release} ended between two members: others kept it from going on ({why}), and what had \
+         changed before cannot be taken back"
+    );
+    let next = match operation.target() {
+        Some(target) => format!(
+            "`unship rollback --to {target}` plans the rest anew, with what others wrote; `unship \
+             plan --to {target}` shows it"
+        ),
+        None => "run the job again; or `unship rollback` goes back to what was before".to_owned(),
+    };
+    CliError::failed(text)
+        .production(format!(
+            "{release} is live, in part: {} stayed as {} before, and what reads lags behind",
+            count(left, "relation"),
+            if left == 1 { "it was" } else { "they were" }
+        ))
+        .hint(next)
 }
