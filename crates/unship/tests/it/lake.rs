@@ -11,7 +11,7 @@ pub(super) struct Lake {
     pub(super) scratch: Scratch,
     /// The namespace that is production.
     pub(super) namespace: String,
-    python: String,
+    pub(super) python: String,
     job: String,
 }
 
@@ -84,7 +84,7 @@ impl Lake {
         (refs, spaces)
     }
 
-    fn show(&self) -> Value {
+    pub(super) fn show(&self) -> Value {
         let out = self.scratch.sh(&self.python, &[&self.job, "show"]);
         serde_json::from_str(&out).unwrap()
     }

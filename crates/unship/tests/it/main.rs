@@ -27,6 +27,7 @@ mod hazards;
 mod jobs;
 mod kills;
 mod lake;
+mod lake_duckdb;
 mod lease;
 mod loaders;
 mod no_duckdb;
