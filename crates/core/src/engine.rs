@@ -159,6 +159,20 @@ pub struct RestoreRequest {
     /// engines that change one relation after the other.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub built_in_order: Vec<RelationName>,
+    /// When others wrote to relations that are replaced, the oldest first, since the release gone back
+    /// to was live. Told only to engines that [ask for it](Engine::wants_spells).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub spells: BTreeMap<RelationName, Vec<Spell>>,
+}
+
+/// A time in which only others wrote to a relation: after one release was made, and before the job
+/// of the next one began, or until now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spell {
+    /// What the release had made of it.
+    pub from: RelationState,
+    /// What it was at the end.
+    pub to: RelationState,
 }
 
 /// What a publish shall bring about.
@@ -510,6 +524,12 @@ pub trait Engine {
         _changed: &BTreeSet<RelationName>,
     ) -> Result<BTreeSet<RelationName>, EngineError> {
         Ok(BTreeSet::new())
+    }
+
+    /// Whether it takes the times in which others wrote to a relation to tell their rows from those of
+    /// jobs: a table goes on from release to release, and what wrote to it does not say for whom.
+    fn wants_spells(&self, _name: &RelationName) -> bool {
+        false
     }
 
     /// What others wrote amidst of releases, since what a request brings back, to relations whose

@@ -42,8 +42,8 @@ pub struct Replay {
     pub conflicts: Vec<String>,
     /// How many there are in all.
     pub conflicting: u64,
-    /// What the relation will be.
-    pub after: RelationState,
+    /// What the relation will be; `None` where only the steps that are planned can say it.
+    pub after: Option<RelationState>,
     /// The engine's own part.
     pub engine: serde_json::Value,
 }

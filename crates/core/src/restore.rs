@@ -186,6 +186,7 @@ impl Wish {
             keep: BTreeMap::new(),
             writer: self.operation.writer().map(str::to_owned),
             built_in_order: Vec::new(),
+            spells: BTreeMap::new(),
         })
     }
 
@@ -206,9 +207,8 @@ impl Wish {
             replay.filter(|_| request.keep.contains_key(name))
         };
         for name in request.keep.keys() {
-            if let Some(replay) = kept(name) {
-                steps.mixed.insert(name.clone(), replay.after.clone());
-            }
+            let after = kept(name).and_then(|replay| replay.after.clone());
+            steps.mixed.extend(after.map(|after| (name.clone(), after)));
         }
         let mut result = request.bring.clone();
         for (name, version) in &mut result {

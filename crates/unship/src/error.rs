@@ -174,6 +174,7 @@ impl From<EngineError> for CliError {
             _ => exit::FAILED,
         };
         let mut e = Self::new(code, chain(&error));
+        e.conflict = error.kind == ErrorKind::Conflict;
         e.hint = error.hint;
         e
     }

@@ -334,6 +334,11 @@ impl Engine for Estate {
         Ok(all)
     }
 
+    fn wants_spells(&self, name: &RelationName) -> bool {
+        let mut home = self.members.iter().filter(|member| member.has(name));
+        home.any(|member| member.engine.wants_spells(name))
+    }
+
     fn survey_amidst(
         &mut self,
         request: &RestoreRequest,

@@ -51,6 +51,7 @@ impl Member {
             keep: self.map(&request.keep),
             writer: request.writer.clone(),
             built_in_order: request.built_in_order.clone(),
+            spells: self.map(&request.spells),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::look::progress;
 use super::{OperateError, Session};
-use crate::engine::{Atomicity, EngineError, ErrorKind, PointMap, RestoreRequest, Steps};
+use crate::engine::{Atomicity, EngineError, ErrorKind, PointMap, RestoreRequest, Spell, Steps};
 use crate::event::Event;
 use crate::execute::Notice;
 use crate::ident::{RelationName, ReleaseId};
@@ -305,22 +305,30 @@ impl Session<'_> {
             return Ok(plan);
         }
         let mut request = wish.request()?;
+        request.spells = self.spells(&wish, &request)?;
         let mut written = match self.others(&wish, &request) {
             // What cannot be counted is no reason not to go back.
             Err(_) if others != Others::Keep => BTreeMap::new(),
             counted => counted?,
         };
-        // Of a moment it is what is asked for, and what is redone was asked about before.
-        if matches!(
+        // Of a moment it is what is asked for, and what is redone was asked about before, but for what
+        // was written since.
+        let all = matches!(
             operation,
             Operation::Rollback { .. } | Operation::Undo { .. }
-        ) {
+        );
+        let mut untold: BTreeSet<_> = request.spells.keys().cloned().collect();
+        if all || !untold.is_empty() {
             for (name, more) in self.engine.survey_amidst(&request)? {
-                written.entry(name).or_insert(more);
+                let asked = all || request.spells.contains_key(&name);
+                untold.remove(&name);
+                if asked && more.added + more.lost > 0 {
+                    written.entry(name).or_insert(more);
+                }
             }
         }
         if others == Others::Keep {
-            request.keep = keep(&wish, &request, &written)?;
+            request.keep = keep(&wish, &request, &written, &untold)?;
         }
         let mut steps = if request.bring.is_empty() && request.remove.is_empty() {
             Steps {
@@ -365,6 +373,60 @@ impl Session<'_> {
             .notice(Notice::Phase("counting what others wrote"));
         let on = progress(self.watch);
         Ok(self.engine.survey_others(request, &published, &on)?)
+    }
+
+    /// The times in which others wrote to what is replaced, since the release gone back to was live, the
+    /// oldest first.
+    fn spells(
+        &self,
+        wish: &Wish,
+        request: &RestoreRequest,
+    ) -> Result<BTreeMap<RelationName, Vec<Spell>>, OperateError> {
+        const PAGE: usize = 100;
+        let mut out: BTreeMap<RelationName, Vec<Spell>> = BTreeMap::new();
+        let replaced = request.bring.keys().chain(&request.remove);
+        let told: BTreeSet<_> = replaced
+            .filter(|name| self.engine.wants_spells(name))
+            .collect();
+        let (Some(target), false) = (wish.operation.target(), told.is_empty()) else {
+            return Ok(out);
+        };
+        let mut before = None;
+        loop {
+            let page = self
+                .ledger
+                .history(|h| h.releases(&wish.env, before, PAGE))?;
+            for release in page.iter().filter(|r| r.stage == Stage::Published) {
+                if release.id <= target {
+                    return Ok(out);
+                }
+                let map = |id| self.ledger.history(|h| h.map(id));
+                let last = match release.id == wish.live {
+                    true => wish.live_map.clone(),
+                    false => map(release.id)?.unwrap_or_default(),
+                };
+                let drifted = told.iter().filter_map(|name| {
+                    let version = restore::present(last.get(*name))?;
+                    let here = version.id.release == release.id && version.id.drift > 0;
+                    Some(((*name).clone(), version.state.clone().filter(|_| here)?))
+                });
+                let drifted: Vec<_> = drifted.collect();
+                if drifted.is_empty() {
+                    continue;
+                }
+                let made = self.ledger.history(|h| h.published_map(release.id))?;
+                let mut made = made.unwrap_or_default();
+                for (name, to) in drifted {
+                    let from = made.remove(&name).and_then(|version| version.state);
+                    let spell = from.map(|from| Spell { from, to });
+                    out.entry(name).or_default().splice(0..0, spell);
+                }
+            }
+            match page.last() {
+                Some(last) if page.len() == PAGE => before = Some(last.id),
+                _ => return Ok(out),
+            }
+        }
     }
 
     fn plan_rows(&mut self, wish: &Wish, reconciling: &Reconciling) -> Result<Plan, OperateError> {
@@ -496,15 +558,18 @@ fn drifted<'a>(
     })
 }
 
-/// How what others wrote is put into what comes back, for all that they wrote to.
+/// How what others wrote is put into what comes back, for all that they wrote to. Of what is untold
+/// nothing is known but that they wrote to it.
 fn keep(
     wish: &Wish,
     request: &RestoreRequest,
     written: &BTreeMap<RelationName, Written>,
+    untold: &BTreeSet<RelationName>,
 ) -> Result<BTreeMap<RelationName, serde_json::Value>, OperateError> {
     let mut out = BTreeMap::new();
     let mut cannot = BTreeMap::new();
-    let all: BTreeSet<_> = drifted(wish, request).chain(written.keys()).collect();
+    let all = drifted(wish, request).chain(written.keys()).chain(untold);
+    let all: BTreeSet<_> = all.collect();
     for name in all {
         match written.get(name).map(|written| &written.keep) {
             Some(Ok(replay)) => drop(out.insert(name.clone(), replay.engine.clone())),

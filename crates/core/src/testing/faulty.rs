@@ -290,6 +290,21 @@ impl Engine for Faulty {
         })
     }
 
+    fn wants_spells(&self, name: &RelationName) -> bool {
+        self.engine.wants_spells(name)
+    }
+
+    fn survey_amidst(
+        &mut self,
+        request: &RestoreRequest,
+    ) -> Result<BTreeMap<RelationName, Written>, EngineError> {
+        // The other engines' stories have nothing for it to find.
+        match request.spells.is_empty() {
+            true => Ok(BTreeMap::new()),
+            false => self.engine.survey_amidst(request),
+        }
+    }
+
     fn survey_rows(
         &mut self,
         request: &RowsRequest,

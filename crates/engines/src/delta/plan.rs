@@ -416,6 +416,7 @@ mod tests {
             keep: BTreeMap::new(),
             writer: None,
             built_in_order: in_order.iter().map(|of| name(of)).collect(),
+            spells: BTreeMap::new(),
         };
         for of in of {
             let found = Found {

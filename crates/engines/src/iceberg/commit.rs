@@ -1,7 +1,7 @@
 //! One table's part of going back, and of taking that back.
 
 use super::action::{ABSENT, subject};
-use super::name::{self, RELEASED};
+use super::name::{self, KEPT, RELEASED};
 use super::rest::{Commit, Identifier, Properties, Reference, Requirement, TableMetadata, Update};
 use super::state::{self, TableState};
 use std::collections::BTreeMap;
@@ -28,6 +28,8 @@ pub struct Moved {
     pub updates: Vec<Update>,
     undo: Vec<Update>,
     mark: Option<String>,
+    /// What it says of rows that were brought over, before and after; `None`, that stays.
+    kept: Option<(Option<String>, String)>,
 }
 
 /// Which schema, spec and sort order count.
@@ -87,7 +89,23 @@ pub fn to(
         updates,
         undo,
         mark: now.properties.get(RELEASED).cloned(),
+        kept: None,
     }
+}
+
+/// What makes production of what rows of others were brought over to, on a branch: the version that
+/// comes back, with them. `says` is what the table says of them afterwards.
+pub fn with_others(
+    id: &Identifier,
+    now: &TableMetadata,
+    wanted: &TableState,
+    live: ReleaseId,
+    (branch, says): (&str, &str),
+) -> Moved {
+    let mut moved = to(id, now, wanted, live, Some(branch));
+    let before = now.properties.get(KEPT).cloned();
+    moved.kept = Some((before, says.to_owned()));
+    moved
 }
 
 /// What makes production of what a job built on a branch: `main` goes where the branch is, which is
@@ -195,11 +213,11 @@ type Part<'a> = (
 /// The number by which the protocol means what the same commit has just added.
 const LAST_ADDED: i64 = -1;
 
-/// What makes properties be as wanted. unship's own is none of them.
+/// What makes properties be as wanted. unship's own are none of them.
 pub fn properties(now: &Properties, wanted: &Properties, updates: &mut Vec<Update>) {
     let set: BTreeMap<_, _> = wanted
         .iter()
-        .filter(|(key, value)| *key != RELEASED && now.get(*key) != Some(value))
+        .filter(|(key, value)| !name::is_mark(key) && now.get(*key) != Some(value))
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect();
     if !set.is_empty() {
@@ -207,7 +225,7 @@ pub fn properties(now: &Properties, wanted: &Properties, updates: &mut Vec<Updat
     }
     let removals: Vec<_> = now
         .keys()
-        .filter(|key| *key != RELEASED && !wanted.contains_key(*key))
+        .filter(|key| !name::is_mark(key) && !wanted.contains_key(*key))
         .cloned()
         .collect();
     if !removals.is_empty() {
@@ -280,6 +298,8 @@ impl Moved {
             }
         }));
         let mut updates = self.updates.clone();
+        let says = self.kept.iter().map(|(_, says)| property(KEPT, says));
+        updates.extend(says);
         updates.push(marked(token));
         self.commit(requirements, updates)
     }
@@ -288,6 +308,12 @@ impl Moved {
     pub fn back(&self) -> Commit {
         let requirements = self.required(self.to);
         let mut updates = self.undo.clone();
+        updates.extend(self.kept.iter().map(|(before, _)| match before {
+            Some(before) => property(KEPT, before),
+            None => Update::RemoveProperties {
+                removals: vec![KEPT.to_owned()],
+            },
+        }));
         updates.push(match &self.mark {
             Some(mark) => marked(mark),
             None => Update::RemoveProperties {
@@ -357,8 +383,12 @@ impl Moved {
 pub const NONE: &str = "none";
 
 fn marked(token: &str) -> Update {
+    property(RELEASED, token)
+}
+
+fn property(key: &str, value: &str) -> Update {
     Update::SetProperties {
-        updates: BTreeMap::from([(RELEASED.to_owned(), token.to_owned())]),
+        updates: BTreeMap::from([(key.to_owned(), value.to_owned())]),
     }
 }
 

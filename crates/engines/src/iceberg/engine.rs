@@ -10,8 +10,7 @@ use super::point::Taken;
 use super::rest::{self, Client, Doing, Endpoint, Snapshots};
 use super::rows::{self, Sql};
 use super::sight::{Look, Sight};
-use super::state::TableState;
-use super::{doctor, foreign, name, point, survey};
+use super::{bring, doctor, keep, name, point, survey};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -152,6 +151,32 @@ fn scope(settings: &Settings) -> Scope<'_> {
 }
 
 impl Iceberg {
+    /// What others wrote to these relations, told from what jobs wrote.
+    fn told_apart(
+        &mut self,
+        request: &RestoreRequest,
+        names: Vec<&RelationName>,
+        on: OnProgress<'_>,
+    ) -> Result<BTreeMap<RelationName, Written>, EngineError> {
+        let ids: Vec<_> = names.iter().copied().filter_map(name::identifier).collect();
+        let sql = self.settings.sql.is_some();
+        let seen = self.hands(|hands, _| {
+            let catalog = hands.scope.catalog;
+            look::some(hands.client, catalog, &ids, Snapshots::All, on)
+        })?;
+        let told = names.into_iter().filter_map(|name| {
+            let wanted = request.bring.get(name);
+            let asked = keep::Asked {
+                target: wanted.and_then(|version| version.state.as_ref()),
+                spells: request.spells.get(name).map_or(&[], Vec::as_slice),
+                sql,
+            };
+            let written = keep::written(name, &seen.tables.get(name)?.metadata, &asked)?;
+            Some((name.clone(), written))
+        });
+        Ok(told.collect())
+    }
+
     fn yard<R>(
         &mut self,
         work: impl FnOnce(&Yard<'_>) -> Result<R, EngineError>,
@@ -380,7 +405,18 @@ impl Engine for Iceberg {
     }
 
     fn survey_for(&mut self, request: &RestoreRequest) -> Result<serde_json::Value, EngineError> {
-        let survey = self.hands(|hands, sight| survey::lean(hands, sight, request))?;
+        let sql = self.settings.sql.clone();
+        let survey = self.hands(|hands, sight| {
+            let mut survey = survey::lean(hands, sight, request)?;
+            bring::over(hands, sql.as_ref(), request, &mut survey)?;
+            Ok(survey)
+        })?;
+        let brought: Vec<_> = survey
+            .brought
+            .iter()
+            .map(|(name, _)| name.clone())
+            .collect();
+        self.sight.touch(&brought);
         written(&survey)
     }
 
@@ -410,25 +446,31 @@ impl Engine for Iceberg {
         Ok(foreign::not_by_who_builds(&seen.tables, &branch, changed))
     }
 
-    /// Rows are counted by what snapshots say of themselves. None can be kept: note 32 in `docs/adr`.
+    fn wants_spells(&self, _name: &RelationName) -> bool {
+        true
+    }
+
+    /// Rows are counted by what snapshots say of themselves.
     fn survey_others(
         &mut self,
-        _request: &RestoreRequest,
+        request: &RestoreRequest,
         published: &BTreeMap<RelationName, RelationState>,
         on: OnProgress<'_>,
     ) -> Result<BTreeMap<RelationName, Written>, EngineError> {
-        let ids: Vec<_> = published.keys().filter_map(name::identifier).collect();
-        let seen = self.hands(|hands, _| {
-            let catalog = hands.scope.catalog;
-            look::some(hands.client, catalog, &ids, Snapshots::All, on)
-        })?;
-        let told = published.iter().filter_map(|(name, state)| {
-            let metadata = &seen.tables.get(name)?.metadata;
-            let was = TableState::read(state).filter(|was| was.uuid == metadata.table_uuid)?;
-            let written = foreign::written(name, metadata, was.snapshot)?;
-            Some((name.clone(), written))
-        });
-        Ok(told.collect())
+        self.told_apart(request, published.keys().collect(), on)
+    }
+
+    /// A job adds to what others added before it, and going back over both takes back both.
+    fn survey_amidst(
+        &mut self,
+        request: &RestoreRequest,
+    ) -> Result<BTreeMap<RelationName, Written>, EngineError> {
+        let live = |name: &RelationName| {
+            let now = request.live_map.get(name);
+            now.is_some_and(|now| now.id.drift > 0)
+        };
+        let names = request.spells.keys().filter(|name| !live(name));
+        self.told_apart(request, names.collect(), &|_, _, _| ())
     }
 
     fn notes(&mut self) -> Vec<String> {

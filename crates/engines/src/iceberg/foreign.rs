@@ -6,7 +6,6 @@ use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use unship_core::ident::RelationName;
-use unship_core::others::Written;
 
 /// How many commits are told one by one.
 const TOLD: usize = 5;
@@ -122,54 +121,10 @@ pub fn not_by_who_builds(
     others.cloned().collect()
 }
 
-/// What others wrote to a table since a snapshot that a release made; `None` where its history does
-/// not tell.
-pub fn written(
-    name: &RelationName,
-    metadata: &TableMetadata,
-    published: Option<i64>,
-) -> Option<Written> {
-    let since = since(metadata, published);
-    if !since.all || !since.leads {
-        return None;
-    }
-    let theirs = since.commits.into_iter();
-    let theirs: Vec<_> = theirs.filter(|s| !state::is_maintenance(s)).collect();
-    let said = |s: &Snapshot, keys: &[&str]| {
-        let mut all = keys.iter();
-        all.find_map(|key| s.summary.get(*key).cloned())
-    };
-    let sum = |key: &str| -> u64 {
-        let counts = theirs.iter().filter_map(|s| s.summary.get(key));
-        counts.filter_map(|n| n.parse::<u64>().ok()).sum()
-    };
-    let writers: BTreeSet<_> = theirs.iter().filter_map(|s| said(s, &ENGINE)).collect();
-    let other = theirs
-        .iter()
-        .filter_map(|s| s.summary.get("operation"))
-        .find(|operation| *operation != "append");
-    let why = match other {
-        Some(operation) => format!("they did not only add rows ({operation})"),
-        None => {
-            let calls = theirs.iter().rev().take(TOLD).map(|s| {
-                format!(
-                    "CALL system.cherrypick_snapshot('{}.{}', {})",
-                    name.schema, name.name, s.snapshot_id
-                )
-            });
-            format!(
-                "that takes a new list of the table's files, and unship writes none; Spark does, \
-                 after a rollback that sets them aside: {}",
-                calls.collect::<Vec<_>>().join("; ")
-            )
-        }
-    };
-    Some(Written {
-        added: sum("added-records"),
-        lost: sum("deleted-records"),
-        writers: writers.into_iter().collect(),
-        keep: Err(why),
-    })
+/// Who made a commit, as far as it says so.
+pub fn writer(snapshot: &Snapshot) -> Option<String> {
+    let mut keys = ENGINE.iter();
+    keys.find_map(|key| snapshot.summary.get(*key).cloned())
 }
 
 /// One commit: when, what, how many rows, by whom.
@@ -185,8 +140,7 @@ fn words(snapshot: &Snapshot) -> String {
             text.push_str(&format!(" {word}{rows} rows"));
         }
     }
-    let engine = ENGINE.iter().find_map(|key| said(key));
-    match (engine, said(VERSION)) {
+    match (writer(snapshot), said(VERSION)) {
         (Some(engine), Some(version)) => text.push_str(&format!(" by {engine} {version}")),
         (Some(engine), None) => text.push_str(&format!(" by {engine}")),
         (None, _) => text.push_str(" by a writer that gives no name"),

@@ -2,11 +2,14 @@
 
 mod act;
 mod action;
+mod branch;
+mod bring;
 mod build;
 mod commit;
 mod doctor;
 mod engine;
 mod foreign;
+mod keep;
 pub mod kept;
 mod look;
 mod name;

@@ -9,6 +9,15 @@ pub const OWN: &str = "unship_r";
 /// The property that says which commit of unship's a table has seen last.
 pub const RELEASED: &str = "unship.release";
 
+/// The property that says which of a table's snapshots hold rows that others had written to what
+/// was live before, and were brought over.
+pub const KEPT: &str = "unship.kept";
+
+/// Whether a property is one that unship gives a table, and that is no part of what it is.
+pub fn is_mark(property: &str) -> bool {
+    property == RELEASED || property == KEPT
+}
+
 /// A namespace as the schema of a relation: its parts with dots between, a part in quotation marks
 /// where it would be ambiguous.
 pub fn schema(parts: &[String]) -> String {

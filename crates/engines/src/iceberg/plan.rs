@@ -9,13 +9,15 @@ mod renamed;
 pub use publish::publish;
 
 use super::action::{ABSENT, IcebergAction, Sequence, Turn, subject, view_digest};
+use super::branch;
+use super::bring::With;
 use super::commit::{self, Moved};
 use super::foreign;
+use super::keep::Keep;
 use super::kept::{Kept, KeptRelation};
 use super::look;
 use super::name;
 use super::rest::{Identifier, LoadTable, LoadView, Reference, Update, ViewContent};
-use super::rows;
 use super::state::{self, TableState};
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
@@ -45,6 +47,9 @@ pub struct Survey {
     pub aside: Vec<(Identifier, String)>,
     /// The restore points, the oldest first.
     pub kept: Vec<Kept>,
+    /// What others' rows were brought over to.
+    #[serde(default)]
+    pub brought: Vec<(RelationName, With)>,
     /// What the catalog can do.
     pub can: Can,
 }
@@ -276,19 +281,33 @@ impl<'a> Intent<'a> {
             )
             .hint("`unship log` shows what is still kept; `--select` leaves this table out"));
         }
+        let brought = self.brought(name)?;
         let proof = self.tag_of(name, wanted).filter(|tag| {
             let held = metadata.refs.get(tag).map(|held| held.snapshot_id);
             held.is_some() && held == table.snapshot
         });
         let live = self.request.live;
-        let mut moved = commit::to(id, metadata, table, live, proof.as_deref());
-        // What rows were exchanged on is production then.
+        let mut table = table.clone();
+        let mut moved = match brought {
+            None => commit::to(id, metadata, &table, live, proof.as_deref()),
+            Some(with) => {
+                table.snapshot = Some(with.head);
+                let onto = (&*with.branch, &*with.says);
+                self.out.mixed.insert(name.clone(), with.after.clone());
+                self.out.notes.push(format!(
+                    "{name}: what others wrote was brought over on the branch {}",
+                    with.branch
+                ));
+                commit::with_others(id, metadata, &table, live, onto)
+            }
+        };
+        // What an engine worked on is production then.
         let used = |to: &Reference| Some(to.snapshot_id) == table.snapshot;
         let branches = metadata.refs.iter();
-        let branches = branches.filter(|(name, to)| rows::is_branch(name) && used(to));
+        let branches = branches.filter(|(name, to)| branch::is_own(name) && used(to));
         moved
             .updates
-            .extend(branches.map(|(name, _)| rows::removal(name)));
+            .extend(branches.map(|(name, _)| branch::removal(name)));
         let drifted = |v: &Version| v.id.drift > 0;
         if self.request.live_map.get(name).is_some_and(drifted)
             || foreign::by_several(metadata, table.snapshot)
@@ -297,6 +316,22 @@ impl<'a> Intent<'a> {
             self.out.notes.extend(note);
         }
         Ok(moved)
+    }
+
+    /// What rows of others were brought over to, where that was asked for.
+    fn brought(&self, name: &RelationName) -> Result<Option<&'a With>, EngineError> {
+        let asked = self.request.keep.get(name);
+        let asked = asked.and_then(|keep| Keep::deserialize(keep).ok());
+        let mut all = self.survey.brought.iter();
+        let with = all.find(|(of, _)| of == name).map(|(_, with)| with);
+        match (asked.is_some_and(|keep| !keep.runs.is_empty()), with) {
+            (false, _) => Ok(None),
+            (true, Some(with)) => Ok(Some(with)),
+            (true, None) => Err(refused(
+                ErrorKind::Unsupported,
+                format!("what others wrote to {name} was not brought over"),
+            )),
+        }
     }
 
     /// The tag that holds a relation as it was, by what was written down.
@@ -629,12 +664,14 @@ impl<'a> Intent<'a> {
             true => "to what was built",
             false => "back",
         };
+        let copied = match self.survey.brought.is_empty() {
+            true => "no data is copied",
+            false => "only what others added is written again",
+        };
         self.out.method = match (production, tables) {
-            (1, 1) => format!("one commit of one table moves it {whereto}: no data is copied"),
-            (1, n) if n > 1 => {
-                format!("one commit moves {n} tables {whereto} at once: no data is copied")
-            }
-            _ => format!("snapshots, names and definitions are moved {whereto}: no data is copied"),
+            (1, 1) => format!("one commit of one table moves it {whereto}: {copied}"),
+            (1, n) if n > 1 => format!("one commit moves {n} tables {whereto} at once: {copied}"),
+            _ => format!("snapshots, names and definitions are moved {whereto}: {copied}"),
         };
         if production > 1 {
             let why = match self.survey.can.transaction {

@@ -5,11 +5,12 @@
 //! before it is planned, and becomes production by the same commit over all tables as any other
 //! version. What an engine leaves half done is never production.
 
-use super::act::{Hands, key};
+use super::act::Hands;
+use super::branch::Branch;
 use super::look;
 use super::name;
 use super::plan::{self, Survey};
-use super::rest::{Commit, Doing, LoadTable, Reference, Requirement, TableMetadata, Update};
+use super::rest::{LoadTable, TableMetadata};
 use super::state::{self, TableState};
 use super::survey;
 use serde::Deserialize;
@@ -23,9 +24,6 @@ use unship_core::fault::boundary;
 use unship_core::ident::RelationName;
 use unship_core::release::{Version, VersionId};
 use unship_core::rows::{Pair, Rows, RowsRequest, RowsSurvey, Slice};
-
-/// What the branches begin with that rows change places on.
-const BRANCH: &str = "unship_rows_";
 
 /// The most commits that an engine may need for it: one takes rows away, one puts others in.
 const COMMITS: usize = 2;
@@ -49,11 +47,6 @@ fn unsupported(text: impl Into<String>) -> EngineError {
 
 fn refused(text: String) -> EngineError {
     EngineError::new(ErrorKind::Refused, text)
-}
-
-/// Whether a branch is one on which rows changed places.
-pub fn is_branch(name: &str) -> bool {
-    name.starts_with(BRANCH)
 }
 
 /// Lets the rows change places on a branch of each table, and looks at what came of it.
@@ -86,12 +79,12 @@ pub fn survey(
     }
     let mut statements = Vec::new();
     for work in &works {
-        work.branch_off(hands)?;
+        work.branch.begin(hands, &work.table.metadata, work.base)?;
         statements.extend(work.statements(column, value)?);
     }
     boundary("branches for rows made");
     on("exchanging rows", 0, statements.len() as u64);
-    let ran = sql.run(&statements);
+    let ran = sql.run(&statements, "exchange the rows");
     boundary("rows exchanged");
     let made = ran.and_then(|()| {
         let after = survey::whole(hands, &names)?;
@@ -111,7 +104,7 @@ pub fn survey(
     };
     for work in works.iter().filter(|work| !used(work)) {
         // One that stays is removed by the next exchange, and is in nobody's way until then.
-        let _ = work.take_away(hands);
+        let _ = work.branch.remove(hands);
     }
     made
 }
@@ -143,6 +136,7 @@ pub fn plan(survey: &RowsSurvey, request: &RowsRequest) -> Result<Steps, EngineE
         keep: BTreeMap::new(),
         writer: None,
         built_in_order: Vec::new(),
+        spells: BTreeMap::new(),
     };
     let steps = plan::restore(&seen, &restore)?;
     Ok(Steps {
@@ -190,7 +184,7 @@ struct Work<'a> {
     base: i64,
     /// The one that the rows come from.
     then: i64,
-    branch: String,
+    branch: Branch<'a>,
 }
 
 impl<'a> Work<'a> {
@@ -241,70 +235,20 @@ impl<'a> Work<'a> {
             )));
         };
         look::snapshot_readable(&relation.to_string(), metadata, then)?;
-        let tail: String = key(&relation.to_string()).chars().rev().take(12).collect();
         Ok(Self {
             relation,
-            table,
             base,
             then,
-            branch: format!("{BRANCH}{tail}"),
+            branch: Branch::new(relation, metadata),
+            table,
         })
-    }
-
-    /// Makes the branch, and removes those that earlier exchanges left.
-    fn branch_off(&self, hands: &Hands<'_>) -> Result<(), EngineError> {
-        let base = Reference {
-            snapshot_id: self.base,
-            r#type: "branch".to_owned(),
-            max_ref_age_ms: None,
-            max_snapshot_age_ms: None,
-            min_snapshots_to_keep: None,
-        };
-        let left = self
-            .table
-            .metadata
-            .refs
-            .keys()
-            .filter(|name| is_branch(name));
-        let mut updates: Vec<_> = left.map(|name| removal(name)).collect();
-        updates.push(Update::point(&self.branch, &base));
-        self.commit(hands, updates, "make a branch of")
-    }
-
-    fn take_away(&self, hands: &Hands<'_>) -> Result<(), EngineError> {
-        self.commit(hands, vec![removal(&self.branch)], "remove a branch of")
-    }
-
-    fn commit(
-        &self,
-        hands: &Hands<'_>,
-        updates: Vec<Update>,
-        what: &str,
-    ) -> Result<(), EngineError> {
-        let Some(identifier) = name::identifier(self.relation) else {
-            return Ok(());
-        };
-        let commit = Commit {
-            identifier,
-            requirements: vec![Requirement::AssertTableUuid {
-                uuid: self.table.metadata.table_uuid.clone(),
-            }],
-            updates,
-        };
-        let sent = hands.client.commit(&commit, &key(&self.branch));
-        sent.doing(&format!("{what} {}", self.relation))
     }
 
     /// What the engine does, as Spark writes it
     /// (<https://iceberg.apache.org/docs/latest/branching/>).
     fn statements(&self, column: &str, value: &str) -> Result<[String; 2], EngineError> {
-        let namespace = name::parts(&self.relation.schema).ok_or_else(|| self.gone())?;
-        let parts = std::iter::once(&self.relation.database)
-            .chain(&namespace)
-            .chain(std::iter::once(&self.relation.name));
-        let table: Vec<_> = parts.map(|part| quoted(part)).collect();
-        let table = table.join(".");
-        let branch = format!("{table}.{}", quoted(&format!("branch_{}", self.branch)));
+        let table = table(self.relation).ok_or_else(|| self.gone())?;
+        let branch = on_branch(&table, &self.branch.name);
         let rows = format!("{} = '{value}'", quoted(column));
         Ok([
             format!("DELETE FROM {branch} WHERE {rows}"),
@@ -326,11 +270,14 @@ impl<'a> Work<'a> {
     /// What the engine made of it.
     fn slice(&self, table: &Arc<LoadTable>) -> Result<Slice, EngineError> {
         let metadata = &table.metadata;
-        let head = metadata.refs.get(&self.branch).map(|head| head.snapshot_id);
+        let head = metadata
+            .refs
+            .get(&self.branch.name)
+            .map(|head| head.snapshot_id);
         let head = head.ok_or_else(|| {
             refused(format!(
                 "the branch {} of {} was removed while its rows were exchanged",
-                self.branch, self.relation
+                self.branch.name, self.relation
             ))
         })?;
         let (out, back) = self.exchanged(metadata, head)?;
@@ -346,7 +293,7 @@ impl<'a> Work<'a> {
             after: look::table_state(self.relation, &after)?,
             notes: vec![format!(
                 "its rows were exchanged on the branch {}",
-                self.branch
+                self.branch.name
             )],
         })
     }
@@ -381,24 +328,34 @@ impl<'a> Work<'a> {
         Err(refused(format!(
             "the branch {} of {} does not lead back to what production is in {COMMITS} commits: \
              somebody else wrote to it",
-            self.branch, self.relation
+            self.branch.name, self.relation
         )))
     }
 }
 
-/// What removes a branch.
-pub fn removal(branch: &str) -> Update {
-    Update::RemoveSnapshotRef {
-        ref_name: branch.to_owned(),
-    }
-}
-
-fn quoted(part: &str) -> String {
+/// A name as Spark reads it.
+pub fn quoted(part: &str) -> String {
     format!("`{}`", part.replace('`', "``"))
 }
 
+/// A table's whole name as Spark reads it; `None` if no catalog can have it.
+pub fn table(relation: &RelationName) -> Option<String> {
+    let namespace = name::parts(&relation.schema)?;
+    let parts = std::iter::once(&relation.database)
+        .chain(&namespace)
+        .chain(std::iter::once(&relation.name));
+    let parts: Vec<_> = parts.map(|part| quoted(part)).collect();
+    Some(parts.join("."))
+}
+
+/// What Spark writes to a branch of a table by.
+pub fn on_branch(table: &str, branch: &str) -> String {
+    format!("{table}.{}", quoted(&format!("branch_{branch}")))
+}
+
 impl Sql {
-    fn run(&self, statements: &[String]) -> Result<(), EngineError> {
+    /// Carries them out. `what` is what they do, for a person (`exchange the rows`).
+    pub fn run(&self, statements: &[String], what: &str) -> Result<(), EngineError> {
         let failed = |text: String| EngineError::new(ErrorKind::Query, text);
         let [program, arguments @ ..] = &*self.command else {
             return Err(unsupported("`sql` names no program"));
@@ -412,7 +369,7 @@ impl Sql {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|e| {
-                failed(format!("cannot start {program}, which exchanges rows")).because(e)
+                failed(format!("cannot start {program}, which is to {what}")).because(e)
             })?;
         let mut stdin = child.stdin.take();
         let output = std::thread::scope(|scope| {
@@ -440,10 +397,10 @@ impl Sql {
             .get(lines.len().saturating_sub(TOLD)..)
             .unwrap_or_default();
         Err(failed(format!(
-            "{program} did not exchange the rows ({}): {}",
+            "{program} did not {what} ({}): {}",
             output.status,
             last.join(" / ")
         ))
-        .hint("production is as it was: rows are exchanged on a branch"))
+        .hint("production is as it was: the program works on a branch"))
     }
 }

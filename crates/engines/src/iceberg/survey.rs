@@ -144,6 +144,7 @@ fn with_kept(
         made: BTreeMap::new(),
         aside: aside.filter_map(lies).collect(),
         kept,
+        brought: Vec::new(),
         can: can(client),
     })
 }

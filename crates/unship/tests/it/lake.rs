@@ -57,7 +57,7 @@ impl Lake {
     }
 
     /// What somebody does who knows nothing of unship.
-    fn others(&self, operations: &Value) {
+    pub(super) fn others(&self, operations: &Value) {
         let text = operations.to_string();
         self.scratch.sh(&self.python, &[&self.job, "do", &text]);
     }

@@ -42,6 +42,7 @@ mod settings;
 mod snowflake;
 mod spark;
 mod spark_dbt;
+mod spark_keep;
 mod stages;
 mod story;
 mod tell;

@@ -17,7 +17,7 @@ pub(super) struct Spark {
     pub(super) lake: Lake,
     pub(super) python: String,
     socket: String,
-    driver: String,
+    pub(super) driver: String,
 }
 
 impl Spark {
@@ -82,7 +82,7 @@ impl Spark {
     }
 
     /// What a guarded job does.
-    fn run(&self, statements: &[&str]) -> Output {
+    pub(super) fn run(&self, statements: &[&str]) -> Output {
         let mut args = vec!["run", "--", &*self.python, &*self.driver, "sql"];
         let namespace = format!("use lake.{}", self.lake.namespace);
         args.push(&namespace);

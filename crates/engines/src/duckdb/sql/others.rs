@@ -167,12 +167,12 @@ fn replay(
         rows: more.rows,
         conflicts,
         conflicting,
-        after: RelationState {
+        after: Some(RelationState {
             rows: Some(after.rows),
             fingerprint: Some(after),
             storage: None,
             ..state.clone()
-        },
+        }),
         engine,
     }))
 }

@@ -26,6 +26,7 @@ pub fn publish(survey: &Survey, request: &PublishRequest) -> Result<Steps, Engin
         keep: BTreeMap::new(),
         writer: None,
         built_in_order: Vec::new(),
+        spells: BTreeMap::new(),
     };
     let mut intent = Intent::new(survey, &giving_way, true);
     for (name, version) in &request.changes {

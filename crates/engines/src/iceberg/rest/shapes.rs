@@ -142,6 +142,9 @@ pub struct Snapshot {
     pub timestamp_ms: i64,
     /// Where its list of manifests lies.
     pub manifest_list: Option<String>,
+    /// The schema that it was made with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_id: Option<i64>,
     /// What its writer says of it.
     #[serde(default)]
     pub summary: BTreeMap<String, String>,

@@ -135,6 +135,7 @@ impl World {
         let request = RestoreRequest {
             writer: None,
             built_in_order: Vec::new(),
+            spells: BTreeMap::new(),
             release,
             live: R(1),
             live_map: self.map.clone(),

@@ -267,12 +267,12 @@ fn replay(
         rows: more.rows,
         conflicts,
         conflicting,
-        after: RelationState {
+        after: Some(RelationState {
             rows: Some(print.rows),
             fingerprint: Some(print),
             storage: None,
             ..state
-        },
+        }),
         engine: serde_json::json!(statements),
     }))
 }

@@ -145,12 +145,12 @@ fn keep(
         rows: done.come,
         conflicts: Vec::new(),
         conflicting: 0,
-        after: RelationState {
+        after: Some(RelationState {
             storage: Some(position.storage(table.relation)),
             rows: None,
             fingerprint: None,
             ..wanted.clone()
-        },
+        }),
         // Nothing has to be done besides.
         engine: serde_json::json!([]),
     }))

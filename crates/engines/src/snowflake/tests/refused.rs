@@ -143,6 +143,7 @@ fn views_come_after_tables_and_a_rollback_takes_rights_back() {
     let request = RestoreRequest {
         writer: None,
         built_in_order: Vec::new(),
+        spells: BTreeMap::new(),
         release: ReleaseId(3),
         live: ReleaseId(2),
         live_map: [(name("MARTS"), version(2))].into(),

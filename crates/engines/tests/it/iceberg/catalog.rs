@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use unship_core::testing::Table;
+use unship_core::testing::{Row, Table};
 
 /// A namespace and a name.
 pub type Id = (Vec<String>, String);
@@ -49,6 +49,16 @@ impl Catalog {
     /// A table's metadata.
     pub fn table(&self, id: &Id) -> Option<&Value> {
         self.files.get(self.tables.get(id)?)
+    }
+
+    /// What a snapshot was made from.
+    pub fn parent(&self, id: &Id, snapshot: i64) -> i64 {
+        let of = numbered(
+            &self.table(id).unwrap()["snapshots"],
+            "snapshot-id",
+            snapshot,
+        );
+        of.unwrap()["parent-snapshot-id"].as_i64().unwrap()
     }
 
     fn store(&mut self, id: &Id, metadata: Value) {
@@ -259,12 +269,21 @@ fn add_snapshot(m: &mut Value, number: i64, operation: &str, table: &Table, bran
         false => branch,
     };
     let parent = m["refs"][from]["snapshot-id"].clone();
+    let before = match parent.as_i64() {
+        Some(_) => rows_at(m, &parent).len(),
+        None => 0,
+    };
+    let added = match operation {
+        "append" => table.rows.len() - before,
+        "overwrite" => table.rows.len(),
+        _ => 1,
+    };
     let mut snapshot = json!({
         "snapshot-id": id, "sequence-number": number, "timestamp-ms": 1_700_000_000_000_i64 + number,
         "manifest-list": format!("memory://{number}.avro"), "schema-id": m["current-schema-id"],
         "summary": {
             "operation": operation, "total-records": table.rows.len().to_string(), "rows": rows,
-            "total-delete-files": "0", "added-records": "1", "engine-name": "tests",
+            "total-delete-files": "0", "added-records": added.to_string(), "engine-name": "tests",
         },
     });
     if !parent.is_null() {
@@ -397,8 +416,12 @@ pub fn read(m: &Value, at: Option<i64>) -> Table {
     let schema = numbered(&m["schemas"], "schema-id", schema).unwrap();
     let columns = schema["fields"].as_array().unwrap().iter();
     let columns: Vec<_> = columns.map(|f| f["name"].as_str().unwrap()).collect();
-    let rows = snapshot.map_or(Vec::new(), |snapshot| {
-        serde_json::from_str(snapshot["summary"]["rows"].as_str().unwrap()).unwrap()
-    });
+    let rows = snapshot.map_or(Vec::new(), |snapshot| rows_at(m, &snapshot["snapshot-id"]));
     Table::new(&columns, rows)
+}
+
+/// The rows of a snapshot.
+fn rows_at(m: &Value, snapshot: &Value) -> Vec<Row> {
+    let snapshot = numbered(&m["snapshots"], "snapshot-id", snapshot.as_i64().unwrap());
+    serde_json::from_str(snapshot.unwrap()["summary"]["rows"].as_str().unwrap()).unwrap()
 }

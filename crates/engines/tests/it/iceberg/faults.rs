@@ -590,5 +590,7 @@ fn what_others_added_is_counted_and_the_way_to_keep_it_is_told() {
             .unwrap_err();
         assert!(matches!(asked, OperateError::CannotKeep(_)), "{asked:?}");
         assert!(asked.to_string().contains(says), "{asked}");
+        let names_sql = asked.to_string().contains("`sql = [");
+        assert_eq!(names_sql, operation == "append", "{asked}");
     }
 }

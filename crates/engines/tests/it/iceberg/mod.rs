@@ -5,12 +5,14 @@ mod aside;
 mod catalog;
 mod client;
 mod faults;
+mod keep;
 mod order;
 mod renames;
 mod requests;
 mod retention;
 mod rows;
 mod server;
+mod spark;
 mod suite;
 
 pub(super) use suite::Jobs;
