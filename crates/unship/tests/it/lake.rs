@@ -1,8 +1,10 @@
 //! A real REST catalog, and pyiceberg as the job, as the others who write, and as the reader.
 //! `scripts/rest-catalog run` starts the catalog; `make test-all` does so.
 
-use super::support::{Scratch, Tools, repository};
+use super::meanwhile::{Lakeside, play};
+use super::support::{Output, Scratch, Tools, repository};
 use serde_json::{Value, json};
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use unship_core::testing::skipped;
@@ -12,7 +14,7 @@ pub(super) struct Lake {
     /// The namespace that is production.
     pub(super) namespace: String,
     pub(super) python: String,
-    job: String,
+    pub(super) job: String,
 }
 
 impl Lake {
@@ -63,14 +65,14 @@ impl Lake {
     }
 
     /// What a guarded job does.
-    fn run(&self, operations: &Value) -> super::support::Output {
+    fn run(&self, operations: &Value) -> Output {
         let text = operations.to_string();
         self.scratch
             .unship(&["run", "--", &self.python, &self.job, "do", &text])
     }
 
     /// What a guarded job does that builds aside.
-    fn aside(&self, operations: &Value) -> super::support::Output {
+    fn aside(&self, operations: &Value) -> Output {
         let text = operations.to_string();
         let command = ["run", "--aside", "--", &self.python, &self.job, "do", &text];
         self.scratch.unship(&command)
@@ -103,7 +105,7 @@ impl Lake {
 }
 
 /// A program that works beside the test, and ends with it.
-struct Running(Option<Child>);
+pub(super) struct Running(pub(super) Option<Child>);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -183,8 +185,62 @@ fn everything_a_job_did_goes_back_and_forth() {
     doctor.says(0, &["transactions/commit"]);
 }
 
-/// Others keep committing while production goes back and forth: whatever they were told is committed
-/// stays reachable, and nobody sees one of two tables go without the other.
+/// Tables of pyiceberg's, in a file that says how a reader stands: whether a job is at work on
+/// production itself, and which one.
+struct Shore {
+    lake: Lake,
+    until: PathBuf,
+    job: Cell<usize>,
+}
+
+impl Shore {
+    fn pair_and(&self, n: i64, more: &[Value]) -> Value {
+        let mut all = vec![
+            json!(["overwrite", "left", [[1, n]]]),
+            json!(["overwrite", "right", [[1, n]]]),
+        ];
+        all.extend_from_slice(more);
+        Value::from(all)
+    }
+}
+
+impl Lakeside for Shore {
+    fn scratch(&self) -> &Scratch {
+        &self.lake.scratch
+    }
+
+    fn in_place(&self, n: i64) -> Output {
+        let order = json!(["append", "orders", [[n, n]]]);
+        self.lake.run(&self.pair_and(n, &[order]))
+    }
+
+    fn aside(&self, n: i64) -> Output {
+        self.lake.aside(&self.pair_and(n, &[]))
+    }
+
+    fn aside_with_orders(&self, n: i64) -> Output {
+        let order = json!(["append", "orders", [[n, n]]]);
+        self.lake.aside(&self.pair_and(n, &[order]))
+    }
+
+    fn pair(&self) -> [i64; 2] {
+        let shown = self.lake.show();
+        ["left", "right"].map(|side| shown[side]["rows"][0][1].as_i64().unwrap())
+    }
+
+    fn at_work(&self, working: bool) {
+        let word = if working { "at work" } else { "quiet" };
+        self.job.set(self.job.get() + 1);
+        // Whoever reads finds the old word or the new one.
+        let new = self.until.with_extension("new");
+        std::fs::write(&new, format!("{word} {}", self.job.get())).unwrap();
+        std::fs::rename(new, &self.until).unwrap();
+    }
+}
+
+/// Others keep committing while jobs publish, in place and aside, and production goes back and forth:
+/// whatever they were told is committed stays reachable, and nobody sees one of two tables go without
+/// the other.
 #[test]
 #[ignore = "needs a REST catalog: scripts/rest-catalog run"]
 fn nothing_that_others_commit_meanwhile_is_lost() {
@@ -193,55 +249,31 @@ fn nothing_that_others_commit_meanwhile_is_lost() {
     };
     let rounds = std::env::var("UNSHIP_LAKE_ROUNDS");
     let rounds: usize = rounds.map_or(10, |n| n.parse().unwrap());
-    let pair = |n: i64| {
-        json!([
-            ["overwrite", "left", [[1, n]]],
-            ["overwrite", "right", [[1, n]]],
-            ["append", "orders", [[n, n]]],
-        ])
-    };
     lake.run(&json!([
         ["create", "left", ["id", "value"], [[1, 1]]],
         ["create", "right", ["id", "value"], [[1, 1]]],
         ["create", "orders", ["id", "value"], [[1, 1]]],
     ]))
     .says(0, &["R1"]);
-    lake.run(&pair(2)).says(0, &["R2"]);
-
     let until = lake.scratch.path("until");
-    std::fs::write(&until, "").unwrap();
-    let until = until.display().to_string();
-    let writer = lake.start("append", &until);
-    let reader = lake.start("read", &until);
-    let (mut moved, mut refused) = (0, 0);
-    for _ in 0..rounds * 20 {
-        let to = if moved % 2 == 0 { "undo" } else { "redo" };
-        let out = lake.scratch.unship(&[to, "--others", "set-aside"]);
-        match out.code {
-            // Others may have committed again before the proof looked: that is told, too.
-            0 | 74 => moved += 1,
-            _ => {
-                // Others were faster: production is as it was, and the next plan sees them.
-                out.says(out.code, &["production"]);
-                refused += 1;
-            }
-        }
-        if moved >= rounds {
-            break;
-        }
-    }
+    let job = Cell::new(0);
+    let shore = Shore { lake, until, job };
+    shore.at_work(false);
+    let until = shore.until.display().to_string();
+    let (writer, reader) = (
+        shore.lake.start("append", &until),
+        shore.lake.start("read", &until),
+    );
+    let tally = play(&shore, rounds, || true);
     std::fs::remove_file(&until).unwrap();
     let (committed, seen) = (told(writer), told(reader));
-    assert!(moved >= rounds, "{moved} of {rounds}, {refused} refused");
-    let kept = lake.kept("orders");
+    let kept = shore.lake.kept("orders");
     let committed: Vec<i64> = serde_json::from_value(committed).unwrap();
     let lost: Vec<_> = committed.iter().filter(|id| !kept.contains(id)).collect();
-    println!(
-        "{moved} moved, {refused} refused, {} committed, {seen} read",
-        committed.len()
-    );
+    println!("{tally}; {} committed, {seen} read", committed.len());
     assert!(!committed.is_empty() && lost.is_empty(), "lost: {lost:?}");
     assert_eq!(seen[1], 0, "mixtures seen: {seen}");
+    shore.lake.scratch.ok(&["fsck"]);
 }
 
 /// On branches and in a namespace of the release's own: nobody sees anything of it before it is
@@ -335,7 +367,7 @@ fn readers_see_all_of_a_build_or_nothing() {
     ]))
     .says(0, &["R1"]);
     let until = lake.scratch.path("until");
-    std::fs::write(&until, "").unwrap();
+    std::fs::write(&until, "quiet").unwrap();
     let reader = lake.start("read", &until.display().to_string());
     let rounds = std::env::var("UNSHIP_LAKE_ROUNDS");
     let rounds = rounds.map_or(5, |n| n.parse::<i64>().unwrap() / 5);

@@ -30,6 +30,7 @@ mod lake;
 mod lake_duckdb;
 mod lease;
 mod loaders;
+mod meanwhile;
 mod no_duckdb;
 mod postgres;
 mod projects;

@@ -1,17 +1,26 @@
 //! Apache Spark as the job, as the others who write, and as the reader of Iceberg tables.
 //! `scripts/rest-catalog run scripts/spark run` starts both; `make test-all` does so.
 
-use super::lake::Lake;
-use super::support::{Output, repository};
+use super::lake::{Lake, Running};
+use super::meanwhile::{Lakeside, play};
+use super::support::{Output, Scratch, repository};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use unship_core::testing::skipped;
 
 /// What a reader of a catalog sees.
 #[derive(Debug, PartialEq)]
-pub(super) struct Shown(Value);
+pub(super) struct Shown(pub(super) Value);
+
+/// What two programs see that know nothing of each other.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Seen {
+    pub(super) pyiceberg: Value,
+    pub(super) spark: Value,
+}
 
 pub(super) struct Spark {
     pub(super) lake: Lake,
@@ -55,23 +64,35 @@ impl Spark {
 
     /// The rows of each statement, or what Spark says against it. A session that has a name remembers
     /// what it knows of tables; without one it is new.
-    fn ask(&self, session: Option<&str>, statements: &[&str]) -> Result<Vec<Value>, String> {
+    pub(super) fn ask(
+        &self,
+        session: Option<&str>,
+        statements: &[&str],
+    ) -> Result<Vec<Value>, String> {
         let mut all = vec![format!("use lake.{}", self.lake.namespace)];
         all.extend(statements.iter().map(|text| (*text).to_owned()));
         let rows = self.request(&json!({"sql": all, "session": session}))?;
         Ok(rows[1..].to_vec())
     }
 
-    fn request(&self, request: &Value) -> Result<Vec<Value>, String> {
-        let mut stream = UnixStream::connect(&self.socket).unwrap();
-        writeln!(stream, "{request}").unwrap();
-        let mut line = String::new();
-        BufReader::new(stream).read_line(&mut line).unwrap();
-        let answer: Value = serde_json::from_str(&line).unwrap();
-        match answer.get("error").and_then(Value::as_str) {
-            Some(error) => Err(error.to_owned()),
-            None => Ok(answer["rows"].as_array().unwrap().clone()),
+    pub(super) fn request(&self, request: &Value) -> Result<Vec<Value>, String> {
+        asked(&self.socket, request)
+    }
+
+    /// Another application, with a session of its own, and where it is asked.
+    fn another(&self) -> (Running, String) {
+        let socket = self.lake.scratch.path("another").display().to_string();
+        let mut command = self.lake.scratch.command(&self.python);
+        command.args([&self.driver, "serve", &socket]);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let child = Running(Some(command.spawn().unwrap()));
+        for _ in 0..1200 {
+            if std::path::Path::new(&socket).exists() {
+                return (child, socket);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
         }
+        panic!("the other session did not start within two minutes");
     }
 
     /// What somebody does who knows nothing of unship; the rows of the last statement.
@@ -90,8 +111,19 @@ impl Spark {
         self.lake.scratch.unship(&args)
     }
 
+    /// What a guarded job does that builds aside. Spark runs elsewhere, and is told of the branch.
+    fn aside(&self, statements: &[&str]) -> Output {
+        let script =
+            "exec \"$0\" \"$1\" sql \"set spark.wap.branch = $UNSHIP_ICEBERG_BRANCH\" \"${@:2}\"";
+        let mut args = vec!["run", "--aside", "--", "bash", "-c", script];
+        let namespace = format!("use lake.{}", self.lake.namespace);
+        args.extend([&*self.python, &*self.driver, &namespace]);
+        args.extend(statements);
+        self.lake.scratch.unship(&args)
+    }
+
     /// Every table and view, as a program sees it that has just been started: rows, columns,
-    /// partitioning, sort order and properties, definitions.
+    /// partitioning, sort order and properties; definitions, and what they give.
     pub(super) fn show(&self) -> Shown {
         let (mut tables, mut views) = (json!({}), json!({}));
         for table in self.sql(&["show tables"]).as_array().unwrap() {
@@ -104,15 +136,48 @@ impl Spark {
                 ],
             );
             let [described, rows] = asked.unwrap().try_into().unwrap();
-            let mut rows = rows.as_array().unwrap().clone();
-            rows.sort_by_key(Value::to_string);
-            tables[name] = json!({"is": described_as(&described), "rows": rows});
+            tables[name] = json!({"is": described_as(&described), "rows": in_order(&rows)});
         }
         for view in self.sql(&["show views"]).as_array().unwrap() {
             let name = view[1].as_str().unwrap();
-            views[name] = self.sql(&[&format!("show create table {name}")]);
+            let asked = self.ask(
+                None,
+                &[
+                    &format!("show create table {name}"),
+                    &format!("select * from {name}"),
+                ],
+            );
+            let [says, rows] = asked.unwrap().try_into().unwrap();
+            let says = says[0][0].as_str().unwrap().lines();
+            // Where its metadata lies is no part of it.
+            let says: Vec<_> = says
+                .filter(|l| !l.trim_start().starts_with("'location' ="))
+                .collect();
+            views[name] = json!({"says": says, "rows": in_order(&rows)});
         }
         Shown(json!({"tables": tables, "views": views}))
+    }
+}
+
+impl Spark {
+    /// What both see that have just been started.
+    pub(super) fn seen(&self) -> Seen {
+        Seen {
+            pyiceberg: self.lake.show(),
+            spark: self.show().0,
+        }
+    }
+}
+
+fn asked(socket: &str, request: &Value) -> Result<Vec<Value>, String> {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    writeln!(stream, "{request}").unwrap();
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).unwrap();
+    let answer: Value = serde_json::from_str(&line).unwrap();
+    match answer.get("error").and_then(Value::as_str) {
+        Some(error) => Err(error.to_owned()),
+        None => Ok(answer["rows"].as_array().unwrap().clone()),
     }
 }
 
@@ -123,6 +188,13 @@ impl Drop for Over<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::SeqCst);
     }
+}
+
+/// Rows, in the one order that they are compared in.
+pub(super) fn in_order(rows: &Value) -> Vec<Value> {
+    let mut rows = rows.as_array().unwrap().clone();
+    rows.sort_by_key(Value::to_string);
+    rows
 }
 
 /// What Spark says of a table, less what is no part of it: metadata columns, where its files are, and
@@ -252,8 +324,57 @@ fn a_session_that_remembers_the_bad_version_does_not_bring_it_back() {
     }
 }
 
-/// Spark keeps committing while production goes back and forth: nothing that it was told is committed
-/// is lost, and nobody sees one of two tables go without the other.
+/// Tables of Spark's. A job's number is odd while it is at work on production itself.
+struct Shore {
+    spark: Spark,
+    job: AtomicUsize,
+}
+
+impl Shore {
+    fn texts(n: i64) -> [String; 3] {
+        [
+            format!("insert overwrite left_side values ({n})"),
+            format!("insert overwrite right_side values ({n})"),
+            format!("insert into orders values ({n})"),
+        ]
+    }
+}
+
+impl Lakeside for Shore {
+    fn scratch(&self) -> &Scratch {
+        &self.spark.lake.scratch
+    }
+
+    fn in_place(&self, n: i64) -> Output {
+        self.spark
+            .run(&Self::texts(n).each_ref().map(String::as_str))
+    }
+
+    fn aside(&self, n: i64) -> Output {
+        let [left, right, _] = Self::texts(n);
+        self.spark.aside(&[&left, &right])
+    }
+
+    fn aside_with_orders(&self, n: i64) -> Output {
+        self.spark
+            .aside(&Self::texts(n).each_ref().map(String::as_str))
+    }
+
+    fn pair(&self) -> [i64; 2] {
+        ["left_side", "right_side"].map(|side| {
+            let rows = self.spark.sql(&[&format!("select value from {side}")]);
+            rows[0][0].as_i64().unwrap()
+        })
+    }
+
+    fn at_work(&self, _: bool) {
+        self.job.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Spark keeps committing while jobs publish, in place and aside, and production goes back and forth:
+/// nothing that it was told is committed is lost, and nobody sees one of two tables go without the
+/// other.
 #[test]
 #[ignore = "needs Spark and a REST catalog: scripts/rest-catalog run scripts/spark run"]
 fn nothing_that_spark_commits_meanwhile_is_lost() {
@@ -262,37 +383,41 @@ fn nothing_that_spark_commits_meanwhile_is_lost() {
     };
     let rounds = std::env::var("UNSHIP_SPARK_ROUNDS");
     let rounds: usize = rounds.map_or(5, |n| n.parse().unwrap());
+    let built = "tblproperties ('write.wap.enabled' = 'true') as select";
     spark
         .run(&[
-            "create table left_side as select 1 as value",
-            "create table right_side as select 1 as value",
-            "create table orders as select cast(1 as bigint) as id",
+            &format!("create table left_side {built} 1 as value"),
+            &format!("create table right_side {built} 1 as value"),
+            &format!("create table orders {built} cast(1 as bigint) as id"),
         ])
         .says(0, &["R1"]);
-    spark
-        .run(&[
-            "insert overwrite left_side values (2)",
-            "insert overwrite right_side values (2)",
-            "insert into orders values (2)",
-        ])
-        .says(0, &["R2"]);
+    let shore = Shore {
+        spark,
+        job: AtomicUsize::new(0),
+    };
+    let spark = &shore.spark;
+    // Of another application than the jobs, as its commits say.
+    let (_running, stream) = spark.another();
+    let orders = format!("lake.{}.orders", spark.lake.namespace);
     let over = AtomicBool::new(false);
     let read = AtomicBool::new(false);
-    let (moved, refused, committed, pairs) = std::thread::scope(|scope| {
+    let (tally, committed, pairs) = std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
             let mut done = Vec::new();
             for id in 1_000_000_i64.. {
                 if over.load(Ordering::SeqCst) {
                     break;
                 }
-                let text = format!("insert into orders values ({id})");
+                let text = format!("insert into {orders} values ({id})");
                 // One session, as a stream has: it tries again by itself where it was too late.
-                if spark.ask(Some("stream"), &[&text]).is_ok() {
+                let insert = json!({"sql": [text], "session": "stream"});
+                if asked(&stream, &insert).is_ok() {
                     done.push(id);
                 }
             }
             done
         });
+        let job = &shore.job;
         let reader = scope.spawn(|| {
             let mut pairs = Vec::new();
             let left = "select value from left_side";
@@ -303,10 +428,13 @@ fn nothing_that_spark_commits_meanwhile_is_lost() {
             );
             let right = "select value from right_side";
             while !over.load(Ordering::SeqCst) {
-                // A pair counts only where the first table stood still while the second was read.
+                // A pair counts only where the first table stood still while the second was read, and
+                // no job was at work on production itself.
+                let job_before = job.load(Ordering::SeqCst);
                 let before = spark.ask(None, &[&at, left, right]).unwrap();
                 let after = spark.ask(None, &[&at]).unwrap();
-                if before[0] == after[0] {
+                let quiet = job_before % 2 == 0 && job.load(Ordering::SeqCst) == job_before;
+                if quiet && before[0] == after[0] {
                     pairs.push((before[1].clone(), before[2].clone()));
                     read.store(true, Ordering::SeqCst);
                 }
@@ -314,43 +442,22 @@ fn nothing_that_spark_commits_meanwhile_is_lost() {
             pairs
         });
         let working = Over(&over);
-        let (mut moved, mut refused) = (0, 0);
-        for _ in 0..rounds * 20 {
-            let to = if moved % 2 == 0 { "undo" } else { "redo" };
-            let out = spark.lake.scratch.unship(&[to, "--others", "set-aside"]);
-            match out.code {
-                // Others may have committed again before the proof looked: that is told, too.
-                0 | 74 => moved += 1,
-                _ => {
-                    // Others were faster: production is as it was, and the next plan sees them.
-                    out.says(out.code, &["production"]);
-                    refused += 1;
-                }
-            }
-            // What is read after the last move shows nothing.
-            if moved >= rounds && read.load(Ordering::SeqCst) {
-                break;
-            }
-        }
+        // What is read after the last move shows nothing.
+        let tally = play(&shore, rounds, || read.load(Ordering::SeqCst));
         drop(working);
-        (
-            moved,
-            refused,
-            writer.join().unwrap(),
-            reader.join().unwrap(),
-        )
+        (tally, writer.join().unwrap(), reader.join().unwrap())
     });
     let kept = spark.lake.kept("orders");
     let lost: Vec<_> = committed.iter().filter(|id| !kept.contains(id)).collect();
     println!(
-        "{moved} moved, {refused} refused, {} committed, {} pairs read",
+        "{tally}; {} committed, {} pairs read",
         committed.len(),
         pairs.len()
     );
-    assert!(moved >= rounds, "{moved} of {rounds}, {refused} refused");
     assert!(!committed.is_empty() && lost.is_empty(), "lost: {lost:?}");
     let mixed: Vec<_> = pairs.iter().filter(|(left, right)| left != right).collect();
     assert!(!pairs.is_empty() && mixed.is_empty(), "mixed: {mixed:?}");
+    spark.lake.scratch.ok(&["fsck"]);
 }
 
 /// One day of two tables comes back, by Spark on a branch; the other days, and who wrote them since,
