@@ -10,7 +10,7 @@ use super::point::Taken;
 use super::rest::{self, Client, Doing, Endpoint, Snapshots};
 use super::rows::{self, Sql};
 use super::sight::{Look, Sight};
-use super::{bring, doctor, keep, name, point, survey};
+use super::{bring, doctor, foreign, keep, name, point, survey};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

@@ -43,6 +43,7 @@ mod settings;
 mod snowflake;
 mod spark;
 mod spark_dbt;
+mod spark_evolution;
 mod spark_keep;
 mod stages;
 mod story;
