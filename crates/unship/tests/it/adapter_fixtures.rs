@@ -2,7 +2,7 @@
 //! tests of every warehouse, also has to go back. Their texts are read from the installed package.
 
 use crate::support::warehouse::{Warehouse, same};
-use crate::support::{Output, Tools, tools};
+use crate::support::{Output, Scratch, Tools, tools};
 use std::collections::{BTreeMap, BTreeSet};
 use unship_core::testing::skipped;
 
@@ -22,6 +22,22 @@ texts = {name: text for module in modules for name, text in vars(module).items()
 print(json.dumps({name: text for name, text in texts.items() if isinstance(text, str)}))
 ";
 
+/// The fixtures in these modules, by name.
+pub(super) fn texts(
+    scratch: &Scratch,
+    tools: &Tools,
+    modules: &[&str],
+) -> Option<BTreeMap<String, String>> {
+    let words = [&["-c", TEXTS], modules].concat();
+    let said = scratch.sh(&tools.python, &words);
+    let line = said.lines().next().unwrap_or_default();
+    let texts: Option<BTreeMap<String, String>> = serde_json::from_str(line).unwrap();
+    if texts.is_none() {
+        skipped(&format!("the adapters' fixtures cannot be read: {said}"));
+    }
+    texts
+}
+
 /// A project whose files are fixtures.
 struct Play {
     warehouse: Warehouse,
@@ -31,14 +47,7 @@ struct Play {
 impl Play {
     fn new(tools: &Tools, modules: &[&str]) -> Option<Self> {
         let warehouse = Warehouse::new(tools, [PROJECT])?;
-        let words = [&["-c", TEXTS], modules].concat();
-        let said = warehouse.scratch.sh(&tools.python, &words);
-        let line = said.lines().next().unwrap_or_default();
-        let texts: Option<BTreeMap<String, String>> = serde_json::from_str(line).unwrap();
-        let Some(texts) = texts else {
-            skipped(&format!("the adapters' fixtures cannot be read: {said}"));
-            return None;
-        };
+        let texts = texts(&warehouse.scratch, tools, modules)?;
         let play = Self { warehouse, texts };
         play.commit();
         play.warehouse.scratch.ok(&["init"]);

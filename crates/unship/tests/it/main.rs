@@ -44,6 +44,7 @@ mod snowflake;
 mod spark;
 mod spark_dbt;
 mod spark_evolution;
+mod spark_fixtures;
 mod spark_keep;
 mod stages;
 mod story;

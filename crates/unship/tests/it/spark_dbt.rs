@@ -10,6 +10,21 @@ const TOTALS: &str = "{{ config(partition_by=['customer']) }}
 select sum(amount) as total, customer from {{ ref('orders') }} group by customer
 ";
 
+/// The profile `shop`: dbt starts a Spark of its own, with the tests' settings.
+pub(super) fn profiles(spark: &Spark) -> String {
+    format!(
+        "shop:\n  target: prod\n  outputs:\n    prod: {{type: spark, method: session, \
+         host: localhost, schema: {}, threads: 1}}\n",
+        spark.lake.namespace
+    )
+}
+
+/// The dbt beside Spark's Python.
+pub(super) fn dbt(spark: &Spark) -> String {
+    let dbt = Path::new(&spark.python).with_file_name("dbt");
+    dbt.display().to_string()
+}
+
 struct Shop {
     spark: Spark,
     dbt: String,
@@ -19,11 +34,7 @@ impl Shop {
     fn new(namespace: &str) -> Option<Self> {
         let spark = Spark::new(namespace)?;
         let scratch = &spark.lake.scratch;
-        let profiles = format!(
-            "shop:\n  target: prod\n  outputs:\n    prod: {{type: spark, method: session, \
-             host: localhost, schema: {}, threads: 1}}\n",
-            spark.lake.namespace
-        );
+        let profiles = profiles(&spark);
         for (file, text) in [
             (
                 "dbt_project.yml",
@@ -57,9 +68,8 @@ impl Shop {
             scratch.write(file, text);
         }
         scratch.commit("totals of customers");
-        let dbt = Path::new(&spark.python).with_file_name("dbt");
         Some(Self {
-            dbt: dbt.display().to_string(),
+            dbt: dbt(&spark),
             spark,
         })
     }
