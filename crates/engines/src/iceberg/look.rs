@@ -183,11 +183,17 @@ impl Scope<'_> {
                 })
             })?;
             let mut below = Vec::new();
-            for answer in answers {
+            for ((_, asked), answer) in questions.iter().zip(answers) {
                 match answer {
                     Listed::Below(mut more) => below.append(&mut more),
-                    Listed::Tables(mut more) => names.tables.append(&mut more),
-                    Listed::Views(mut more) => names.views.append(&mut more),
+                    Listed::Tables(mut more) => {
+                        lie_in(&more, asked)?;
+                        names.tables.append(&mut more);
+                    }
+                    Listed::Views(mut more) => {
+                        lie_in(&more, asked)?;
+                        names.views.append(&mut more);
+                    }
                 }
             }
             level = below;
@@ -201,6 +207,20 @@ impl Scope<'_> {
         let below = |guarded: &Vec<String>| namespace.starts_with(guarded);
         !name::is_own(namespace)
             && (self.namespaces.is_empty() || self.namespaces.iter().any(below))
+    }
+}
+
+/// A catalog that does not tell capitals from small letters finds a namespace under a name that is
+/// not its own. What lies there would then be taken for what lies nowhere.
+fn lie_in(all: &[Identifier], asked: &[String]) -> Result<(), RestError> {
+    match all.iter().find(|id| id.namespace != asked) {
+        None => Ok(()),
+        Some(other) => Err(RestError::Nonsense(format!(
+            "asked for what lies in {}, it gives what lies in {}: write `namespaces` in unship.toml \
+             as the catalog does",
+            name::schema(asked),
+            name::schema(&other.namespace)
+        ))),
     }
 }
 

@@ -86,7 +86,10 @@ impl Bearer {
             match agent.post(server).send_form(form) {
                 // Buying a second token hurts nobody.
                 Err(error) => Sent::Again(RestError::NotReached(send::words(&error)), None),
-                Ok(response) => send::read(response),
+                Ok(response) => match send::read(response) {
+                    Err(error) => Sent::Again(error, None),
+                    Ok(answer) => answer.overloaded().unwrap_or(Sent::Done(answer)),
+                },
             }
         })?;
         let token: Token = match answer {
@@ -107,9 +110,15 @@ impl Bearer {
         Ok(Some(token.access_token))
     }
 
-    /// Forgets a token that the catalog does not take. Whether another can be had.
-    pub fn refused(&mut self) -> bool {
-        self.bought.take().is_some()
+    /// Forgets a token that the catalog does not take. Whether another can be had: many requests are
+    /// under way with the same one, and by the time that one of them is refused another may have
+    /// bought the next.
+    pub fn refused(&mut self, used: Option<&str>) -> bool {
+        let can_buy = matches!(self.login, Login::Credential { .. });
+        if self.bought.as_ref().map(|(token, _)| token.as_str()) == used {
+            self.bought = None;
+        }
+        can_buy
     }
 
     /// The text without anything secret.
@@ -125,5 +134,30 @@ impl Bearer {
             out = out.replace(secret.as_str(), "***");
         }
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Thirty-two requests are under way when a token ends. Each is refused, and each may go on.
+    #[test]
+    fn a_token_that_many_used_is_replaced_once() {
+        let mut bearer = Bearer::new(Login::Credential {
+            id: "unship".to_owned(),
+            secret: "s".to_owned(),
+            server: String::new(),
+            scope: String::new(),
+        });
+        let until = Instant::now() + MARGIN;
+        bearer.bought = Some(("old".to_owned(), until));
+        assert!(bearer.refused(Some("old")));
+        assert!(bearer.refused(Some("old")), "the next one is being bought");
+        bearer.bought = Some(("new".to_owned(), until));
+        assert!(bearer.refused(Some("old")));
+        assert!(bearer.bought.is_some(), "the new one was not refused");
+        let mut fixed = Bearer::new(Login::Token("t".to_owned()));
+        assert!(!fixed.refused(Some("t")), "there is no other");
     }
 }

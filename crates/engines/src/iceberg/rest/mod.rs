@@ -17,6 +17,7 @@ pub use login::Login;
 pub use shapes::*;
 pub use tables::{Snapshots, ViewContent};
 
+use super::state;
 use encode::{UNIT, plain};
 use login::Bearer;
 use send::{Answer, Sent};
@@ -24,7 +25,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use ureq::Agent;
 use ureq::http::Method;
 
@@ -94,7 +95,12 @@ pub struct Client {
     base: String,
     prefix: String,
     separator: String,
+    /// What it says that it offers; `None` where it says nothing of it.
     endpoints: Option<BTreeSet<String>>,
+    /// Whether a catalog that does not say what it offers has views.
+    has_views: bool,
+    /// Whether one that does not say what it offers commits several tables at once.
+    transacts: OnceLock<bool>,
     keeps_keys: bool,
     bearer: Mutex<Bearer>,
     /// Tables as they were read last, by path, with the mark that the catalog gave them.
@@ -120,6 +126,8 @@ impl Client {
             prefix: String::new(),
             separator: UNIT.to_owned(),
             endpoints: None,
+            has_views: false,
+            transacts: OnceLock::new(),
             keeps_keys: false,
             bearer: Mutex::new(Bearer::new(settings.login.clone())),
             read: Mutex::new(BTreeMap::new()),
@@ -141,24 +149,37 @@ impl Client {
         }
         client.keeps_keys = config.idempotency_key_lifetime.is_some();
         let tidy = |text: &String| text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let list = config.endpoints.as_ref();
+        // An empty list says as little as none (so does Iceberg's own client read it).
+        let list = config.endpoints.as_ref().filter(|list| !list.is_empty());
         client.endpoints = list.map(|list| list.iter().map(tidy).collect());
-        if client.endpoints.is_none() && said("view-endpoints-supported").as_deref() == Some("true")
-        {
-            let views = [Endpoint::Views, Endpoint::ChangeViews].map(Endpoint::spelled);
-            let all = OFFERED.iter().copied().chain(views);
-            client.endpoints = Some(all.map(str::to_owned).collect());
-        }
+        client.has_views = said("view-endpoints-supported").as_deref() == Some("true");
         Ok(client)
     }
 
     /// Whether the catalog can do it.
     pub fn offers(&self, endpoint: Endpoint) -> bool {
         let spelled = endpoint.spelled();
-        match &self.endpoints {
-            Some(list) => list.contains(spelled),
-            None => OFFERED.contains(&spelled),
+        match (&self.endpoints, endpoint) {
+            (Some(list), _) => list.contains(spelled),
+            (None, Endpoint::Views | Endpoint::ChangeViews) => self.has_views,
+            (None, Endpoint::Transaction) => self.transacts(),
+            (None, _) => OFFERED.contains(&spelled),
         }
+    }
+
+    /// Whether a catalog that does not say what it offers commits several tables at once. The
+    /// specification has one take it for granted, and many that are older than the list cannot do
+    /// it: a commit of no table tells, and changes nothing.
+    fn transacts(&self) -> bool {
+        *self.transacts.get_or_init(|| {
+            let sent = self.commit_all(&[], "");
+            let lacks = |error| match error {
+                RestError::Unsupported(_) | RestError::Missing(_) => true,
+                RestError::Nonsense(said) => said == status(404),
+                _ => false,
+            };
+            !sent.is_err_and(lacks)
+        })
     }
 
     /// Whether a request may be repeated under its key.
@@ -186,7 +207,10 @@ impl Client {
         if let (304, Some((_, table))) = (answer.status, known) {
             return Ok(table);
         }
-        let table: Arc<LoadTable> = Arc::new(understood(&answer)?);
+        let mut table: LoadTable = understood(&answer)?;
+        // Not every catalog leaves out what it was not asked for.
+        state::forget_history(&mut table.metadata);
+        let table = Arc::new(table);
         match answer.mark {
             Some(mark) => read().insert(path.to_owned(), (mark, Arc::clone(&table))),
             None => read().remove(path),
@@ -243,43 +267,51 @@ impl Client {
                 Err(error) => return Sent::Never(error),
             };
             let key_sent = key.filter(|_| self.keeps_keys);
+            let bearer = token.as_ref().map(|token| format!("Bearer {token}"));
             let headers = [
-                (
-                    "authorization",
-                    token.map(|token| format!("Bearer {token}")),
-                ),
+                ("authorization", bearer),
                 ("idempotency-key", key_sent.map(str::to_owned)),
                 ("if-none-match", mark.map(str::to_owned)),
             ];
-            let sent = self.once(&method, path, body.as_deref(), headers);
-            match sent {
+            let answer = match self.once(&method, path, body.as_deref(), headers) {
                 Err(error) if send::never_left(&error) => {
-                    Sent::Again(RestError::NotReached(send::words(&error)), None)
+                    return Sent::Again(RestError::NotReached(send::words(&error)), None);
                 }
-                Err(error) => self.lost(key, send::words(&error), &mut in_doubt),
+                Err(error) => return self.lost(key, send::words(&error), &mut in_doubt),
                 Ok(response) => match send::read(response) {
-                    Sent::Done(answer) => match answer.status {
-                        401 | 419 if !bought_again && self.bearer().refused() => {
-                            bought_again = true;
-                            Sent::Again(RestError::Login("it expired".to_owned()), None)
-                        }
-                        500 | 502 | 504 => {
-                            let said = self.said(&answer);
-                            let text = format!("HTTP status {}: {said}", answer.status);
-                            self.lost(key, text, &mut in_doubt)
-                        }
-                        _ => Sent::Done(answer),
-                    },
+                    Ok(answer) => answer,
                     // The status was read and the rest was lost: it may have been done.
-                    Sent::Again(RestError::NotReached(text), _) => {
-                        self.lost(key, text, &mut in_doubt)
-                    }
-                    other => other,
+                    Err(error) => return self.lost(key, error.to_string(), &mut in_doubt),
                 },
+            };
+            match answer.status {
+                401 | 419 if !bought_again && self.bearer().refused(token.as_deref()) => {
+                    bought_again = true;
+                    Sent::Again(RestError::Login("it expired".to_owned()), None)
+                }
+                503 if key.is_some() && !spoke(&answer) => {
+                    // A catalog says by it that it did nothing. A gateway also says it of a request
+                    // that it had passed on when the connection behind it broke.
+                    in_doubt.get_or_insert_with(|| status(503));
+                    Sent::Again(RestError::Overloaded(status(503)), answer.wait)
+                }
+                429 | 503 => answer.overloaded().unwrap_or(Sent::Done(answer)),
+                501 => Sent::Done(answer),
+                // 500, 502 and 504 by the specification; whatever else there is of this sort (524:
+                // a gateway's time was up) says no more.
+                500..=599 => {
+                    let text = format!("{}: {}", status(answer.status), self.said(&answer));
+                    self.lost(key, text, &mut in_doubt)
+                }
+                200..=299 if key.is_some() && !answer.is_json() => {
+                    let text = format!("{}, and no JSON", status(answer.status));
+                    self.lost(key, text, &mut in_doubt)
+                }
+                _ => Sent::Done(answer),
             }
         });
         let judged = answer.and_then(|answer| match answer.status {
-            200..=299 => Ok(answer),
+            200..=299 if answer.is_json() => Ok(answer),
             304 if mark.is_some() => Ok(answer),
             _ => Err(self.judged(&answer)),
         });
@@ -348,8 +380,7 @@ impl Client {
 
     fn judged(&self, answer: &Answer) -> RestError {
         let said = self.said(answer);
-        let spoke = serde_json::from_slice::<Failure>(&answer.body)
-            .is_ok_and(|f| !f.error.message.is_empty() || !f.error.r#type.is_empty());
+        let spoke = spoke(answer);
         match answer.status {
             401 | 419 => RestError::Login(said),
             403 => RestError::Forbidden(said),
@@ -358,9 +389,19 @@ impl Client {
             409 => RestError::Conflict(said),
             405 | 406 | 501 => RestError::Unsupported(said),
             status @ (400..=499) if spoke => RestError::Refused { status, said },
-            status => RestError::Nonsense(format!("HTTP status {status}")),
+            other => RestError::Nonsense(status(other)),
         }
     }
+}
+
+fn status(of: u16) -> String {
+    format!("HTTP status {of}")
+}
+
+/// Whether a catalog itself says why it is no good answer.
+fn spoke(answer: &Answer) -> bool {
+    serde_json::from_slice::<Failure>(&answer.body)
+        .is_ok_and(|f| !f.error.message.is_empty() || !f.error.r#type.is_empty())
 }
 
 /// What an answer to a look says.
@@ -369,19 +410,25 @@ fn understood<T: DeserializeOwned>(answer: &Answer) -> Result<T, RestError> {
         .map_err(|e| RestError::Nonsense(format!("{e} (HTTP status {})", answer.status)))
 }
 
-/// Every page of a list. A page token that comes twice would go on for ever.
-fn pages<T>(
+/// How many pages of a list may follow each other without a name that was not there yet.
+const IDLE_PAGES: usize = 1000;
+
+/// Every page of a list. One that leads to itself, or on and on, would be read for ever.
+fn pages<T: Ord>(
     mut page: impl FnMut(Option<&str>) -> Result<(Vec<T>, Option<String>), RestError>,
 ) -> Result<Vec<T>, RestError> {
-    let mut all = Vec::new();
+    let mut all = BTreeSet::new();
     let mut seen = BTreeSet::new();
+    let mut idle = 0;
     let mut token: Option<String> = None;
     loop {
         let (some, next) = page(token.as_deref())?;
+        let before = all.len();
         all.extend(some);
+        idle = if all.len() > before { 0 } else { idle + 1 };
         match next.filter(|next| !next.is_empty()) {
-            None => return Ok(all),
-            Some(next) if !seen.insert(next.clone()) => {
+            None => return Ok(all.into_iter().collect()),
+            Some(next) if idle > IDLE_PAGES || !seen.insert(next.clone()) => {
                 return Err(RestError::Nonsense(
                     "it gives the same page of a list again".to_owned(),
                 ));
@@ -393,3 +440,22 @@ fn pages<T>(
 
 /// Properties as JSON.
 pub type Properties = BTreeMap<String, String>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A list may have pages without a name, and must not go on for ever.
+    #[test]
+    fn a_list_that_goes_on_and_on_is_nonsense() {
+        let mut asked = 0;
+        let endless = pages(|_| {
+            asked += 1;
+            Ok((vec!["orders"], Some(asked.to_string())))
+        });
+        assert!(matches!(endless, Err(RestError::Nonsense(_))));
+        let mut some = (0..3).map(|n| (vec![n], (n < 2).then(|| n.to_string())));
+        let all = pages(|_| Ok(some.next().unwrap_or_default()));
+        assert_eq!(all, Ok(vec![0, 1, 2]));
+    }
+}

@@ -30,6 +30,24 @@ pub struct Answer {
     pub body: Vec<u8>,
     /// What the server calls this state of it (`ETag`).
     pub mark: Option<String>,
+    /// How long the server asks to wait (`Retry-After`).
+    pub wait: Option<Duration>,
+}
+
+impl Answer {
+    /// Whether it is JSON, or nothing: whatever stands between here and a catalog answers in HTML.
+    pub fn is_json(&self) -> bool {
+        let text = self.body.trim_ascii();
+        text.is_empty() || serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok()
+    }
+
+    /// That no more is taken now, if it says so.
+    pub fn overloaded(&self) -> Option<Sent> {
+        matches!(self.status, 429 | 503).then(|| {
+            let said = format!("HTTP status {}", self.status);
+            Sent::Again(RestError::Overloaded(said), self.wait)
+        })
+    }
 }
 
 /// What came of sending once.
@@ -61,14 +79,13 @@ pub fn patiently(mut once: impl FnMut() -> Sent) -> Result<Answer, RestError> {
     }
 }
 
-/// Reads an answer: that a server takes no more now (429, 503) is the only one that does not count,
-/// and says that it did nothing.
-pub fn read(mut response: Response<Body>) -> Sent {
+/// Reads an answer.
+pub fn read(mut response: Response<Body>) -> Result<Answer, RestError> {
     let status = response.status().as_u16();
     let header = response.headers().get("retry-after");
     // In seconds; a date is not worth a parser, the growing wait does.
-    let asked = header.and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    let asked = asked.map(Duration::from_secs);
+    let wait = header.and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    let wait = wait.map(Duration::from_secs);
     let mark = response.headers().get("etag");
     let mark = mark.and_then(|value| Some(value.to_str().ok()?.to_owned()));
     let body = response
@@ -77,12 +94,20 @@ pub fn read(mut response: Response<Body>) -> Sent {
         .limit(LARGEST)
         .read_to_vec();
     match (status, body) {
-        (429 | 503, _) => Sent::Again(
-            RestError::Overloaded(format!("HTTP status {status}")),
-            asked,
-        ),
-        (_, Ok(body)) => Sent::Done(Answer { status, body, mark }),
-        (_, Err(error)) => Sent::Again(RestError::NotReached(words(&error)), None),
+        (_, Ok(body)) => Ok(Answer {
+            status,
+            body,
+            mark,
+            wait,
+        }),
+        // The status says all.
+        (429, Err(_)) => Ok(Answer {
+            status,
+            body: Vec::new(),
+            mark,
+            wait,
+        }),
+        (_, Err(error)) => Err(RestError::NotReached(words(&error))),
     }
 }
 

@@ -5,14 +5,12 @@ use super::server::{Fault, Manner, Server};
 use super::suite::{Jobs, Lake, id, name};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use unship_core::engine::{Diagnosis, Engine, ErrorKind, Level, Place, Retention};
+use unship_core::engine::{Level, Place, Retention};
 use unship_core::ident::ReleaseId;
 use unship_core::operate::{Ask, OperateError};
 use unship_core::others::Others;
 use unship_core::testing::world::{Script, World};
 use unship_core::testing::{Contents, Table, Write};
-use unship_engines::iceberg::Iceberg;
-use unship_engines::iceberg::rest::Login;
 
 const COMMIT: &str = "POST /api/v1/transactions/commit";
 
@@ -79,6 +77,26 @@ fn a_lost_answer_is_looked_into() {
             true,
         ),
         ("a gateway's time is up", Fault::Says(504, ""), false),
+        (
+            "done, and a gateway of another sort",
+            Fault::DoesAndSays(524, "<html>"),
+            true,
+        ),
+        (
+            "done, and the connection behind a gateway broke",
+            Fault::DoesAndSays(503, "upstream connect error"),
+            true,
+        ),
+        (
+            "a page in its place",
+            Fault::Says(200, "<html>hello"),
+            false,
+        ),
+        (
+            "done, and a page in its place",
+            Fault::DoesAndSays(200, "<html>hello"),
+            true,
+        ),
         ("lost on the way there", Fault::Lost, false),
         ("lost on the way back", Fault::DoesAndLost, true),
         ("late", Fault::LostAndDoneLater, true),
@@ -278,70 +296,6 @@ fn answers_that_make_no_sense_change_nothing() {
     }
 }
 
-fn lake(token: &str, login: impl FnOnce(&Server) -> Login) -> Lake {
-    let mut lake = Lake::new(
-        Manner {
-            token: Some(token.to_owned()),
-            ..Manner::default()
-        },
-        Jobs::InPlace,
-    );
-    lake.login = login(&lake.server);
-    lake
-}
-
-#[test]
-fn a_login_that_is_refused_is_told_without_the_secret() {
-    let wrong = lake("right", |_| Login::Token("hunter2-secret".to_owned()));
-    wrong.server.fault(
-        "config",
-        Fault::Says(
-            401,
-            "{\"error\": {\"message\": \"who is hunter2-secret?\", \"type\": \"NotAuthorized\"}}",
-        ),
-    );
-    let mut engine = Iceberg::new(wrong.settings());
-    let error = engine.mark().unwrap_err();
-    assert_eq!(error.kind, ErrorKind::Permission);
-    assert!(error.message.contains("who is ***?"), "{error}");
-    let shown = format!("{error:?} {:?}", wrong.settings());
-    assert!(!shown.contains("hunter2"), "{shown}");
-    let doctor = engine.doctor();
-    assert_eq!(doctor[0].level, Level::Error);
-    assert!(!format!("{doctor:?}").contains("hunter2"));
-}
-
-/// A bought token that the catalog no longer takes is bought again.
-#[test]
-fn an_expired_token_is_bought_again() {
-    let lake = lake("first", |server| Login::Credential {
-        id: "unship".to_owned(),
-        secret: "s3cret".to_owned(),
-        server: format!("{}/v1/oauth/tokens", server.uri),
-        scope: "catalog".to_owned(),
-    });
-    let mut engine = Iceberg::new(lake.settings());
-    engine.mark().unwrap();
-    lake.server.state().manner.token = Some("second".to_owned());
-    let doctor = engine.doctor();
-    assert!(doctor.iter().all(|d| d.level < Level::Error), "{doctor:?}");
-    let bought: Vec<_> = lake
-        .server
-        .state()
-        .asked
-        .iter()
-        .filter(|(line, _)| line.contains("oauth"))
-        .map(|(_, body)| body.as_str().unwrap().to_owned())
-        .collect();
-    let form = "grant_type=client_credentials&client_id=unship&client_secret=s3cret&scope=catalog";
-    assert_eq!(bought, [form, form]);
-    lake.server
-        .fault("oauth", Fault::Says(400, "s3cret is wrong"));
-    let error = Iceberg::new(lake.settings()).mark().unwrap_err();
-    assert_eq!(error.kind, ErrorKind::Permission);
-    assert!(!error.message.contains("s3cret"), "{error}");
-}
-
 #[test]
 fn an_expired_snapshot_is_refused_by_name() {
     let mut story = told(Manner::default());
@@ -460,33 +414,6 @@ fn everything_that_belongs_to_a_table_goes_back_and_forth() {
     assert_eq!(meaning(&table(&story.server, &orders)), meaning(&before));
     story.world.back(&Ask::Undo, false).unwrap();
     assert_eq!(meaning(&table(&story.server, &orders)), meaning(&after));
-}
-
-/// A table that was dropped and comes back has the tags that restore points count on, so that the way
-/// back to them stays open.
-#[test]
-fn a_table_that_was_dropped_comes_back_with_its_tags() {
-    let mut story = told(Manner::default());
-    let orders = id(&name("orders"));
-    let dropped = Script::good([Write::Drop(name("orders"))]);
-    story.world.run(&dropped).unwrap();
-    story.world.back_to(ReleaseId(2)).unwrap();
-    assert_eq!(story.world.production(), story.r2);
-    let refs = &table(&story.server, &orders)["refs"];
-    assert_eq!(
-        refs["unship_r2"]["snapshot-id"], refs["main"]["snapshot-id"],
-        "{refs}"
-    );
-    let all = story.world.session(|s| s.engine.fsck(&|_, _, _| {}));
-    let well = |d: &Diagnosis| d.level == Level::Ok;
-    let all = all.unwrap();
-    assert!(all.iter().all(well), "{all:?}");
-    story
-        .world
-        .run(&Script::good([value("orders", 5)]))
-        .unwrap();
-    story.world.back_to(ReleaseId(2)).unwrap();
-    assert_eq!(story.world.production(), story.r2);
 }
 
 /// Compaction changes no row, however often: it is nobody's drift, and what is brought back is what
