@@ -3,12 +3,13 @@
 use super::action::{self, IcebergAction};
 use super::kept::Store;
 use super::look::Scope;
+use super::name::{self, text};
 use super::rest::{
     Client, Commit, Doing, Identifier, Reference, Requirement, RestError, Snapshots, Update,
     ViewContent,
 };
 use super::sight::Sight;
-use super::{commit, look, name, point, state};
+use super::{commit, look, state, tags};
 use jiff::Timestamp;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -92,10 +93,10 @@ impl Hands<'_> {
             } => {
                 let sent = self.client.register(name, metadata, &key(uuid));
                 let what = format!("register {} from {metadata}", text(name));
-                self.looked(sent, &what, || self.is_table(name, uuid))?;
-                self.is_whole(name)?;
-                point::retag(self.client, self.store, name, uuid)
+                self.looked(sent, &what, || self.is_table(name, uuid))
             }
+            IcebergAction::Retag { tables } => tags::again(self.client, self.store, tables),
+            IcebergAction::Forget { release, digest } => self.store.forget(*release, digest),
             IcebergAction::Unregister { name, uuid } => {
                 let sent = self.client.unregister(name, &key(uuid));
                 let what = format!("take {} out of the catalog", text(name));
@@ -141,16 +142,6 @@ impl Hands<'_> {
     fn is_table(&self, id: &Identifier, uuid: &str) -> Result<bool, RestError> {
         let table = self.client.table(id, Snapshots::Refs)?;
         Ok(table.is_some_and(|table| table.metadata.table_uuid == uuid))
-    }
-
-    /// A table that was registered must be one that can be read.
-    fn is_whole(&self, id: &Identifier) -> Result<(), EngineError> {
-        let table = self.client.table(id, Snapshots::Refs);
-        let table = table.doing(&format!("look at {}", text(id)))?;
-        match table {
-            Some(table) => look::readable(&text(id), &table.metadata),
-            None => Ok(()),
-        }
     }
 
     fn view(&self, id: &Identifier, content: Option<&ViewContent>) -> Result<(), EngineError> {
@@ -333,11 +324,6 @@ fn in_doubt(what: &str, error: &RestError) -> EngineError {
     .hint("when the catalog answers again, `unship resume` looks what is true and goes on")
 }
 
-/// A relation's name for a person.
-fn text(id: &Identifier) -> String {
-    format!("{}.{}", name::schema(&id.namespace), id.name)
-}
-
 /// What a fact is of: a namespace, a name, and a branch of it.
 #[derive(serde::Deserialize)]
 #[serde(untagged)]
@@ -380,7 +366,7 @@ pub fn facts(
             Of::Branch(namespace, name, branch) if word == "head" => {
                 (namespace, name, Some(branch))
             }
-            Of::Name(namespace, name) if matches!(word, "released" | "table" | "view") => {
+            Of::Name(namespace, name) if matches!(word, "released" | "table" | "tags" | "view") => {
                 (namespace, name, None)
             }
             _ => return Err(unknown()),
@@ -389,6 +375,10 @@ pub fn facts(
     }
     let client = hands.client;
     let scope = &hands.scope;
+    let counted = match asked.iter().any(|(_, word, ..)| *word == "tags") {
+        true => hands.store.all()?,
+        false => Vec::new(),
+    };
     let released = asked.iter().filter(|(_, word, ..)| *word == "released");
     let ids: Vec<_> = released.map(|(_, _, id, _)| id.clone()).collect();
     sight.settle(client, scope, &ids)?;
@@ -407,6 +397,10 @@ pub fn facts(
                     .ok()
                     .and_then(|content| action::view_digest(&content).ok())),
             },
+            "tags" => Ok(Some(match client.table(id, Snapshots::All)? {
+                None => action::ABSENT.to_owned(),
+                Some(table) => tags::fact(&tags::missing(&counted, id, &table.metadata)),
+            })),
             word => Ok(Some(match table(word, id)? {
                 None => action::ABSENT.to_owned(),
                 Some(table) if word == "table" => table.metadata.table_uuid.clone(),

@@ -7,7 +7,7 @@ use super::state;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use unship_core::engine::{EngineError, ErrorKind};
-use unship_core::ident::RelationName;
+use unship_core::ident::{RelationName, ReleaseId};
 use unship_core::plan::{Action, Fact, Step};
 
 /// What a step does.
@@ -20,6 +20,13 @@ pub enum IcebergAction {
         kept: Kept,
         /// Namespaces, each as its parts.
         namespaces: BTreeSet<Vec<String>>,
+    },
+    /// Takes back that something was written down: what was to give way did not.
+    Forget {
+        /// Whose it is.
+        release: ReleaseId,
+        /// The digest of what was written down.
+        digest: String,
     },
     /// Gives a table another name.
     Rename {
@@ -38,6 +45,12 @@ pub enum IcebergAction {
         metadata: String,
         /// Its identity.
         uuid: String,
+    },
+    /// Holds tables that were registered to what they are to be, and makes the tags again that restore
+    /// points count on: a metadata file is older than the newest of them.
+    Retag {
+        /// The tables.
+        tables: Vec<Registered>,
     },
     /// Takes a table out of the catalog that was registered.
     Unregister {
@@ -61,6 +74,17 @@ pub enum IcebergAction {
         /// What the tables bear afterwards.
         token: String,
     },
+}
+
+/// A table that was made of its metadata file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registered {
+    /// Its name.
+    pub name: Identifier,
+    /// Its identity.
+    pub uuid: String,
+    /// The snapshot of its `main`, as a fact says it.
+    pub main: String,
 }
 
 /// Commits as text. A plan's id is taken of JSON whose numbers are floats (RFC 8785), and a
@@ -136,6 +160,11 @@ pub mod subject {
         of("view", id)
     }
 
+    /// Whether a table has the tags that restore points count on.
+    pub fn tags(id: &Identifier) -> String {
+        of("tags", id)
+    }
+
     /// Whether a part of a restore point was written down.
     pub fn kept(release: ReleaseId, digest: &str) -> String {
         format!("kept {release} {digest}")
@@ -144,6 +173,9 @@ pub mod subject {
 
 /// What a fact says of something that is not there.
 pub const ABSENT: &str = "absent";
+
+/// What a fact says where no tag is missing.
+pub const ALL: &str = "all";
 
 /// Steps under way.
 pub struct Sequence {
@@ -177,10 +209,20 @@ impl Sequence {
             guard: turns.iter().map(|(s, before, _)| fact(s, before)).collect(),
             expect: turns.iter().map(|(s, _, after)| fact(s, after)).collect(),
             undo: undo.map(IcebergAction::action).transpose()?,
-            production: !matches!(action, IcebergAction::Keep { .. }),
+            production: !matches!(
+                action,
+                IcebergAction::Keep { .. } | IcebergAction::Retag { .. }
+            ),
             explain,
         });
         Ok(())
+    }
+
+    /// What is true after the last one besides, whatever it was before.
+    pub fn then(&mut self, facts: impl IntoIterator<Item = Fact>) {
+        if let Some(last) = self.steps.last_mut() {
+            last.expect.extend(facts);
+        }
     }
 }
 

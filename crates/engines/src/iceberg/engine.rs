@@ -394,12 +394,9 @@ impl Engine for Iceberg {
         relations: &BTreeSet<RelationName>,
     ) -> Result<serde_json::Value, EngineError> {
         let builds = self.store.builds(release);
-        let survey = self.hands(|hands, _| {
-            let mut survey = survey::whole(hands, relations)?;
-            if builds {
-                survey.made = survey::made(hands, release, relations)?;
-            }
-            Ok(survey)
+        let survey = self.hands(|hands, _| match builds {
+            true => survey::built(hands, release, relations),
+            false => survey::whole(hands, relations),
         })?;
         written(&survey)
     }

@@ -210,6 +210,18 @@ impl Store {
         Ok(parts.is_some_and(|kept| kept.parts.contains(digest)))
     }
 
+    /// Forgets that a part was written down; all of it, where nothing else was.
+    pub fn forget(&self, release: ReleaseId, digest: &str) -> Result<(), EngineError> {
+        let Some(mut kept) = self.read(release)? else {
+            return Ok(());
+        };
+        kept.parts.remove(digest);
+        match kept.parts.is_empty() && kept.versions.is_some() {
+            true => self.remove(release),
+            false => self.write(&kept),
+        }
+    }
+
     /// Forgets one.
     pub fn remove(&self, release: ReleaseId) -> Result<(), EngineError> {
         self.remove_file(&self.path(release))

@@ -20,6 +20,7 @@ mod rows;
 mod sight;
 mod state;
 mod survey;
+mod tags;
 
 pub use engine::{Iceberg, Settings};
 pub use name::parts as namespace;

@@ -73,6 +73,11 @@ pub fn relation(catalog: &str, of: &Identifier) -> RelationName {
     RelationName::new(catalog, schema(&of.namespace), &*of.name)
 }
 
+/// A table's or view's name for a person.
+pub fn text(of: &Identifier) -> String {
+    format!("{}.{}", schema(&of.namespace), of.name)
+}
+
 /// The catalog's name for a relation; `None` if no catalog can have it.
 pub fn identifier(of: &RelationName) -> Option<Identifier> {
     Some(Identifier {

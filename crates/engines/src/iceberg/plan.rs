@@ -3,10 +3,14 @@
 //! Everything that may fail for a reason of its own comes first and can be taken back: a table under
 //! another name, one registered again, a view. Last comes one commit over all tables.
 
+mod named;
+mod possible;
 mod publish;
 mod renamed;
+mod surveyed;
 
 pub use publish::publish;
+pub use surveyed::{Can, Survey};
 
 use super::action::{ABSENT, IcebergAction, Sequence, Turn, subject, view_digest};
 use super::branch;
@@ -17,12 +21,11 @@ use super::keep::Keep;
 use super::kept::{Kept, KeptRelation};
 use super::look;
 use super::name;
-use super::rest::{Identifier, LoadTable, LoadView, Reference, Update, ViewContent};
+use super::rest::{Identifier, LoadTable, Reference, Update, ViewContent};
 use super::state::{self, TableState};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use unship_core::engine::{EngineError, ErrorKind, RestoreRequest, Steps};
 use unship_core::ident::RelationName;
 use unship_core::relation::{Difference, RelationKind, RelationState};
@@ -31,81 +34,12 @@ use unship_core::release::Version;
 /// The engine's name, as in `unship.toml`.
 pub const ENGINE: &str = "iceberg";
 
-/// What planning needs to know.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Survey {
-    /// Tables that are asked for, with the snapshots that planning needs to know.
-    #[serde(with = "pairs")]
-    pub tables: BTreeMap<RelationName, Arc<LoadTable>>,
-    /// Views that are asked for.
-    #[serde(with = "pairs")]
-    pub views: BTreeMap<RelationName, Arc<LoadView>>,
-    /// What a job made aside of them, by the name that it is to have.
-    #[serde(with = "pairs", default)]
-    pub made: BTreeMap<RelationName, Arc<LoadTable>>,
-    /// Where one of them was set aside, and the identity of what lies there.
-    pub aside: Vec<(Identifier, String)>,
-    /// The restore points, the oldest first.
-    pub kept: Vec<Kept>,
-    /// What others' rows were brought over to.
-    #[serde(default)]
-    pub brought: Vec<(RelationName, With)>,
-    /// What the catalog can do.
-    pub can: Can,
-}
-
-/// A map whose keys are no text in JSON. What it holds is text: a thousand tables' metadata as values
-/// would take ten times as much room.
-mod pairs {
-    use super::{Arc, RelationName};
-    use serde::de::DeserializeOwned;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
-    use std::collections::BTreeMap;
-
-    pub fn serialize<S: Serializer, T: Serialize>(
-        map: &BTreeMap<RelationName, Arc<T>>,
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
-        let texts = map
-            .iter()
-            .map(|(name, one)| Ok((name, serde_json::to_string(&**one)?)));
-        let texts: serde_json::Result<Vec<_>> = texts.collect();
-        to.collect_seq(texts.map_err(ser::Error::custom)?)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>, T: DeserializeOwned>(
-        from: D,
-    ) -> Result<BTreeMap<RelationName, Arc<T>>, D::Error> {
-        let texts = Vec::<(RelationName, String)>::deserialize(from)?;
-        let all = texts.into_iter().map(|(name, text)| {
-            let one = serde_json::from_str(&text).map_err(de::Error::custom)?;
-            Ok((name, Arc::new(one)))
-        });
-        all.collect()
-    }
-}
-
-/// What a catalog can do.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Can {
-    /// Change several tables at once.
-    pub transaction: bool,
-    /// Rename tables.
-    pub rename: bool,
-    /// Make a table of its metadata file.
-    pub register: bool,
-    /// Make namespaces.
-    pub namespaces: bool,
-    /// Change views.
-    pub views: bool,
-}
-
 /// A table that comes back under its name.
 enum Return {
     /// It was set aside.
     Renamed(Identifier),
-    /// It was dropped, and its metadata is still there.
-    Registered(String),
+    /// It was dropped, and its metadata is still there; with the snapshot of `main` in it.
+    Registered(String, Option<i64>),
 }
 
 /// What happens, before it is put into steps.
@@ -363,10 +297,13 @@ impl<'a> Intent<'a> {
                 let lies = self.survey.aside.iter().find(|(there, _)| there == *at);
                 lies.is_some_and(|(_, there)| *there == uuid)
             });
-        let metadata = all.iter().find_map(|kept| kept.metadata.clone());
+        let metadata = all.iter().find_map(|kept| {
+            let was = TableState::read(&kept.state)?;
+            Some((kept.metadata.clone()?, was.snapshot))
+        });
         let way = match (aside, metadata) {
             (Some(at), _) => Return::Renamed(at.clone()),
-            (None, Some(metadata)) => Return::Registered(metadata),
+            (None, Some((metadata, main))) => Return::Registered(metadata, main),
             (None, None) => {
                 return Err(refused(
                     ErrorKind::Missing,
@@ -379,40 +316,6 @@ impl<'a> Intent<'a> {
             }
         };
         self.come.push((name.clone(), id, way, uuid));
-        Ok(())
-    }
-
-    /// Refuses what the catalog cannot do.
-    fn possible(&self) -> Result<(), EngineError> {
-        let can = self.survey.can;
-        let name = |all: &[(RelationName, Identifier, Identifier, String)]| {
-            all.first().map(|(name, ..)| name.to_string())
-        };
-        let lacks = |what: &str, of: String| {
-            Err(refused(
-                ErrorKind::Unsupported,
-                format!("the catalog cannot {what}, which {of} needs"),
-            )
-            .hint("`--select` leaves this one out; `unship doctor` lists what the catalog can do"))
-        };
-        if let (Some(first), false) = (name(&self.leave), can.rename) {
-            return lacks("rename tables", first);
-        }
-        if let (Some(first), false) = (name(&self.leave), can.namespaces) {
-            return lacks("make namespaces", first);
-        }
-        for (of, _, way, _) in &self.come {
-            match way {
-                Return::Renamed(_) if !can.rename => return lacks("rename tables", of.to_string()),
-                Return::Registered(_) if !can.register => {
-                    return lacks("register tables", of.to_string());
-                }
-                _ => {}
-            }
-        }
-        if let (Some((first, ..)), false) = (self.views.first(), can.views) {
-            return lacks("change views", first.to_string());
-        }
         Ok(())
     }
 
@@ -440,7 +343,10 @@ impl<'a> Intent<'a> {
                     kept: self.kept.clone(),
                     namespaces: self.namespaces.clone(),
                 },
-                None,
+                Some(&IcebergAction::Forget {
+                    release: self.kept.release,
+                    digest,
+                }),
                 Vec::new(),
                 &[turn],
                 made.collect(),
@@ -454,6 +360,7 @@ impl<'a> Intent<'a> {
         // A name that is taken by a view is free only when that is gone.
         self.viewing(&mut steps, |content| content.is_none())?;
         self.coming(&mut steps)?;
+        self.tagging(&mut steps)?;
         self.viewing(&mut steps, |content| content.is_some())?;
         let in_order = self.readers_first();
         self.committing(&mut steps)?;
@@ -464,93 +371,6 @@ impl<'a> Intent<'a> {
         self.words(&steps, in_order);
         self.out.steps = steps.steps;
         Ok(self.out)
-    }
-
-    fn leaving(&self, steps: &mut Sequence) -> Result<(), EngineError> {
-        for (relation, from, to, uuid) in &self.leave {
-            let rename = |from: &Identifier, to: &Identifier| IcebergAction::Rename {
-                from: from.clone(),
-                to: to.clone(),
-                uuid: uuid.clone(),
-            };
-            let place = format!("{}.{}", name::schema(&to.namespace), to.name);
-            let mut turns = vec![
-                (subject::table(from), uuid.clone(), ABSENT.to_owned()),
-                (subject::table(to), ABSENT.to_owned(), uuid.clone()),
-            ];
-            // What takes its place is what was checked, before this one gives way.
-            turns.extend(
-                self.checked(relation)
-                    .map(|(at, head)| (at, head.clone(), head)),
-            );
-            steps.push(
-                &rename(from, to),
-                Some(&rename(to, from)),
-                vec![relation.clone()],
-                &turns,
-                vec![format!("rename {relation} to {place}")],
-                format!("set {relation} aside as {place}"),
-            )?;
-        }
-        Ok(())
-    }
-
-    fn coming(&self, steps: &mut Sequence) -> Result<(), EngineError> {
-        for (relation, id, way, uuid) in &self.come {
-            let arrives = (subject::table(id), ABSENT.to_owned(), uuid.clone());
-            let (action, undo, turns, statement) = match way {
-                Return::Renamed(at) => {
-                    let place = format!("{}.{}", name::schema(&at.namespace), at.name);
-                    let rename = |from: &Identifier, to: &Identifier| IcebergAction::Rename {
-                        from: from.clone(),
-                        to: to.clone(),
-                        uuid: uuid.clone(),
-                    };
-                    let leaves = (subject::table(at), uuid.clone(), ABSENT.to_owned());
-                    let checked = self.checked(relation);
-                    let checked = checked.map(|(at, head)| (at, head, ABSENT.to_owned()));
-                    (
-                        rename(at, id),
-                        rename(id, at),
-                        [arrives, leaves].into_iter().chain(checked).collect(),
-                        format!("rename {place} to {relation}"),
-                    )
-                }
-                Return::Registered(metadata) => (
-                    IcebergAction::Register {
-                        name: id.clone(),
-                        metadata: metadata.clone(),
-                        uuid: uuid.clone(),
-                    },
-                    IcebergAction::Unregister {
-                        name: id.clone(),
-                        uuid: uuid.clone(),
-                    },
-                    vec![arrives],
-                    format!("register {relation} from {metadata}"),
-                ),
-            };
-            // A name in production may be one that it had.
-            let mut relations = vec![relation.clone()];
-            if let Return::Renamed(at) = way
-                && !name::is_own(&at.namespace)
-            {
-                relations.push(name::relation(&relation.database, at));
-            }
-            let explain = match self.publishes {
-                true => format!("give {relation}, which was made aside, its name"),
-                false => format!("bring {relation} back, which is not there now"),
-            };
-            steps.push(
-                &action,
-                Some(&undo),
-                relations,
-                &turns,
-                vec![statement],
-                explain,
-            )?;
-        }
-        Ok(())
     }
 
     fn viewing(

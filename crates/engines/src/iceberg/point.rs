@@ -19,7 +19,7 @@ use unship_core::engine::{
 };
 use unship_core::fault::boundary;
 use unship_core::ident::{RelationName, ReleaseId};
-use unship_core::relation::RelationKind;
+use unship_core::relation::{Difference, RelationKind, RelationState};
 
 /// The most tables that are tagged in one request.
 const TOGETHER: usize = 200;
@@ -84,7 +84,10 @@ pub fn take(
         commits.extend(commit);
         let one = KeptRelation {
             state: state.clone(),
-            metadata: table.and_then(|table| table.metadata_location.clone()),
+            metadata: table
+                .map(|t| location(relation, t, state))
+                .transpose()?
+                .flatten(),
             tag,
             aside: None,
         };
@@ -103,8 +106,20 @@ pub fn take(
     Ok(new)
 }
 
+/// Where the metadata of a table lies that is in this state: the file of what others made of it since
+/// would bring that back.
+fn location(
+    relation: &RelationName,
+    table: &LoadTable,
+    state: &RelationState,
+) -> Result<Option<String>, EngineError> {
+    let now = look::table_state(relation, table)?;
+    let same = now.storage == state.storage && now.difference(state) == Difference::None;
+    Ok(table.metadata_location.clone().filter(|_| same))
+}
+
 /// Sends tags until the catalog takes them. They depend on nothing that others change.
-fn send(client: &Client, group: &[Commit]) -> Result<(), RestError> {
+pub fn send(client: &Client, group: &[Commit]) -> Result<(), RestError> {
     let mut wait = WAIT;
     let mut tried = 0;
     loop {
@@ -150,55 +165,6 @@ fn tagged(
         updates: vec![Update::point(&tag, &Reference::tag(snapshot))],
     });
     (Some(tag), commit)
-}
-
-/// Makes the tags again that restore points count on in a table that was just registered: its metadata
-/// file is older than the newest of them. A tag of a snapshot that the file does not know is of a
-/// version that was made after it, and is not missed.
-pub fn retag(
-    client: &Client,
-    store: &Store,
-    id: &Identifier,
-    uuid: &str,
-) -> Result<(), EngineError> {
-    let what = format!("tag {}.{} again", name::schema(&id.namespace), id.name);
-    let Some(table) = client.table(id, Snapshots::All).doing(&what)? else {
-        return Ok(());
-    };
-    let metadata = &table.metadata;
-    let known = |snapshot: &i64| {
-        metadata
-            .snapshots
-            .iter()
-            .any(|s| s.snapshot_id == *snapshot)
-    };
-    let mut tags = BTreeMap::new();
-    for kept in store.all()? {
-        for (relation, one) in kept.relations {
-            let was = TableState::read(&one.state).filter(|was| was.uuid == uuid);
-            let snapshot = was.and_then(|was| was.snapshot).filter(known);
-            let here = name::identifier(&relation).as_ref() == Some(id);
-            if let (true, Some(tag), Some(snapshot)) = (here, one.tag, snapshot)
-                && !metadata.refs.contains_key(&tag)
-            {
-                tags.insert(tag, snapshot);
-            }
-        }
-    }
-    if tags.is_empty() {
-        return Ok(());
-    }
-    let commit = Commit {
-        identifier: id.clone(),
-        requirements: vec![Requirement::AssertTableUuid {
-            uuid: uuid.to_owned(),
-        }],
-        updates: tags
-            .iter()
-            .map(|(tag, snapshot)| Update::point(tag, &Reference::tag(*snapshot)))
-            .collect(),
-    };
-    send(client, &[commit]).doing(&what)
 }
 
 /// Where a retained relation lies.
@@ -253,7 +219,7 @@ fn faults(
     let tables: Vec<_> = kept
         .relations
         .iter()
-        .filter(|(_, one)| one.metadata.is_some())
+        .filter(|(_, one)| one.state.kind == RelationKind::Table)
         .filter_map(|(name, one)| Some((name, one, place(name, one)?)))
         .collect();
     let seen = look::each(&tables, "restore point", on, |(name, one, at)| {
@@ -289,8 +255,14 @@ fn proved(
     });
     let Some(table) = same else {
         // It was dropped since: it can be registered again as long as its metadata is there.
-        let metadata = kept.metadata.as_deref().and_then(look::local);
-        return match metadata.filter(|path| !path.is_file()) {
+        let Some(metadata) = &kept.metadata else {
+            return Err(EngineError::new(
+                ErrorKind::Missing,
+                format!("{name} was dropped, and where its metadata lay is not recorded"),
+            )
+            .hint("it comes back from a file that you name to the catalog yourself, if at all"));
+        };
+        return match look::local(metadata).filter(|path| !path.is_file()) {
             None => Ok(()),
             Some(path) => Err(EngineError::new(
                 ErrorKind::Missing,
@@ -305,9 +277,12 @@ fn proved(
                 ErrorKind::Missing,
                 format!("{name} does not have the tag {tag} that keeps its snapshot {snapshot}"),
             )
-            .hint(
-                "nothing was lost if the snapshot is still there; expiry may take it at any time",
-            ));
+            .hint(format!(
+                "nothing is lost as long as the snapshot is there, and expiry may take it at any \
+                 time: make the tag again, in Spark `ALTER TABLE {}.{} CREATE TAG {tag} AS OF \
+                 VERSION {snapshot} RETAIN 36500 DAYS`",
+                name.schema, name.name
+            )));
         }
         look::snapshot_readable(&name.to_string(), &table.metadata, snapshot)?;
     }

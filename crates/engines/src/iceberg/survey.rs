@@ -7,7 +7,7 @@ use super::name;
 use super::plan::{Can, Survey};
 use super::rest::{Client, Doing, Endpoint, Identifier, LoadTable, Snapshots};
 use super::sight::Sight;
-use super::state::TableState;
+use super::state::{self, TableState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use unship_core::engine::{EngineError, RestoreRequest};
@@ -22,8 +22,50 @@ pub fn whole(hands: &Hands<'_>, relations: &BTreeSet<RelationName>) -> Result<Su
     with_kept(hands, relations, seen)
 }
 
+/// What a publish needs to know. A table's history is asked for only where what references name does
+/// not tell that its branch goes on from `main`.
+pub fn built(
+    hands: &Hands<'_>,
+    release: ReleaseId,
+    relations: &BTreeSet<RelationName>,
+) -> Result<Survey, EngineError> {
+    let wanted: Vec<_> = relations.iter().filter_map(name::identifier).collect();
+    let (client, catalog) = (hands.client, hands.scope.catalog);
+    let on = &|_: &str, _, _| ();
+    let mut seen = look::some(client, catalog, &wanted, Snapshots::Refs, on)?;
+    let branch = name::branch(release);
+    let untold = seen.tables.iter().filter(|(_, table)| {
+        let head = table.metadata.refs.get(&branch);
+        head.is_some_and(|head| !state::goes_on_from_main(&table.metadata, head.snapshot_id))
+    });
+    let untold: Vec<_> = untold
+        .filter_map(|(name, _)| name::identifier(name))
+        .collect();
+    replace_by_whole(hands, &mut seen, &untold)?;
+    let mut survey = with_kept(hands, relations, seen)?;
+    survey.made = made(hands, release, relations)?;
+    Ok(survey)
+}
+
+/// Looks at tables again, with all of their history.
+fn replace_by_whole(
+    hands: &Hands<'_>,
+    seen: &mut Seen,
+    short: &[Identifier],
+) -> Result<(), EngineError> {
+    let (client, catalog) = (hands.client, hands.scope.catalog);
+    let mut whole = look::some(client, catalog, short, Snapshots::All, &|_, _, _| ())?;
+    for name in short.iter().map(|id| name::relation(catalog, id)) {
+        // One that was dropped since it was seen is not there.
+        seen.tables.remove(&name);
+    }
+    seen.tables.append(&mut whole.tables);
+    seen.views.append(&mut whole.views);
+    Ok(())
+}
+
 /// What a job made aside of these relations, by the names that they are to have.
-pub fn made(
+fn made(
     hands: &Hands<'_>,
     release: ReleaseId,
     relations: &BTreeSet<RelationName>,
@@ -86,13 +128,7 @@ pub fn lean(
     let short: Vec<_> = short
         .filter_map(|(name, _)| name::identifier(name))
         .collect();
-    let mut whole = look::some(client, catalog, &short, Snapshots::All, on)?;
-    for name in short.iter().map(|id| name::relation(catalog, id)) {
-        // One that was dropped since it was seen is not there.
-        seen.tables.remove(&name);
-    }
-    seen.tables.append(&mut whole.tables);
-    seen.views.append(&mut whole.views);
+    replace_by_whole(hands, &mut seen, &short)?;
     with_kept(hands, &relations, seen)
 }
 
@@ -113,9 +149,13 @@ fn with_kept(
     seen: Seen,
 ) -> Result<Survey, EngineError> {
     let client = hands.client;
-    let mut kept = hands.store.all()?;
-    for one in &mut kept {
-        one.relations.retain(|name, _| relations.contains(name));
+    let mut kept = Vec::new();
+    for release in hands.store.releases()? {
+        // One after the other: each holds all of production.
+        if let Some(mut one) = hands.store.read(release)? {
+            one.relations.retain(|name, _| relations.contains(name));
+            kept.push(one);
+        }
     }
     let home = |name: &RelationName, state: &RelationState| {
         let table = seen.tables.get(name);

@@ -4,6 +4,7 @@
 mod aside;
 mod catalog;
 mod client;
+mod dropped;
 mod faults;
 mod keep;
 mod order;
