@@ -116,9 +116,7 @@ impl Session<'_> {
         boundary("build begun");
         if !request.aside {
             self.engine.prove_point(live)?;
-            for note in self.engine.notes() {
-                self.watch.notice(Notice::Note(&note));
-            }
+            self.pass_on_notes();
             let points = self.engine.points()?;
             let one_by_one = points.iter().any(|point| point.versions.is_some());
             let here = points.into_iter().filter(|point| point.release == live);
@@ -408,6 +406,7 @@ impl Session<'_> {
                 self.ledger.append(&events)?;
                 if look {
                     self.see_drift()?;
+                    self.pass_on_notes();
                 }
                 Ok(())
             }
@@ -434,6 +433,13 @@ impl Session<'_> {
 }
 
 impl Session<'_> {
+    /// Tells what the engine has to say of what it did and found.
+    fn pass_on_notes(&mut self) {
+        for note in self.engine.notes() {
+            self.watch.notice(Notice::Note(&note));
+        }
+    }
+
     /// Keeps what a job built, which is worth looking at, and drops what a restore prepared, which
     /// can be had again. Gives what was kept.
     fn put_aside(&mut self, plan: &Plan) -> Result<Map, OperateError> {

@@ -103,6 +103,9 @@ impl Iceberg {
     /// is forgotten; otherwise what it was done to is.
     fn change(&mut self, step: &Step, action: &Action) -> Result<(), EngineError> {
         let action = IcebergAction::of(action)?;
+        if let IcebergAction::Commit { commits, .. } = &action {
+            self.sight.expect(&self.settings.catalog, commits);
+        }
         let done = self.hands(|hands, _| hands.carry_out(&action));
         match done {
             Ok(()) => self.sight.touch(&step.relations),
@@ -471,7 +474,9 @@ impl Engine for Iceberg {
     }
 
     fn notes(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.notes)
+        let mut notes = std::mem::take(&mut self.notes);
+        notes.extend(self.sight.notes());
+        notes
     }
 
     fn survey_rows(

@@ -12,6 +12,7 @@ mod foreign;
 mod keep;
 pub mod kept;
 mod look;
+mod meanwhile;
 mod name;
 mod plan;
 mod point;

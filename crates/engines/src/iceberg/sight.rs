@@ -8,22 +8,29 @@
 //! catalog refuses it where one of them is another by now.
 
 use super::look::{self, Scope, Seen};
+use super::meanwhile::Expected;
 use super::name;
-use super::rest::{Client, Identifier, LoadTable, Snapshots};
-use std::collections::BTreeSet;
+use super::rest::{Client, Commit, Identifier, LoadTable, Snapshots};
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use unship_core::engine::{EngineError, ErrorKind, Observation, OnProgress};
 use unship_core::ident::RelationName;
 
-/// For how long a look stands for what is, from its end: about as long as planning takes for a thousand tables,
-/// and no longer than somebody takes to read a plan.
+/// For how long a look stands for what is, from its end: about as long as planning takes for a
+/// thousand tables, and no longer than somebody takes to read a plan.
 const FRESH: Duration = Duration::from_secs(10);
 
 /// The last look at production, as far as it may still be gone by.
 #[derive(Debug, Default)]
-pub struct Sight(Option<Look>);
+pub struct Sight {
+    look: Option<Look>,
+    /// What the properties of tables that unship changed are to be.
+    expected: BTreeMap<RelationName, Expected>,
+    /// What a person should know of what was found.
+    notes: Vec<String>,
+}
 
 /// One look, with what was looked at again since.
 #[derive(Debug)]
@@ -120,7 +127,7 @@ impl Sight {
         scope: &Scope<'_>,
         on: OnProgress<'_>,
     ) -> Result<&mut Look, EngineError> {
-        let mut last = self.0.take().filter(Look::is_fresh);
+        let mut last = self.look.take().filter(Look::is_fresh);
         if let Some(look) = &mut last {
             let touched = look.touched.clone();
             look.again(client, scope, &touched, on)?;
@@ -129,20 +136,21 @@ impl Sight {
             Some(look) => look,
             None => Look::new(look::everything(client, scope, on)?)?,
         };
-        Ok(self.0.insert(look))
+        self.compare(&look);
+        Ok(self.look.insert(look))
     }
 
     /// The mark of what was recorded, if that has not been asked for yet: however long ago it was
     /// seen, for the ledger must not take for known what others wrote in between.
     pub fn recorded(&mut self) -> Option<String> {
-        let look = self.0.as_mut()?;
+        let look = self.look.as_mut()?;
         let recorded = mem::take(&mut look.recorded) && look.touched.is_empty();
         recorded.then(|| look.call())
     }
 
     /// What is known without another look, if it is all of production.
     pub fn known(&self) -> Option<&Seen> {
-        let look = self.0.as_ref()?;
+        let look = self.look.as_ref()?;
         (look.is_fresh() && look.touched.is_empty()).then_some(&look.seen)
     }
 
@@ -153,7 +161,7 @@ impl Sight {
         scope: &Scope<'_>,
         ids: &[Identifier],
     ) -> Result<(), EngineError> {
-        let Some(look) = self.0.as_mut().filter(|look| look.is_fresh()) else {
+        let Some(look) = self.look.as_mut().filter(|look| look.is_fresh()) else {
             return Ok(());
         };
         let names = ids.iter().map(|id| name::relation(scope.catalog, id));
@@ -161,9 +169,38 @@ impl Sight {
         look.again(client, scope, &touched, &|_, _, _| ())
     }
 
+    /// Compares what unship changed with what was found, once it was looked at.
+    fn compare(&mut self, look: &Look) {
+        for (name, expected) in mem::take(&mut self.expected) {
+            let found = look.seen.tables.get(&name);
+            let told = found.map(|table| expected.told(&name, table));
+            self.notes.extend(told.into_iter().flatten());
+        }
+    }
+
+    /// Remembers what a commit is to make of properties, by the last look at its tables, however
+    /// long ago that was: what it was planned from is no older.
+    pub fn expect(&mut self, catalog: &str, commits: &[Commit]) {
+        let Some(look) = &self.look else { return };
+        for commit in commits {
+            let name = name::relation(catalog, &commit.identifier);
+            if let Some(before) = look.seen.tables.get(&name) {
+                // What unship committed since is nobody else's.
+                let own = look.touched.contains(&name);
+                let expected = Expected::of(before, commit, !own);
+                self.expected.insert(name, expected);
+            }
+        }
+    }
+
+    /// What a person should know of what was found.
+    pub fn notes(&mut self) -> Vec<String> {
+        mem::take(&mut self.notes)
+    }
+
     /// What is known without another look of the table of this name: `Some(None)`, it is not there.
     pub fn table(&self, scope: &Scope<'_>, id: &Identifier) -> Option<Option<Arc<LoadTable>>> {
-        let look = self.0.as_ref().filter(|look| look.is_fresh())?;
+        let look = self.look.as_ref().filter(|look| look.is_fresh())?;
         let name = name::relation(scope.catalog, id);
         let known = scope.has(&id.namespace) && !look.touched.contains(&name);
         known.then(|| look.seen.tables.get(&name).cloned())
@@ -171,14 +208,15 @@ impl Sight {
 
     /// Unship itself changed these.
     pub fn touch(&mut self, relations: &[RelationName]) {
-        if let Some(look) = &mut self.0 {
+        if let Some(look) = &mut self.look {
             look.touched.extend(relations.iter().cloned());
         }
     }
 
     /// Whatever was seen need not be so any more.
     pub fn forget(&mut self) {
-        self.0 = None;
+        self.expected.clear();
+        self.look = None;
     }
 }
 

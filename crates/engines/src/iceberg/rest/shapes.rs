@@ -3,7 +3,7 @@
 //! Schemas, partition specs and sort orders are kept as they are: unship compares them and hands
 //! them back, and a type that a newer format version adds must survive that.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -127,6 +127,26 @@ pub struct TableMetadata {
     /// Branches and tags.
     #[serde(default)]
     pub refs: BTreeMap<String, Reference>,
+    /// The metadata file that this one took the place of, where the catalog says it.
+    #[serde(
+        default,
+        rename = "metadata-log",
+        skip_serializing,
+        deserialize_with = "newest"
+    )]
+    pub previous: Option<String>,
+}
+
+/// The newest entry of a log of metadata files: its last one (table specification,
+/// "metadata-log").
+fn newest<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "kebab-case")]
+    struct Entry {
+        metadata_file: String,
+    }
+    let all = Option::<Vec<Entry>>::deserialize(from)?;
+    Ok(all.and_then(|mut all| Some(all.pop()?.metadata_file)))
 }
 
 /// A snapshot.

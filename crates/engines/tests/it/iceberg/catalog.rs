@@ -61,8 +61,11 @@ impl Catalog {
         of.unwrap()["parent-snapshot-id"].as_i64().unwrap()
     }
 
-    fn store(&mut self, id: &Id, metadata: Value) {
+    fn store(&mut self, id: &Id, mut metadata: Value) {
         let number = self.next();
+        if let Some(last) = self.tables.get(id) {
+            metadata["metadata-log"] = json!([{"metadata-file": last, "timestamp-ms": number}]);
+        }
         let location = format!("memory://{}/{number}.metadata.json", id.1);
         self.files.insert(location.clone(), metadata);
         self.tables.insert(id.clone(), location);

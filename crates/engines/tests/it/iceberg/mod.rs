@@ -7,6 +7,7 @@ mod client;
 mod dropped;
 mod faults;
 mod keep;
+mod meanwhile;
 mod order;
 mod renames;
 mod requests;

@@ -58,6 +58,8 @@ pub enum Fault {
     LostAndDoneLater,
     /// Others write to this table before it is carried out.
     OthersFirst(Id),
+    /// Others set a property of this table before it is carried out.
+    OthersSet(Id, &'static str, &'static str),
 }
 
 /// What is shared with those who look.
@@ -195,6 +197,10 @@ impl State {
             Some(Fault::OthersFirst(id)) => {
                 let now = super::catalog::read(self.catalog.table(id).unwrap(), None);
                 self.catalog.write(id, "append", &now);
+            }
+            Some(Fault::OthersSet(id, key, value)) => {
+                self.catalog
+                    .edit(id, |m| m["properties"][key] = (*value).into());
             }
             _ => {}
         }
