@@ -306,7 +306,8 @@ impl Moved {
 
     /// The commit that takes that back.
     pub fn back(&self) -> Commit {
-        let requirements = self.required(self.to);
+        let mut requirements = self.required(self.to);
+        requirements.extend(self.numbers_after());
         let mut updates = self.undo.clone();
         updates.extend(self.kept.iter().map(|(before, _)| match before {
             Some(before) => property(KEPT, before),
@@ -321,6 +322,38 @@ impl Moved {
             },
         });
         self.commit(requirements, updates)
+    }
+
+    /// Which schema, spec and sort order count afterwards, unless it is one that is added: the catalog
+    /// gives that its number.
+    fn numbers_after(&self) -> Vec<Requirement> {
+        let (mut schema, mut spec, mut sort) =
+            (self.numbers.schema, self.numbers.spec, self.numbers.sort);
+        for update in &self.updates {
+            match update {
+                Update::SetCurrentSchema { schema_id } => schema = *schema_id,
+                Update::SetDefaultSpec { spec_id } => spec = *spec_id,
+                Update::SetDefaultSortOrder { sort_order_id } => sort = *sort_order_id,
+                _ => {}
+            }
+        }
+        let mut out = Vec::new();
+        if schema != LAST_ADDED {
+            out.push(Requirement::AssertCurrentSchemaId {
+                current_schema_id: schema,
+            });
+        }
+        if spec != LAST_ADDED {
+            out.push(Requirement::AssertDefaultSpecId {
+                default_spec_id: spec,
+            });
+        }
+        if sort != LAST_ADDED {
+            out.push(Requirement::AssertDefaultSortOrderId {
+                default_sort_order_id: sort,
+            });
+        }
+        out
     }
 
     fn required(&self, main: Option<i64>) -> Vec<Requirement> {
@@ -396,5 +429,58 @@ fn changed(what: &str, from: i64, to: i64) -> String {
     match to {
         -1 => format!(", {what} {from} -> a new one"),
         to => format!(", {what} {from} -> {to}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// Whoever changes a schema right after a table went back does not lose that where the step is
+    /// taken back: it says what it expects in both directions.
+    #[test]
+    fn taking_back_expects_what_going_back_left() {
+        let schema = |id: i64, name: &str| {
+            json!({"type": "struct", "schema-id": id, "fields": [
+                {"id": 1, "name": name, "type": "long", "required": false}]})
+        };
+        let metadata = |current: i64, schemas: serde_json::Value| -> TableMetadata {
+            serde_json::from_value(json!({
+                "format-version": 2, "table-uuid": "u", "schemas": schemas,
+                "current-schema-id": current,
+                "partition-specs": [{"spec-id": 0, "fields": []}],
+                "sort-orders": [{"order-id": 0, "fields": []}],
+                "snapshots": [{"snapshot-id": 1}, {"snapshot-id": 2}],
+                "refs": {"main": {"snapshot-id": 2, "type": "branch"}},
+            }))
+            .unwrap()
+        };
+        let then = metadata(0, json!([schema(0, "a")]));
+        let wanted = TableState {
+            snapshot: Some(1),
+            ..TableState::of(&then).unwrap()
+        };
+        let id = Identifier {
+            namespace: vec!["s".to_owned()],
+            name: "orders".to_owned(),
+        };
+        let expects = |now: &TableMetadata| {
+            let back = to(&id, now, &wanted, ReleaseId(2), None).back();
+            let all = back.requirements.into_iter();
+            all.filter_map(|one| match one {
+                Requirement::AssertCurrentSchemaId { current_schema_id } => Some(current_schema_id),
+                _ => None,
+            })
+            .collect::<Vec<_>>()
+        };
+        let kept = metadata(7, json!([schema(0, "a"), schema(7, "b")]));
+        assert_eq!(expects(&kept), [0]);
+        let removed = metadata(7, json!([schema(7, "b")]));
+        assert_eq!(
+            expects(&removed),
+            [0; 0],
+            "its number is the catalog's to give"
+        );
     }
 }
