@@ -1,13 +1,14 @@
 //! PostgreSQL as an [`Engine`].
 
 mod changes;
+mod survey;
 
 use super::connect::Connector;
 use super::error::Doing;
 use super::ledger::seal_statements;
 use super::observe::{self, Look};
-use super::plan::{self, ENGINE, Held, PgAction, Survey};
-use super::swap::{self, Name, Scope};
+use super::plan::{self, ENGINE, PgAction, Survey};
+use super::swap::{self, Name};
 use super::{
     access, build, catalog, diff, doctor, granted, layout, profile, query, quote, record, retained,
     rows, session, undo,
@@ -94,62 +95,6 @@ impl Postgres {
     fn schemas(&self) -> Option<Vec<String>> {
         let list: Vec<_> = self.guarded.iter().cloned().collect();
         (!list.is_empty()).then_some(list)
-    }
-
-    fn survey_of(
-        &mut self,
-        release: ReleaseId,
-        relations: &BTreeSet<RelationName>,
-    ) -> Result<Survey, EngineError> {
-        let wanted: BTreeSet<_> = relations
-            .iter()
-            .map(|n| Name::new(&*n.schema, &*n.name))
-            .collect();
-        let client = self.client()?;
-        let retained: Vec<Held> = retained::list(client)?
-            .iter()
-            .filter_map(Held::of)
-            .filter(|held| wanted.contains(&held.name))
-            .collect();
-        let mut scope = Scope::default();
-        for name in &wanted {
-            scope.relations.insert(name.clone());
-            let staged = Name::new(layout::build(&name.schema)?, &*name.name);
-            scope.relations.insert(staged);
-        }
-        for held in &retained {
-            let schema = layout::retained(held.version.release, &held.name.schema)?;
-            scope.relations.insert(Name::new(schema, &*held.name.name));
-        }
-        for namespace in catalog::namespaces(client)? {
-            let of = layout::parse_retained(&namespace.name).map(|(_, schema)| schema);
-            let of = of
-                .or_else(|| layout::parse_build(&namespace.name))
-                .unwrap_or(&namespace.name);
-            if wanted.iter().any(|name| name.schema == of) {
-                scope.schemas.insert(namespace.name.clone());
-            }
-        }
-        let swap = swap::survey(client, &scope)?;
-        let all: Vec<u32> = swap.relations.keys().copied().collect();
-        let mut kept = Vec::new();
-        for one in rows::list(client)? {
-            let name = Name::new(&*one.schema, &*one.name);
-            let there = |r: &swap::Relation| {
-                let at = (&r.schema, &r.name);
-                r.oid == one.relation && at == (&name.schema, &name.name)
-            };
-            if one.whole && wanted.contains(&name) && swap.relations.values().any(there) {
-                kept.push(rows::put_back(client, &one, release, kept.len())?);
-            }
-        }
-        Ok(Survey {
-            undo: undo::known(client, &wanted)?,
-            granted: granted::read(client, &all)?,
-            swap,
-            retained,
-            kept,
-        })
     }
 }
 

@@ -144,6 +144,11 @@ pub(super) fn looks(target: &Target<'_>) -> (Vec<String>, String) {
     (all, target.counted())
 }
 
+/// A name for a text that `format` reads.
+pub(super) fn escaped(name: &str) -> String {
+    name.replace('%', "%%")
+}
+
 fn alter(trigger: &Trigger, how: &str) -> String {
     format!("ALTER TABLE {} {how} TRIGGER {}", trigger.on, trigger.name)
 }
@@ -420,7 +425,7 @@ END",
             writer = self.by_writer("c"),
             message = quote::text(&format!(
                 "%s of the rows of {} that would go back were changed again since, %s",
-                self.table.name
+                escaped(&self.table.name.to_string())
             )),
         );
         format!("DO {}", quote::text(&body))

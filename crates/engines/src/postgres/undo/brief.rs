@@ -6,7 +6,7 @@
 //! that changes are given are in that order, except for statements of one transaction in the midst of
 //! each other, which are told by when they began; where it matters, that is refused.
 
-use super::back::{REFUSED, Target};
+use super::back::{REFUSED, Target, escaped};
 use super::capture::{keys_table, rows_table};
 use crate::postgres::quote;
 
@@ -388,9 +388,4 @@ END",
         );
         format!("DO {}", quote::text(&body))
     }
-}
-
-/// A name for a text that `format` reads.
-fn escaped(name: &str) -> String {
-    name.replace('%', "%%")
 }

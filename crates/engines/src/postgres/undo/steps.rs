@@ -171,12 +171,16 @@ impl Planned {
             )
         })?;
         let mut action = PgAction::of(&last.action)?;
-        if let PgAction::Swap { record, .. } | PgAction::SwapAfterRebuild { record, .. } =
+        let (PgAction::Swap { record, .. } | PgAction::SwapAfterRebuild { record, .. }) =
             &mut action
-        {
-            record.push(self.statements.lock.clone());
-            record.extend(self.statements.work.iter().cloned());
-        }
+        else {
+            return Err(EngineError::new(
+                ErrorKind::Unsupported,
+                "what moves relations does not come last",
+            ));
+        };
+        record.push(self.statements.lock.clone());
+        record.extend(self.statements.work.iter().cloned());
         last.action = action.action()?;
         last.statements.push(self.statements.lock);
         last.statements.extend(self.statements.work);

@@ -14,6 +14,7 @@ use unship_engines::postgres::undo::{self, Known, Position, Scope, Target};
 mod histories;
 mod holes;
 mod keys;
+mod trimming;
 
 /// A table with an undo log.
 struct Logged {
@@ -109,7 +110,7 @@ impl Logged {
 
 fn rows(client: &mut impl postgres::GenericClient, name: &Name) -> Option<Vec<String>> {
     let sql = format!(
-        "SELECT t::text FROM {}.{} t ORDER BY t::text COLLATE \"C\"",
+        "SELECT t::text FROM {}.\"{}\" t ORDER BY t::text COLLATE \"C\"",
         name.schema, name.name
     );
     let rows = client.query(&sql, &[]).ok()?;
