@@ -305,7 +305,7 @@ impl From<OperateError> for CliError {
                 ),
             OperateError::Conflict { .. } => Self::new(exit::REFUSED, text)
                 .production("as others left it; what the job built is kept to be looked at")
-                .hint("run the job again; with `freeze_writers = true` others wait instead"),
+                .hint("run the job again: it goes on from what they left"),
             OperateError::StalePlan { .. } => Self::new(exit::REFUSED, text)
                 .production("nothing was changed")
                 .hint("make a new plan with `unship plan`"),

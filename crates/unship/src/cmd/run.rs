@@ -218,6 +218,9 @@ pub(super) fn guard(
         (OperateError::Job(_), Some(why)) => {
             why.standing("as it was before: the job did not run".to_owned(), None)
         }
+        (e @ OperateError::Conflict { .. }, _) if context.has_files().unwrap_or(false) => {
+            CliError::from(e).hint("run the job again; with `freeze_writers = true` others wait")
+        }
         (e, _) => e.into(),
     })?;
     drop(turn);

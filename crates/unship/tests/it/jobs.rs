@@ -413,7 +413,10 @@ fn what_others_write_during_a_build_is_carried_over_or_stops_the_publish() {
         "update mart set release = 3",
         "update mart set release = 30",
     );
-    both.says(73, &["others wrote to lab.main.mart", "R3"]);
+    both.says(
+        73,
+        &["others wrote to lab.main.mart", "R3", "freeze_writers"],
+    );
     assert_eq!(release(&lab), "30", "what they wrote stays");
     let kept = sql(
         &lab,
