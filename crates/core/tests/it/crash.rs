@@ -240,11 +240,17 @@ fn matrix(restoring: Restoring, fault: Fault) {
                 let at = format!("{name}, {fault:?} {side:?} {boundary}");
                 settle(&mut world, &at);
                 check(&mut world, &at, &old, &new, &allowed);
-                goes_on(&mut world, &at);
+                // What came of it is proved equal to one of few states each time.
+                if n % GO_ON == 0 {
+                    goes_on(&mut world, &at);
+                }
             }
         }
     }
 }
+
+/// After how many boundaries it is tried that the world goes on.
+const GO_ON: u64 = 3;
 
 #[test]
 fn a_crash_anywhere_leaves_the_old_release_or_the_new_one() {

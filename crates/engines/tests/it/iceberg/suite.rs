@@ -332,7 +332,7 @@ unship_core::conformance_tests!(play);
 /// A session here is short: more crashes than elsewhere can be played each time.
 #[test]
 fn a_crash_at_many_boundaries_is_resumed() {
-    for (jobs, every) in [(Jobs::DropFirst, 5), (Jobs::OnBranches, 9)] {
+    for (jobs, every) in [(Jobs::DropFirst, 11), (Jobs::OnBranches, 13)] {
         survives_crashes(&|| Box::new(Lake::new(Manner::default(), jobs)), every);
     }
 }
