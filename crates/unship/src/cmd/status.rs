@@ -1,7 +1,7 @@
 //! `unship status`: is production good, since when, which release, is anything running or stuck.
 //!
 //! It is asked at 3 a.m. and by monitoring, so it reads the ledger's views and the file's identity
-//! and nothing else.
+//! and nothing else; and where production does not answer, the ledger's views alone.
 
 use super::stages;
 use crate::cli::Global;
@@ -24,13 +24,17 @@ struct Status {
     release: Release,
     since: Timestamp,
     good: bool,
-    /// Whether production is what it was when unship last looked.
-    untouched: bool,
+    /// Whether production is what it was when unship last looked; not known where it does not answer.
+    untouched: Option<bool>,
+    /// Why production could not be looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unseen: Option<String>,
     running: Option<Running>,
     interrupted: Option<Interrupted>,
     /// The rollback in stages that has not ended.
     staged: Option<stages::Document>,
-    points: usize,
+    /// How many restore points there are; not known where production does not answer.
+    points: Option<usize>,
     /// When the policy takes the release back, unless somebody decides before.
     deadline: Option<Timestamp>,
 }
@@ -57,8 +61,8 @@ pub fn run(global: &Global) -> CliResult {
         .ledger
         .history(|h| h.release(live.release))?
         .ok_or_else(|| CliError::failed(format!("{} is not in the ledger", live.release)))?;
-    let touched = bench.engine.touched(&live.mark);
-    let untouched = !touched.map_err(CliError::from)?;
+    // What the ledger knows is told also where production does not answer: it is asked most then.
+    let touched = bench.engine.touched(&live.mark).map_err(CliError::from);
     let now = Timestamp::now();
     let lease = bench.ledger.store().lease(&env)?;
     let running = lease
@@ -78,26 +82,32 @@ pub fn run(global: &Global) -> CliResult {
         Some(staging) => Some((staging, stages::plan_of(&bench.ledger, &staging.blob)?)),
         None => None,
     };
-    let points = bench.engine.points().map_err(CliError::from)?;
-    let points: BTreeSet<_> = points.iter().map(|point| point.release).collect();
-    let points = points.len();
+    let points = bench.engine.points().map_err(CliError::from);
+    let points = points.map(|all| {
+        let releases: BTreeSet<_> = all.iter().map(|point| point.release).collect();
+        releases.len()
+    });
+    let untouched = touched.as_ref().ok().map(|touched| !touched);
+    let known = points.as_ref().ok().copied();
+    let unseen = touched.err().or(points.err());
     let good = release.verdict == Verdict::Good;
     let decided = bench.ledger.history(|h| h.decided(release.id))?;
     let deadline = decided.and_then(|d| d.decision.deadline).filter(|_| !good);
     let code = if interrupted.is_some() || staged.is_some() {
         exit::UNFINISHED
     } else {
-        exit::OK
+        unseen.as_ref().map_or(exit::OK, |error| error.code)
     };
     let status = Status {
         env,
         since: live.since,
         good,
         untouched,
+        unseen: unseen.map(|error| error.message),
         running,
         interrupted,
         staged: (staged.as_ref()).map(|(s, plan)| stages::Document::of(s, plan, None)),
-        points,
+        points: known,
         deadline,
         release,
     };
@@ -174,7 +184,11 @@ fn print(status: &Status, now: Timestamp) {
             paint(WARN, at)
         );
     }
-    if !status.untouched {
+    if let Some(unseen) = &status.unseen {
+        let text = format!("it could not be looked at: {unseen}");
+        crate::say!("  {}", paint(BAD, text));
+    }
+    if status.untouched == Some(false) {
         crate::say!(
             "  {}",
             paint(
@@ -202,8 +216,7 @@ fn print(status: &Status, now: Timestamp) {
             crate::say!("    {step}");
         }
     }
-    crate::say!(
-        "  {}",
-        paint(DIM, format!("{} restore points", status.points))
-    );
+    if let Some(points) = status.points {
+        crate::say!("  {}", paint(DIM, format!("{points} restore points")));
+    }
 }
