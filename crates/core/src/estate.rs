@@ -11,6 +11,7 @@
 mod ask;
 mod engine;
 mod join;
+mod lineage;
 mod order;
 mod part;
 mod said;
@@ -75,6 +76,13 @@ pub enum EstateError {
         .0.join(", ")
     )]
     Circle(Vec<String>),
+    /// Members that read each other by the lineage of dbt alone.
+    #[error(
+        "by dbt's lineage members read each other in a circle: {}. Which of them goes first has to be \
+         said: `reads` in the environment counts more",
+        .0.join(", ")
+    )]
+    CircleByLineage(Vec<String>),
 }
 
 /// Several warehouses that are released together.
@@ -87,6 +95,12 @@ pub struct Estate {
     proving: Option<Proving>,
     /// The release whose restore point this process took in every member.
     taken: Option<ReleaseId>,
+    /// Where dbt's lineage is found, until it was asked for.
+    lineage: Option<lineage::Source>,
+    /// What it added to what the configuration says.
+    derived: lineage::Derived,
+    /// Why no order is right, where lineage says so.
+    circle: Option<EstateError>,
 }
 
 impl Estate {
@@ -120,6 +134,9 @@ impl Estate {
             ledger: None,
             proving: None,
             taken: None,
+            lineage: None,
+            derived: lineage::Derived::default(),
+            circle: None,
         })
     }
 

@@ -3,11 +3,18 @@
 use crate::config::{Env, FILE, LedgerPlace};
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
+use crate::scope::MANIFEST;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use unship_core::engine::Engine;
 use unship_core::estate::{self, Member};
+use unship_core::lineage::Lineage;
+use unship_core::log::LogError;
+use unship_core::pipeline::dbt::manifest::Manifest;
+
+/// Among how many of the newest releases the manifests of dbt projects are looked for.
+const LOOKED_AT: usize = 100;
 
 /// An environment of several warehouses. Each member is written as an environment of its engine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,7 +137,38 @@ impl Context {
         let joined = estate::Estate::new(members).map_err(|e| {
             CliError::usage(format!("the members of env.{} in {FILE}: {e}", self.env))
         })?;
-        Ok(Box::new(joined.with_ledger(estate.ledger.clone())))
+        let lineages = self.lineages();
+        let joined = joined.with_ledger(estate.ledger.clone());
+        Ok(Box::new(joined.with_lineage(lineages)))
+    }
+
+    /// What the newest manifest of each dbt project says that jobs of this environment ran, when it
+    /// is asked for.
+    fn lineages(&self) -> impl FnOnce() -> Vec<Lineage> + use<> {
+        let (ledger, env) = (self.read(), self.env.clone());
+        move || {
+            // What cannot be read any more is no reason not to go back.
+            let read = || -> Result<Vec<Lineage>, LogError> {
+                let Ok(ledger) = ledger else {
+                    return Ok(Vec::new());
+                };
+                let releases = ledger.history(|h| h.releases(&env, None, LOOKED_AT))?;
+                let mut projects = BTreeSet::new();
+                let mut all = Vec::new();
+                for release in releases {
+                    let kept = release.end.as_ref().and_then(|e| e.artefacts.get(MANIFEST));
+                    let (Some(kept), Some(job)) = (kept, &release.job) else {
+                        continue;
+                    };
+                    if projects.insert(job.directory.clone()) {
+                        let manifest = Manifest::parse(&ledger.get_blob(&kept.0)?);
+                        all.extend(manifest.ok().map(Lineage::new));
+                    }
+                }
+                Ok(all)
+            };
+            read().unwrap_or_default()
+        }
     }
 }
 

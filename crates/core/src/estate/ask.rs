@@ -1,7 +1,7 @@
 //! Asking the members: all of them, some, or each for its part of a plan.
 
 use super::join::{self, Part, Way, unwritten};
-use super::{ENGINE, Estate, Member, order};
+use super::{ENGINE, Estate, Member, said};
 use crate::engine::{Engine, EngineError, ErrorKind, Place, Steps};
 use serde::Deserialize;
 use serde_json::Value;
@@ -42,12 +42,8 @@ impl Estate {
             })?);
         }
         let names: Vec<&str> = parts.iter().map(|part| part.member.as_str()).collect();
-        let related = |pair: &[&str]| match pair {
-            [one, other] => order::related(&self.members, one, other),
-            _ => true,
-        };
-        let unrelated = !names.windows(2).all(related);
-        join::join(parts, way, unrelated)
+        let grounds = said::grounds(&self.members, &self.derived, &names);
+        join::join(parts, way, &grounds)
     }
 
     /// Asks each member that retains something of the place's release, or all where it is no restore

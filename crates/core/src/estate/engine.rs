@@ -2,7 +2,7 @@
 
 use super::ask::{Each, own, surveyed};
 use super::join::{self, Asked, Way, unwritten};
-use super::{Estate, said, told, word};
+use super::{Estate, EstateError, said, told, word};
 use crate::check::{Answer, Detail, RelationProfile};
 use crate::diff::RelationDiff;
 use crate::engine::{
@@ -29,7 +29,8 @@ impl Engine for Estate {
     }
 
     fn doctor(&mut self) -> Vec<Diagnosis> {
-        said::doctor(&mut self.members)
+        let circle = self.settle().err();
+        said::doctor(&mut self.members, &self.derived, circle)
     }
 
     fn mark(&mut self) -> Result<String, EngineError> {
@@ -240,6 +241,7 @@ impl Engine for Estate {
         release: ReleaseId,
         relations: &BTreeSet<RelationName>,
     ) -> Result<Value, EngineError> {
+        self.settle().map_err(unordered)?;
         let mut each = Each::new();
         let touched = self.homes(relations)?;
         for (at, member) in self.members.iter_mut().enumerate() {
@@ -253,6 +255,7 @@ impl Engine for Estate {
     }
 
     fn survey_for(&mut self, request: &RestoreRequest) -> Result<Value, EngineError> {
+        self.settle().map_err(unordered)?;
         let mut each = Each::new();
         let touched = self.homes(request.bring.keys().chain(&request.remove))?;
         for (at, member) in self.members.iter_mut().enumerate() {
@@ -358,6 +361,7 @@ impl Engine for Estate {
         request: &RowsRequest,
         on: OnProgress<'_>,
     ) -> Result<RowsSurvey, EngineError> {
+        self.settle().map_err(unordered)?;
         let touched = self.homes(request.relations.keys())?;
         let mut each = Each::new();
         let mut slices = BTreeMap::new();
@@ -574,4 +578,9 @@ impl Engine for Estate {
         }
         Ok(all)
     }
+}
+
+/// Members that no order is right for.
+fn unordered(circle: EstateError) -> EngineError {
+    EngineError::new(ErrorKind::Refused, circle.to_string())
 }

@@ -47,8 +47,8 @@ pub(super) enum Asked {
 
 /// Puts the parts together in the order in which they are given. All that is prepared beside
 /// production is prepared first; then every member is looked at once more; then they change, each in
-/// its own way.
-pub(super) fn join(parts: Vec<Part>, way: Way, unrelated: bool) -> Result<Steps, EngineError> {
+/// its own way. `grounds` are sentences that say where the order comes from.
+pub(super) fn join(parts: Vec<Part>, way: Way, grounds: &str) -> Result<Steps, EngineError> {
     let mut joined = Steps::default();
     let mut methods = Vec::new();
     let mut changing = Vec::new();
@@ -103,7 +103,7 @@ pub(super) fn join(parts: Vec<Part>, way: Way, unrelated: bool) -> Result<Steps,
     if changing.len() > 1 {
         let id = number(&joined.steps)?;
         joined.steps.push(together(id, &changing));
-        joined.notes.push(between(&changing, way, unrelated));
+        joined.notes.push(between(&changing, way, grounds));
     }
     for (at, member, step) in late {
         let last = joined.steps.last().map_or(0, |step| step.id);
@@ -150,7 +150,7 @@ fn together(id: u32, changing: &[(String, Vec<Fact>)]) -> Step {
 }
 
 /// What is not atomic, in a person's words.
-fn between(changing: &[(String, Vec<Fact>)], way: Way, unrelated: bool) -> String {
+fn between(changing: &[(String, Vec<Fact>)], way: Way, grounds: &str) -> String {
     let names: Vec<&str> = changing.iter().map(|(name, _)| name.as_str()).collect();
     let order = names.join(", then ");
     let (doing, why) = match way {
@@ -163,18 +163,11 @@ fn between(changing: &[(String, Vec<Fact>)], way: Way, unrelated: bool) -> Strin
             "what reads before what it reads",
         ),
     };
-    let mut text = format!(
+    format!(
         "not atomic between members: they {doing}, {order} ({why}). Whoever reads in between finds \
          the first as it will be and the others as they still are: something may lag behind what \
-         it is made from, and nothing is ahead of it"
-    );
-    if unrelated {
-        text.push_str(
-            ". Not of all of them it is said which reads which (`reads`): among those, the order is \
-             that of their names",
-        );
-    }
-    text
+         it is made from, and nothing is ahead of it{grounds}"
+    )
 }
 
 /// A fact of a member.

@@ -37,7 +37,8 @@ pub(super) fn related(members: &[Member], one: &str, other: &str) -> bool {
     reads(members, one, other) || reads(members, other, one)
 }
 
-fn reads(members: &[Member], reader: &str, source: &str) -> bool {
+/// Whether a member reads another, itself or through others.
+pub(super) fn reads(members: &[Member], reader: &str, source: &str) -> bool {
     let mut open = vec![reader];
     let mut seen = BTreeSet::new();
     while let Some(name) = open.pop() {

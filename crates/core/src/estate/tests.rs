@@ -1,6 +1,7 @@
 //! Which members can be released together, in which order, and what their joined plan says.
 
 use super::*;
+use crate::lineage::Lineage;
 use crate::testing::memory::{Restoring, Warehouse};
 
 fn member(name: &str, database: &str, reads: &[&str]) -> Member {
@@ -70,6 +71,123 @@ fn members_that_cannot_be_released_together_are_refused() {
     ] {
         let error = refused(members);
         assert!(error.contains(says), "{error}");
+    }
+}
+
+/// A project whose nodes have these names and databases, and read these.
+fn project(nodes: &[(&str, &str, &[&str])]) -> Lineage {
+    let node = |(id, database, reads): &(&str, &str, &[&str])| {
+        let (kind, _) = id.split_once('.').unwrap();
+        let name = id.rsplit('.').next().unwrap();
+        let relation_name = (!database.is_empty()).then(|| format!("{database}.s.{name}"));
+        let materialized = if database.is_empty() {
+            "ephemeral"
+        } else {
+            "table"
+        };
+        let value = serde_json::json!({
+            "resource_type": kind, "name": name, "database": database, "schema": "s",
+            "relation_name": relation_name, "config": { "materialized": materialized },
+            "depends_on": { "nodes": reads },
+        });
+        ((*id).to_owned(), value)
+    };
+    let (sources, nodes): (Vec<_>, Vec<_>) = nodes
+        .iter()
+        .map(node)
+        .partition(|(id, _)| id.starts_with("source."));
+    let manifest = serde_json::json!({
+        "metadata": {
+            "dbt_schema_version": "https://schemas.getdbt.com/dbt/manifest/v12.json",
+        },
+        "nodes": nodes.into_iter().collect::<serde_json::Map<_, _>>(),
+        "sources": sources.into_iter().collect::<serde_json::Map<_, _>>(),
+    });
+    let manifest = manifest.to_string();
+    Lineage::new(crate::pipeline::dbt::manifest::Manifest::parse(manifest.as_bytes()).unwrap())
+}
+
+fn settled(reads: &[&str], nodes: &[(&str, &str, &[&str])]) -> Result<Estate, EstateError> {
+    let members = vec![member("extract", "d1", reads), member("marts", "d2", &[])];
+    let lineage = project(nodes);
+    let mut estate = Estate::new(members)?.with_lineage(move || vec![lineage]);
+    estate.settle().map(|()| estate)
+}
+
+#[test]
+fn dbt_tells_which_member_reads_which() {
+    // By their names, the extract would be first. What lies between the two is read through.
+    let through: &[(&str, &str, &[&str])] = &[
+        ("source.shop.raw.revenue", "d2", &[]),
+        ("model.shop.view", "", &["source.shop.raw.revenue"]),
+        ("model.shop.top", "d1", &["model.shop.view"]),
+        ("source.shop.raw.other", "elsewhere", &[]),
+        ("model.shop.more", "d1", &["source.shop.raw.other"]),
+    ];
+    let said = "extract reads marts (model.shop.top reads source.shop.raw.revenue)";
+    let estate = settled(&[], through).unwrap();
+    let names: Vec<_> = estate.members.iter().map(|m| m.name.as_str()).collect();
+    assert_eq!(names, ["marts", "extract"]);
+    let grounds = said::grounds(&estate.members, &estate.derived, &["extract", "marts"]);
+    assert_eq!(grounds, format!(". What reads what: {said}"));
+
+    // What is said already needs no grounds.
+    let estate = settled(&["marts"], through).unwrap();
+    let grounds = said::grounds(&estate.members, &estate.derived, &["extract", "marts"]);
+    assert_eq!(grounds, ". What reads what: extract reads marts (`reads`)");
+
+    // What lineage says against it is told, and does not count.
+    let against: &[(&str, &str, &[&str])] = &[
+        ("source.shop.raw.top", "d1", &[]),
+        ("model.shop.revenue", "d2", &["source.shop.raw.top"]),
+    ];
+    let mut estate = settled(&["marts"], against).unwrap();
+    let names: Vec<_> = estate.members.iter().map(|m| m.name.as_str()).collect();
+    assert_eq!(names, ["marts", "extract"]);
+    let grounds = said::grounds(&estate.members, &estate.derived, &["extract", "marts"]);
+    assert!(
+        grounds.contains("`reads` says the opposite, and counts"),
+        "{grounds}"
+    );
+    let warned = estate.doctor();
+    let warned = warned
+        .iter()
+        .find(|one| one.level == crate::engine::Level::Warning);
+    assert!(
+        warned
+            .unwrap()
+            .finding
+            .contains("marts reads extract (model.shop.revenue reads")
+    );
+}
+
+#[test]
+fn a_circle_that_only_lineage_knows_is_refused_with_its_models() {
+    let circle: &[(&str, &str, &[&str])] = &[
+        ("model.shop.a", "d1", &["model.shop.b"]),
+        ("model.shop.b", "d2", &["model.shop.c"]),
+        ("model.shop.c", "d1", &[]),
+    ];
+    let error = settled(&[], circle).map(drop).unwrap_err().to_string();
+    assert!(
+        error.contains("marts reads extract (model.shop.b reads model.shop.c)"),
+        "{error}"
+    );
+    assert!(
+        error.contains("extract reads marts (model.shop.a reads model.shop.b)"),
+        "{error}"
+    );
+    // A person's word ends it.
+    settled(&["marts"], circle).unwrap();
+    // Only what is planned needs an order.
+    let members = vec![member("extract", "d1", &[]), member("marts", "d2", &[])];
+    let mut estate = Estate::new(members)
+        .unwrap()
+        .with_lineage(|| vec![project(circle)]);
+    assert!(estate.mark().is_ok());
+    for _ in 0..2 {
+        let refused = estate.survey(ReleaseId(1), &BTreeSet::new()).unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::Refused);
     }
 }
 

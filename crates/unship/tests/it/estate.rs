@@ -2,7 +2,7 @@
 //! job writes both, one command takes both back, and nobody ever sees the database ahead of the file.
 
 use crate::support::warehouse::Warehouse;
-use crate::support::{Output, Tools, tools};
+use crate::support::{Output, Scratch, Tools, tools};
 use std::io::Write;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -266,4 +266,80 @@ fn a_dbt_job_builds_in_the_member_that_its_profile_means() {
     scratch.ok(&["rollback"]);
     assert_eq!(margin(), "1");
     estate.shows(1, 1);
+}
+
+/// Writes its number into two files, which have these names in the estate.
+const BOTH: &str = r#"
+import duckdb, os, sys
+for member, table in [("LAKE", "orders"), ("EXTRACT", "top")]:
+    with duckdb.connect(os.environ["UNSHIP_" + member + "_DATABASE"]) as file:
+        file.execute("CREATE OR REPLACE TABLE " + table + " AS SELECT " + sys.argv[1] + " AS n")
+"#;
+
+/// A dbt project in one file that reads another: its manifest puts the two in order. What is said
+/// against it counts more.
+#[test]
+#[ignore = "takes long: a part of `make test-all`"]
+fn dbt_tells_which_member_is_made_from_which() {
+    let Some(tools) = tools() else { return };
+    let scratch = Scratch::new(&tools);
+    let config = |reads: &str| {
+        format!(
+            "format = 1\ndefault_env = \"prod\"\n[env.prod]\nengine = \"estate\"\n{reads}\
+             [env.prod.member.lake]\nengine = \"duckdb\"\npath = \"lake.duckdb\"\n\
+             [env.prod.member.extract]\nengine = \"duckdb\"\npath = \"extract.duckdb\"\n"
+        )
+    };
+    for (path, text) in [
+        ("unship.toml", config("").as_str()),
+        ("both.py", BOTH),
+        (
+            "profiles.yml",
+            "shop:\n  target: prod\n  outputs:\n    prod:\n      type: duckdb\n      \
+             path: extract.duckdb\n      attach: [{path: lake.duckdb, alias: lake, read_only: true}]\n",
+        ),
+        (
+            "dbt_project.yml",
+            "name: shop\nversion: '1.0'\nprofile: shop\nflags: {send_anonymous_usage_stats: false}\n",
+        ),
+        (
+            "models/sources.yml",
+            "sources:\n- {name: raw, database: lake, schema: main, tables: [{name: orders}]}\n",
+        ),
+        (
+            "models/margin.sql",
+            "{{ config(materialized='table') }} select n from {{ source('raw', 'orders') }}",
+        ),
+    ] {
+        scratch.write(path, text);
+    }
+    let night = |n: &str| {
+        let python = tools.python.display().to_string();
+        scratch.ok(&["run", "--aside", "--", &python, "both.py", n]);
+    };
+    night("1");
+    // By their names the extract would be first, which is made from the lake.
+    scratch
+        .ok(&["doctor"])
+        .says(0, &["of extract and lake it is not said whether one reads"]);
+    scratch
+        .ok(&["run", "--", "dbt", "--quiet", "build"])
+        .says(0, &["R2 is production: 1 relation changed"]);
+    night("3");
+    let says = "extract reads lake (model.shop.margin reads source.shop.raw.orders)";
+    scratch
+        .ok(&["doctor"])
+        .says(0, &["forward lake, then extract; back the other way", says]);
+    scratch.ok(&["plan"]).says(
+        0,
+        &["they go back one after the other, extract, then lake", says],
+    );
+    scratch.ok(&["rollback"]);
+
+    scratch.write("unship.toml", config("reads = { lake = [\"extract\"] }\n"));
+    let against = "`reads` says the opposite, and counts";
+    scratch
+        .ok(&["plan", "--to", "R3"])
+        .says(0, &["lake reads extract (`reads`)", says, against]);
+    scratch.unship(&["doctor"]).says(0, &[against]);
 }
