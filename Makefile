@@ -70,8 +70,10 @@ endif
 	scripts/rest-catalog install
 ifdef NEXTEST
 	scripts/rest-catalog run cargo nextest run --package unship --test it --run-ignored only -E 'test(lake)'
+	scripts/rest-catalog run scripts/postgres run cargo nextest run --package unship --test it --run-ignored only -E 'test(three_engines)'
 else
 	scripts/rest-catalog run cargo test --package unship --test it lake -- --ignored
+	scripts/rest-catalog run scripts/postgres run cargo test --package unship --test it three_engines -- --ignored
 endif
 	scripts/spark install
 ifdef NEXTEST

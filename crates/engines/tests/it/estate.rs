@@ -2,10 +2,13 @@
 //! nothing, and a database that moves relations, each of which proves what it is.
 
 use super::iceberg::{self, Jobs};
-use super::{duckdb, postgres};
+use super::{duckdb, postgres, snowflake};
+use unship_core::ident::ReleaseId;
+use unship_core::operate::{Ask, OperateError};
 use unship_core::testing::conformance::{Make, play_named, survives_crashes, test_names};
 use unship_core::testing::pair::Pair;
-use unship_core::testing::world::Harness;
+use unship_core::testing::world::{Harness, Script, World};
+use unship_core::testing::{Table, Write};
 
 const WITHOUT: &[(&str, &str)] = &[
     (
@@ -64,6 +67,69 @@ fn releases_of_a_lake_and_a_file_go_back_and_forth() {
     let make = || Box::new(Pair::new(lake(), file(), &[])) as Box<dyn Harness>;
     play_named("publish_and_roll_back", &make);
     play_named("undo_and_redo_are_a_stack", &make);
+}
+
+/// A file and what was made of it in Snowflake, or of Snowflake in a file: on the stand-in.
+#[test]
+#[ignore = "takes a minute; `make test-all` plays it"]
+fn releases_of_a_file_and_of_snowflake_go_back_and_forth() {
+    let Some(schemas) = snowflake::schemas() else {
+        return;
+    };
+    let file = duckdb::one_file();
+    let both: [&dyn Fn() -> Box<dyn Harness>; 2] =
+        [&|| Box::new(Pair::new(file(), schemas(), WITHOUT)), &|| {
+            Box::new(Pair::new(schemas(), file(), WITHOUT))
+        }];
+    for make in both {
+        play_named("publish_and_roll_back", make);
+        play_named("undo_and_redo_are_a_stack", make);
+        play_named("what_others_wrote_to_ours_is_set_aside", make);
+        survives_crashes(make, 60);
+    }
+}
+
+/// A job writes its number into a table of each member.
+fn night(world: &mut World, n: i64) {
+    let table = Table::new(&["id", "value"], [vec![1, n]]);
+    let names = [(0, "orders"), (1, "revenue")];
+    let writes = names.map(|(at, name)| {
+        let name = world.harness.relation(at, name);
+        Write::Replace(name, table.clone())
+    });
+    world.run(&Script::good(writes)).unwrap();
+}
+
+/// A lake changes last when all goes back. That somebody committed to it is found before the first of
+/// them changes, though the commit itself would be refused: by then there would be no way back.
+#[test]
+fn a_commit_to_a_lake_stops_all_before_the_first_of_them_changes() {
+    let Some(database) = postgres::database() else {
+        return;
+    };
+    let pair = Pair::new(iceberg::lake(Jobs::OnBranches), database(), &[]);
+    let mut world = World::new(Box::new(pair)).unwrap();
+    night(&mut world, 1);
+    night(&mut world, 2);
+    let before = world.production();
+    let ask = Ask::Rollback {
+        to: Some(ReleaseId(1)),
+        select: None,
+    };
+    let plan = world.session(|s| s.plan(&ask)).unwrap();
+    let orders = world.harness.relation(0, "orders");
+    let theirs = Write::Insert(orders.clone(), vec![vec![7, 7]]);
+    world.harness.others_write(&theirs).unwrap();
+    let refused = world.session(|s| s.apply(plan, true)).unwrap_err();
+    assert!(
+        matches!(refused, OperateError::TakenBack { conflict: true, .. }),
+        "{refused:?}"
+    );
+    let revenue = world.harness.relation(1, "revenue");
+    assert_eq!(world.production()[&revenue], before[&revenue]);
+    world.back(&ask, true).unwrap();
+    let value = |name| world.production()[name].rows[0][1];
+    assert_eq!((value(&orders), value(&revenue)), (1, 1));
 }
 
 /// Every case, and a crash at some of all boundaries: in memory it is every one.

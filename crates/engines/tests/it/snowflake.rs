@@ -336,6 +336,15 @@ fn play(level: Level, case: &dyn Fn(Make<'_>)) {
     case(&|| Box::new(Database::new(&server, level)));
 }
 
+/// Ways to make schemas of a story's own, where there is a server.
+pub(super) fn schemas() -> Option<impl Fn() -> Box<dyn Harness>> {
+    let Some(server) = Server::found() else {
+        skipped("UNSHIP_TEST_SNOWFLAKE names no server; scripts/snowflake-emulator starts one");
+        return None;
+    };
+    Some(move || Box::new(Database::new(&server, Level::Schema)) as Box<dyn Harness>)
+}
+
 /// The cases of the suite. A story is some hundred statements, each of which takes the stand-in 20
 /// milliseconds: too long for every change.
 macro_rules! cases {

@@ -49,4 +49,5 @@ mod spark_keep;
 mod stages;
 mod story;
 mod tell;
+mod three_engines;
 mod undo_log;

@@ -1,5 +1,7 @@
 //! A small project in a directory of its own, and an oracle that reads its database without unship.
 
+pub mod line;
+
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
