@@ -24,7 +24,7 @@ setup-2: setup
 setup-dlt: setup
 	@scripts/python-env dlt
 
-# An independent writer and reader of Delta tables.
+# An independent writer and reader of Delta tables, and an S3 server.
 setup-delta: setup
 	@scripts/python-env delta
 
@@ -81,7 +81,8 @@ ifdef NEXTEST
 else
 	scripts/rest-catalog run scripts/spark run cargo test --package unship --test it spark -- --ignored
 endif
-# Delta Lake is left out of every other build.
+# Delta Lake is left out of every other build, and so of `make lint`.
+	cargo clippy --package unship-engines --package unship --features unship/delta --all-targets -- -D warnings
 ifdef NEXTEST
 	cargo nextest run --package unship-engines --features delta -E 'test(/(^|::)delta::/)'
 	cargo nextest run --package unship --features delta --run-ignored all -E 'test(/(^|::)delta(_config)?::/)'

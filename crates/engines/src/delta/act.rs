@@ -2,6 +2,7 @@
 
 use super::action::{ABSENT, DeltaAction, YES};
 use super::commit::{self, NONE};
+use super::dir::Dir;
 use super::kept::{Kept, Store};
 use super::lake::Lake;
 use super::log::{self, Log};
@@ -45,6 +46,10 @@ impl Hands<'_> {
                 let dir = self.lake.dir(&restore.path);
                 commit::carry_out(self.reader, &dir, restore)
             }
+            DeltaAction::Empty(empty) => {
+                let dir = self.lake.dir(&empty.path);
+                commit::empty(self.reader, &dir, empty)
+            }
         }
     }
 
@@ -53,7 +58,10 @@ impl Hands<'_> {
             let text = format!("{from} is another table than the one that was planned with");
             return Err(EngineError::new(ErrorKind::Busy, text).hint("plan again"));
         }
-        let (old, new) = (self.lake.dir(from), self.lake.dir(to));
+        let (Dir::Disk(old), Dir::Disk(new)) = (self.lake.dir(from), self.lake.dir(to)) else {
+            let text = format!("{from} cannot be renamed where it lies");
+            return Err(EngineError::new(ErrorKind::Unsupported, text).hint("plan again"));
+        };
         if new.exists() {
             let text = format!("{} is there already", new.display());
             return Err(EngineError::new(ErrorKind::Refused, text)

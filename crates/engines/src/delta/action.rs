@@ -1,6 +1,6 @@
 //! What a step does, what is true before and after it, and how it is written in a plan.
 
-use super::commit::Restore;
+use super::commit::{Empty, Restore};
 use super::kept::Kept;
 use super::plan::ENGINE;
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,8 @@ pub enum DeltaAction {
     },
     /// Makes an older version of a table the newest one.
     Restore(Restore),
+    /// Takes all rows out of a table whose directory cannot be renamed.
+    Empty(Empty),
 }
 
 impl DeltaAction {

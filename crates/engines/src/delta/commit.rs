@@ -6,20 +6,25 @@
 //! encoded again names another file, which would stay (as a file without its deletion vector did in
 //! delta-rs#4613). The protocol never goes back.
 
+use super::dir::Dir;
 use super::files;
+use super::lake::LOG;
 use super::log::{self, OWN};
 use super::reader::{File, Reader, Version};
-use super::{features, state};
+use super::threads::run;
+use super::{bucket, features, state};
 use deltalake_core::kernel::transaction::TransactionError;
 use deltalake_core::logstore::CommitOrBytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use std::fs::File as Disk;
-use std::path::Path;
+use std::sync::Arc;
 use unship_core::engine::{EngineError, ErrorKind, FREE_SPACE};
 use unship_core::fault::boundary;
 use uuid::Uuid;
+
+/// What commits say of their writer.
+const ENGINE_INFO: &str = concat!("unship/", env!("CARGO_PKG_VERSION"));
 
 /// What a table bears that no commit of unship's has changed.
 pub const NONE: &str = "none";
@@ -43,6 +48,25 @@ pub struct Restore {
     pub token: String,
     /// What the log says to a person.
     pub says: String,
+    /// Whether the table is no part of production afterwards.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub aside: bool,
+}
+
+/// Takes all rows out of a table where its directory cannot be renamed: it is no part of production
+/// then, and every version of it stays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Empty {
+    /// The table's directory below the root.
+    pub path: String,
+    /// The table's name, for a person.
+    pub table: String,
+    /// The newest version, from which this was planned.
+    pub from: u64,
+    /// What the commit bears, by which it is told from all others.
+    pub token: String,
+    /// What the log says to a person.
+    pub says: String,
 }
 
 /// The actions of the commit, in order.
@@ -59,6 +83,10 @@ fn actions(restore: &Restore, now: &Version, then: &Version, at: Timestamp) -> V
         .filter(|f| !had.contains(&files::key(f)))
         .collect();
     let at = at.as_millisecond();
+    let mut own = json!({ "release": restore.token, "content": restore.content });
+    if restore.aside {
+        own[state::ASIDE] = "yes".into();
+    }
     let mut out = vec![json!({ "commitInfo": {
         "timestamp": at,
         "operation": "RESTORE",
@@ -70,9 +98,9 @@ fn actions(restore: &Restore, now: &Version, then: &Version, at: Timestamp) -> V
             "numRestoredFiles": come.len().to_string(),
             "numRemovedFiles": go.len().to_string(),
         },
-        "engineInfo": concat!("unship/", env!("CARGO_PKG_VERSION")),
+        "engineInfo": ENGINE_INFO,
         "userMetadata": restore.says,
-        OWN: { "release": restore.token, "content": restore.content },
+        OWN: own,
     }})];
     if now.metadata != then.metadata {
         out.push(json!({ "metaData": then.metadata }));
@@ -80,6 +108,25 @@ fn actions(restore: &Restore, now: &Version, then: &Version, at: Timestamp) -> V
     out.extend(go.into_iter().map(|file| removed(file, at)));
     out.extend(come.into_iter().map(added));
     out
+}
+
+/// The actions of a commit after which the table has no rows, in order.
+fn without_files(empty: &Empty, now: &Version, at: Timestamp) -> Vec<Value> {
+    let at = at.as_millisecond();
+    let info = json!({ "commitInfo": {
+        "timestamp": at,
+        "operation": "DELETE",
+        "operationParameters": { "predicate": "[\"true\"]" },
+        "readVersion": empty.from,
+        "isolationLevel": "Serializable",
+        "isBlindAppend": false,
+        "operationMetrics": { "numRemovedFiles": now.files.len().to_string() },
+        "engineInfo": ENGINE_INFO,
+        "userMetadata": empty.says,
+        OWN: { "release": empty.token, state::ASIDE: "yes" },
+    }});
+    let gone = now.files.iter().map(|file| removed(file, at));
+    std::iter::once(info).chain(gone).collect()
 }
 
 /// A file that goes. All of `add` that a `remove` can have goes with it (protocol, "Add File and
@@ -103,24 +150,31 @@ fn added(file: &File) -> Value {
     json!({ "add": add })
 }
 
-fn moved(restore: &Restore) -> EngineError {
+fn moved(table: &str) -> EngineError {
     EngineError::new(
         ErrorKind::Conflict,
-        format!(
-            "somebody committed to {} since this was planned",
-            restore.table
-        ),
+        format!("somebody committed to {table} since this was planned"),
     )
     .hint("nothing was changed by it; plan again: the plan then says what they did")
 }
 
-/// Carries it out. It happens wholly or not at all: a log takes one commit of each number.
-pub fn carry_out(reader: &mut Reader, dir: &Path, restore: &Restore) -> Result<(), EngineError> {
+/// The version that a table must still be at.
+fn unmoved(
+    reader: &mut Reader,
+    table: &str,
+    dir: &Dir,
+    from: u64,
+) -> Result<Arc<Version>, EngineError> {
     let log = log::Log::read(dir)?;
-    if log.and_then(|log| log.latest()) != Some(restore.from) {
-        return Err(moved(restore));
+    match log.and_then(|log| log.latest()) == Some(from) {
+        true => reader.version(table, dir, from),
+        false => Err(moved(table)),
     }
-    let now = reader.version(&restore.table, dir, restore.from)?;
+}
+
+/// Carries it out. It happens wholly or not at all: a log takes one commit of each number.
+pub fn carry_out(reader: &mut Reader, dir: &Dir, restore: &Restore) -> Result<(), EngineError> {
+    let now = unmoved(reader, &restore.table, dir, restore.from)?;
     let then = readable(
         reader,
         &restore.table,
@@ -129,39 +183,75 @@ pub fn carry_out(reader: &mut Reader, dir: &Path, restore: &Restore) -> Result<(
         &restore.files,
         &now,
     )?;
-    let next = restore.from.saturating_add(1);
-    let lines: Vec<String> = actions(restore, &now, &then, Timestamp::now())
-        .iter()
-        .map(Value::to_string)
-        .collect();
+    let actions = actions(restore, &now, &then, Timestamp::now());
+    write(dir, &restore.table, restore.from, &restore.token, &actions)
+}
+
+/// Carries it out. It happens wholly or not at all.
+pub fn empty(reader: &mut Reader, dir: &Dir, empty: &Empty) -> Result<(), EngineError> {
+    let now = unmoved(reader, &empty.table, dir, empty.from)?;
+    if let Some(why) = features::refused_between(&now, &now) {
+        return Err(refused(&empty.table, &why));
+    }
+    let actions = without_files(empty, &now, Timestamp::now());
+    write(dir, &empty.table, empty.from, &empty.token, &actions)
+}
+
+/// Puts a commit behind a version, if none is there.
+fn write(
+    dir: &Dir,
+    table: &str,
+    from: u64,
+    token: &str,
+    actions: &[Value],
+) -> Result<(), EngineError> {
+    let next = from.saturating_add(1);
+    let lines: Vec<String> = actions.iter().map(Value::to_string).collect();
     let bytes = format!("{}\n", lines.join("\n")).into_bytes();
+    if let Dir::Store(prefix) = dir.join(LOG) {
+        prefix.keeps_out(&log::file(from))?;
+    }
     boundary("commit begun");
-    let url = super::reader::url(dir)?;
-    let written = reader.run(&format!("commit to {}", restore.table), async move {
-        let store = super::reader::store(&url).map_err(|e| TransactionError::LogStoreError {
-            msg: "the table cannot be reached".to_owned(),
-            source: Box::new(e),
-        })?;
+    let store = dir.logs()?;
+    let written = run(&format!("commit to {table}"), async move {
         let bytes = CommitOrBytes::LogBytes(bytes.into());
         store.write_commit_entry(next, bytes, Uuid::new_v4()).await
     })?;
     boundary("commit written");
     if let Err(error) = written {
-        let ours = log::commit(dir, next)?;
-        let ours =
-            ours.is_some_and(|actions| log::own(&actions, "release") == Some(&restore.token));
-        return match error {
-            _ if ours => durable(dir, next),
-            TransactionError::VersionAlreadyExists(_) => Err(moved(restore)),
-            error => Err(failed(restore, error)),
+        let there = match log::commit(dir, next) {
+            Ok(there) => there,
+            Err(unread) if bucket::unanswered(&error) => return Err(in_doubt(table, &unread)),
+            Err(unread) => return Err(unread),
+        };
+        let is_ours = |actions: &Vec<Value>| log::own(actions, "release") == Some(token);
+        return match (there, error) {
+            (Some(actions), _) if is_ours(&actions) => durable(dir, next),
+            (Some(_), _) | (None, TransactionError::VersionAlreadyExists(_)) => Err(moved(table)),
+            (None, error) if bucket::unanswered(&error) => Err(in_doubt(table, &error)),
+            (None, error) => Err(failed(dir, table, error)),
         };
     }
     durable(dir, next)
 }
 
-fn failed(restore: &Restore, error: TransactionError) -> EngineError {
+/// The store may still carry out what it did not answer.
+fn in_doubt(table: &str, error: &(dyn std::error::Error + 'static)) -> EngineError {
+    let text = format!("whether the commit to {table} was made is not known");
+    let told = bucket::told(&text, error);
+    let mut out = told.unwrap_or_else(|| EngineError::new(ErrorKind::InDoubt, text));
+    out.kind = ErrorKind::InDoubt;
+    out.hint("`unship resume` asks the log again")
+}
+
+fn failed(dir: &Dir, table: &str, error: TransactionError) -> EngineError {
+    let text = format!("could not commit to {table}");
+    if let Dir::Store(_) = dir
+        && let Some(told) = bucket::told(&text, &error)
+    {
+        return told;
+    }
     let words = unship_core::execute::chain(&error);
-    let text = format!("could not commit to {}", restore.table);
     match () {
         () if words.contains("No space left") => {
             EngineError::new(ErrorKind::DiskFull, text).hint(FREE_SPACE)
@@ -173,14 +263,13 @@ fn failed(restore: &Restore, error: TransactionError) -> EngineError {
 }
 
 /// Returns when the commit survives a power loss.
-fn durable(dir: &Path, version: u64) -> Result<(), EngineError> {
-    let file = log::file(dir, version);
-    let sync = |path: &Path| Disk::open(path).and_then(|file| file.sync_all());
-    let folder = file.parent().unwrap_or(dir);
-    sync(&file).and_then(|()| sync(folder)).map_err(|e| {
-        let text = format!("cannot make sure that {} stays", file.display());
-        EngineError::new(ErrorKind::Io, text).because(e)
-    })
+fn durable(dir: &Dir, version: u64) -> Result<(), EngineError> {
+    dir.join(LOG).durable(&log::file(version))
+}
+
+fn refused(table: &str, why: &str) -> EngineError {
+    let text = format!("{table} {why}: unship cannot take it back");
+    EngineError::new(ErrorKind::Unsupported, text).hint(features::HINT)
 }
 
 /// An older version that can become the newest one: it is the one that is meant, and all that it
@@ -191,11 +280,11 @@ fn durable(dir: &Path, version: u64) -> Result<(), EngineError> {
 pub fn readable(
     reader: &mut Reader,
     table: &str,
-    dir: &Path,
+    dir: &Dir,
     to: u64,
     files: &str,
     now: &Version,
-) -> Result<std::sync::Arc<Version>, EngineError> {
+) -> Result<Arc<Version>, EngineError> {
     let reached = log::Log::read(dir)?.is_some_and(|log| log.reaches(to));
     if !reached {
         return Err(EngineError::new(
@@ -208,11 +297,7 @@ pub fn readable(
     }
     let then = reader.version(table, dir, to)?;
     if let Some(why) = features::refused_between(now, &then) {
-        return Err(EngineError::new(
-            ErrorKind::Unsupported,
-            format!("{table} {why}: unship cannot take it back"),
-        )
-        .hint(features::HINT));
+        return Err(refused(table, &why));
     }
     if state::digest(&then) != files {
         return Err(EngineError::new(
@@ -251,6 +336,7 @@ mod tests {
             content: "t 2".to_owned(),
             token: "R5 abc".to_owned(),
             says: "unship R5".to_owned(),
+            aside: false,
         }
     }
 

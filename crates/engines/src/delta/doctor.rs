@@ -62,7 +62,7 @@ fn tables(
     report: &mut Report,
 ) -> Result<(), EngineError> {
     let seen = eyes.everything(&|_, _, _| ())?;
-    let finding = format!("{} tables in {}", seen.len(), eyes.lake.root.display());
+    let finding = format!("{} tables in {}", seen.len(), eyes.lake.root);
     match seen.is_empty() {
         false => report.say(Level::Ok, "production", finding, None),
         true => report.say(
@@ -76,7 +76,7 @@ fn tables(
         let what = name.to_string();
         let dir = eyes.lake.dir(&seen.path);
         let version = eyes.reader.version(&what, &dir, seen.version)?;
-        if let Some(why) = super::features::refused(&version) {
+        if let Some(why) = eyes.refused(name, seen)? {
             report.say(
                 Level::Warning,
                 &what,
@@ -95,7 +95,7 @@ fn tables(
                 + i64::from(promise.as_secs().rem_euclid(86_400) > 0);
             let mend = format!(
                 "ALTER TABLE delta.`{}` SET TBLPROPERTIES ('{key}' = 'interval {days} days')",
-                dir.display()
+                dir
             );
             let finding = match kept {
                 Some(_) => format!(

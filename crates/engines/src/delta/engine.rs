@@ -2,7 +2,8 @@
 
 use super::act::Hands;
 use super::action::DeltaAction;
-use super::kept::Store;
+use super::dir::Dir;
+use super::kept::{KeptRelation, Store};
 use super::lake::Lake;
 use super::log;
 use super::plan::{self, ENGINE, Found, Survey};
@@ -29,8 +30,8 @@ use unship_core::plan::Step;
 /// Where tables lie, and what of them is production.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The directory that holds the namespaces; absolute.
-    pub root: PathBuf,
+    /// The directory that holds the namespaces.
+    pub root: Dir,
     /// The name that relations begin with.
     pub catalog: String,
     /// The namespaces that are looked at, with those below them; all, if it is empty.
@@ -96,34 +97,44 @@ impl Delta {
             reader: &mut self.reader,
         })
     }
+}
 
-    /// A table as planning needs to know it. `since` is the oldest version that is retained of it.
-    fn found(
-        &mut self,
-        name: &RelationName,
-        path: &str,
-        since: Option<u64>,
-    ) -> Result<Option<Found>, EngineError> {
-        self.eyes(|eyes| {
-            let Some(seen) = eyes.table(&name.to_string(), path)? else {
-                return Ok(None);
-            };
-            let refused = eyes.refused(name, &seen)?;
-            let dir = eyes.lake.dir(path);
-            let commits = match since {
-                Some(since) => foreign::since(&dir, since, seen.version)?,
-                None => Vec::new(),
-            };
-            Ok(Some(Found {
-                path: seen.path,
-                id: seen.id,
-                version: seen.version,
-                state: seen.state,
-                refused,
-                commits,
-            }))
-        })
+/// A table that is asked for, its directory below the root, and what is retained of it.
+type Home<'a> = (&'a RelationName, String, Vec<&'a KeptRelation>);
+
+/// A table as planning needs to know it. `kept` is what is retained of it.
+fn found(
+    eyes: &mut Eyes<'_>,
+    name: &RelationName,
+    path: &str,
+    kept: &[&KeptRelation],
+) -> Result<Option<Found>, EngineError> {
+    let Some(seen) = eyes.table(&name.to_string(), path)? else {
+        return Ok(None);
+    };
+    let refused = eyes.refused(name, &seen)?;
+    let dir = eyes.lake.dir(path);
+    let mut former = BTreeSet::new();
+    for one in kept {
+        let id = plan::identity(&one.state);
+        if id != seen.id && !former.contains(id) && eyes.holds(&name.to_string(), &dir, one)? {
+            former.insert(id.to_owned());
+        }
     }
+    let commits = match kept.iter().map(|one| one.version).min() {
+        Some(since) => foreign::since(&dir, since, seen.version)?,
+        None => Vec::new(),
+    };
+    Ok(Some(Found {
+        path: seen.path,
+        id: seen.id,
+        version: seen.version,
+        state: seen.state,
+        refused,
+        commits,
+        former,
+        aside: seen.aside,
+    }))
 }
 
 impl Engine for Delta {
@@ -166,13 +177,14 @@ impl Engine for Delta {
 
     /// Of every table's newest commit. No commit is read.
     fn mark(&mut self) -> Result<String, EngineError> {
-        let mut all = Vec::new();
-        for (name, path) in self.lake.tables()? {
-            let dir = self.lake.dir(&path);
-            if let Some(latest) = log::Log::read(&dir)?.and_then(|log| log.latest()) {
-                all.push(format!("{name} {latest} {}", log::stamp(&dir, latest)));
-            }
-        }
+        let tables: Vec<_> = self.lake.tables()?.into_iter().collect();
+        let look = |eyes: &mut Eyes<'_>, (name, path): &(RelationName, String)| {
+            let dir = eyes.lake.dir(path);
+            let latest = log::Log::read(&dir)?.and_then(|log| log.latest());
+            Ok(latest.map(|latest| format!("{name} {latest} {}", log::stamp(&dir, latest))))
+        };
+        let looked = self.eyes(|eyes| eyes.each(&tables, |_| (), look))?;
+        let all: Vec<_> = looked.into_iter().flatten().collect();
         Ok(blake3::hash(all.join("\n").as_bytes()).to_hex().to_string())
     }
 
@@ -227,7 +239,7 @@ impl Engine for Delta {
         };
         let store = self.store.clone();
         self.eyes(|eyes| point::take(eyes, &store, live, &seen))?;
-        let root = self.settings.root.display().to_string();
+        let root = self.settings.root.to_string();
         Ok(Build {
             release,
             files: Vec::new(),
@@ -255,30 +267,40 @@ impl Engine for Delta {
     ) -> Result<serde_json::Value, EngineError> {
         let mut survey = Survey {
             kept: self.store.all()?,
+            stays: matches!(self.lake.root, Dir::Store(_)),
             ..Survey::default()
         };
         for kept in &mut survey.kept {
             kept.relations.retain(|name, _| relations.contains(name));
         }
-        for name in relations {
-            let Some(path) = self.lake.path(name) else {
-                continue;
-            };
+        let homes = relations.iter().filter_map(|name| {
+            let path = self.lake.path(name)?;
             let kept = survey.kept.iter();
-            let since = kept.filter_map(|kept| kept.relations.get(name));
-            let since = since.map(|kept| kept.version).min();
-            let found = self.found(name, &path, since)?;
-            survey
-                .tables
-                .extend(found.map(|found| (name.clone(), found)));
-            for place in self.lake.places(&path)? {
-                let found = self.found(name, &place, None)?;
-                survey
-                    .aside
-                    .extend(found.map(|found| (name.clone(), found)));
-            }
-            survey.homes.push((name.clone(), path));
+            let kept: Vec<_> = kept.filter_map(|kept| kept.relations.get(name)).collect();
+            Some((name, path, kept))
+        });
+        let homes: Vec<Home<'_>> = homes.collect();
+        let looked = self.eyes(|eyes| {
+            let look = |eyes: &mut Eyes<'_>, (name, path, kept): &Home<'_>| {
+                let home = found(eyes, name, path, kept)?;
+                let mut aside = Vec::new();
+                for place in eyes.lake.places(path)? {
+                    aside.extend(found(eyes, name, &place, kept)?);
+                }
+                Ok((home, aside))
+            };
+            eyes.each(&homes, |_| (), look)
+        })?;
+        let (mut tables, mut set_aside) = (Vec::new(), Vec::new());
+        for ((name, ..), (home, aside)) in homes.iter().zip(looked) {
+            let (gone, here): (Vec<_>, Vec<_>) = home.into_iter().partition(|one| one.aside);
+            tables.extend(here.into_iter().map(|one| ((*name).clone(), one)));
+            let all = gone.into_iter().chain(aside);
+            set_aside.extend(all.map(|one| ((*name).clone(), one)));
         }
+        let homes = homes.into_iter();
+        survey.homes = homes.map(|(name, path, _)| (name.clone(), path)).collect();
+        (survey.tables, survey.aside) = (tables, set_aside);
         serde_json::to_value(survey)
             .map_err(|e| EngineError::new(ErrorKind::Io, "the survey cannot be written").because(e))
     }
@@ -369,7 +391,7 @@ impl Engine for Delta {
         let gone = || EngineError::new(ErrorKind::Missing, format!("{relation} is not there"));
         let root = self.lake.clone();
         let plain = |path: &str| {
-            let dir = root.dir(path).display().to_string();
+            let dir = root.dir(path).to_string();
             format!("delta.`{}`", dir.replace('`', "``"))
         };
         let Place::Point(release) = place else {

@@ -1,11 +1,9 @@
 //! The files that a version needs, and which of them are gone.
 
+use super::dir::{Dir, Place};
 use super::reader::{File, Version};
-use percent_encoding::percent_decode_str;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 use unship_core::engine::{EngineError, ErrorKind};
-use url::Url;
 
 /// How many characters of a deletion vector's place are a UUID in base 85.
 const ENCODED_UUID: usize = 20;
@@ -13,35 +11,26 @@ const ENCODED_UUID: usize = 20;
 /// How many files are named that are gone.
 const NAMED: usize = 3;
 
-/// A path of a log as a file: relative to the table, or a URI.
-fn place(table: &Path, raw: &str) -> Option<PathBuf> {
-    let has_scheme = raw.split_once(":/").is_some_and(|(scheme, _)| {
-        !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric())
-    });
-    if has_scheme {
-        return Url::parse(raw).ok()?.to_file_path().ok();
-    }
-    let decoded = percent_decode_str(raw).decode_utf8().ok()?;
-    Some(table.join(&*decoded))
-}
-
 /// The file of a deletion vector (protocol, "Deletion Vector Descriptor Schema"): a UUID in base 85
 /// after an optional directory, or a path. `Ok(None)` for one that stands in the log itself.
-fn vector_place(table: &Path, file: &File) -> Result<Option<PathBuf>, ()> {
+fn vector_place(table: &Dir, file: &File) -> Result<Option<Place>, ()> {
     let Some(vector) = file.deletion_vector() else {
         return Ok(None);
     };
     let at = vector["pathOrInlineDv"].as_str().ok_or(())?;
     match vector["storageType"].as_str() {
         Some("i") => Ok(None),
-        Some("p") => place(table, at).map(Some).ok_or(()),
+        Some("p") => table.place(at).map(Some).ok_or(()),
         Some("u") => {
             let split = at.len().checked_sub(ENCODED_UUID).ok_or(())?;
             let (prefix, encoded) = at.split_at_checked(split).ok_or(())?;
             let bytes = z85::decode(encoded).map_err(drop)?;
             let uuid = uuid::Uuid::from_slice(&bytes).map_err(drop)?;
-            let name = format!("deletion_vector_{uuid}.bin");
-            Ok(Some(table.join(prefix).join(name)))
+            let name = match prefix {
+                "" => format!("deletion_vector_{uuid}.bin"),
+                prefix => format!("{prefix}/deletion_vector_{uuid}.bin"),
+            };
+            table.below(&name).map(Some).ok_or(())
         }
         _ => Err(()),
     }
@@ -64,9 +53,9 @@ pub fn key(file: &File) -> Key {
 ///
 /// # Errors
 /// [`ErrorKind::Missing`] with the names of some that are gone.
-pub fn there(what: &str, table: &Path, then: &Version, now: &Version) -> Result<(), EngineError> {
+pub fn there(what: &str, table: &Dir, then: &Version, now: &Version) -> Result<(), EngineError> {
     let held = keys(now);
-    let mut gone = Vec::new();
+    let mut needed = Vec::new();
     for file in then.files.iter().filter(|file| !held.contains(&key(file))) {
         let elsewhere = || {
             let text = format!(
@@ -75,19 +64,15 @@ pub fn there(what: &str, table: &Path, then: &Version, now: &Version) -> Result<
             );
             EngineError::new(ErrorKind::Unsupported, text).hint(super::features::HINT)
         };
-        let data = place(table, file.raw_path()).ok_or_else(elsewhere)?;
+        let data = table.place(file.raw_path()).ok_or_else(elsewhere)?;
         let vector = vector_place(table, file).map_err(|()| elsewhere())?;
-        let lost = [Some(data), vector].into_iter().flatten();
-        gone.extend(lost.filter(|path| !path.is_file()));
+        needed.extend([Some(data), vector].into_iter().flatten());
     }
+    let gone = table.gone(needed)?;
     if gone.is_empty() {
         return Ok(());
     }
-    let names: Vec<_> = gone
-        .iter()
-        .take(NAMED)
-        .map(|p| p.display().to_string())
-        .collect();
+    let names: Vec<_> = gone.iter().take(NAMED).map(ToString::to_string).collect();
     let more = match gone.len() - names.len() {
         0 => String::new(),
         more => format!(" and {more} more"),
@@ -110,6 +95,7 @@ pub fn there(what: &str, table: &Path, then: &Version, now: &Version) -> Result<
 mod tests {
     use super::*;
     use serde_json::{Value, json};
+    use url::Url;
 
     fn file(add: Value) -> File {
         File {
@@ -129,13 +115,13 @@ mod tests {
     /// The example of the protocol, "Deletion Vector Descriptor Schema".
     #[test]
     fn a_deletion_vector_lies_where_the_protocol_says() {
-        let table = Path::new("/t");
+        let table = &Dir::Disk("/t".into());
         let one = file(json!({"path": "a", "deletionVector": {
             "storageType": "u", "pathOrInlineDv": "ab^-aqEH.-t@S}K{vb[*k^", "offset": 4}}));
         assert_eq!(
             vector_place(table, &one),
-            Ok(Some(PathBuf::from(
-                "/t/ab/deletion_vector_d2c639aa-8816-431a-aaf6-d3fe2512ff61.bin"
+            Ok(Some(Place::Disk(
+                "/t/ab/deletion_vector_d2c639aa-8816-431a-aaf6-d3fe2512ff61.bin".into()
             )))
         );
         assert_eq!(one.vector_id().unwrap(), "uab^-aqEH.-t@S}K{vb[*k^@4");
@@ -158,7 +144,8 @@ mod tests {
         let live = file(json!({"path": "2.parquet"}));
         let vacuumed = file(json!({"path": "3.parquet"}));
         let now = version(vec![live.clone()]);
-        let check = |files| there("lake.s.t", table, &version(files), &now);
+        let dir = Dir::Disk(table.to_owned());
+        let check = |files| there("lake.s.t", &dir, &version(files), &now);
         check(vec![there_is.clone(), absolute, live]).unwrap();
         let lost = check(vec![there_is.clone(), vacuumed]).unwrap_err();
         assert_eq!(lost.kind, ErrorKind::Missing);

@@ -1,11 +1,11 @@
 //! Who committed to a table, as its own log tells.
 
+use super::dir::Dir;
 use super::log;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::path::Path;
 use unship_core::engine::EngineError;
 use unship_core::ident::RelationName;
 
@@ -29,17 +29,16 @@ pub struct Commit {
 }
 
 /// The commits behind a version, the newest first; at most so many.
-pub fn since(table: &Path, after: u64, latest: u64) -> Result<Vec<Commit>, EngineError> {
+pub fn since(table: &Dir, after: u64, latest: u64) -> Result<Vec<Commit>, EngineError> {
     let first = after
         .saturating_add(1)
         .max(latest.saturating_sub(LOOKED_AT - 1));
-    let mut out = Vec::new();
-    for version in (first..=latest).rev() {
-        if let Some(actions) = log::commit(table, version)? {
-            out.push(commit(version, &actions));
-        }
-    }
-    Ok(out)
+    let all = log::commits(table, (first..=latest).rev().collect())?;
+    let there = all.into_iter().filter_map(|(version, actions)| {
+        let actions = actions?;
+        Some(commit(version, &actions))
+    });
+    Ok(there.collect())
 }
 
 fn commit(version: u64, actions: &[Value]) -> Commit {

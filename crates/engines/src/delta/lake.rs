@@ -1,9 +1,10 @@
 //! Where tables lie: directories below a root that hold a log, whose path is their name.
 
+use super::dir::Dir;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use unship_core::engine::{EngineError, ErrorKind};
 use unship_core::ident::{RelationName, ReleaseId};
 
@@ -17,7 +18,7 @@ const OWN: &str = "unship_r";
 #[derive(Debug, Clone)]
 pub struct Lake {
     /// The directory that holds the namespaces.
-    pub root: PathBuf,
+    pub root: Dir,
     /// The catalog's name in relations.
     pub catalog: String,
     /// The namespaces that are looked at, with those below them; all, if it is empty.
@@ -34,7 +35,7 @@ fn unreadable(path: &Path, error: io::Error) -> EngineError {
 
 impl Lake {
     /// Where a directory below the root is.
-    pub fn dir(&self, path: &str) -> PathBuf {
+    pub fn dir(&self, path: &str) -> Dir {
         self.root.join(path)
     }
 
@@ -48,10 +49,13 @@ impl Lake {
         (name.database == self.catalog && parts.iter().all(plain)).then(|| parts.join("/"))
     }
 
-    /// Where a table of this directory was set aside, whatever lies there now.
+    /// Where a table of this directory was set aside, whatever lies there now. In an object store it
+    /// stays where it is: there is no renaming.
     pub fn places(&self, path: &str) -> Result<Vec<String>, EngineError> {
         let (before, name) = path.rsplit_once('/').unwrap_or(("", path));
-        let dir = self.dir(before);
+        let Dir::Disk(dir) = self.dir(before) else {
+            return Ok(Vec::new());
+        };
         let entries = match fs::read_dir(&dir) {
             Ok(entries) => entries,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -84,60 +88,72 @@ impl Lake {
     /// Every table of production, with its directory below the root. What lies inside of a table is
     /// its own, and links to directories are not followed.
     pub fn tables(&self) -> Result<BTreeMap<RelationName, String>, EngineError> {
-        let mut out = BTreeMap::new();
-        let mut open: Vec<Vec<String>> = match self.namespaces.is_empty() {
+        let starts: Vec<Vec<String>> = match self.namespaces.is_empty() {
             true => vec![Vec::new()],
             false => self.namespaces.iter().cloned().collect(),
         };
-        if !self.root.is_dir() {
-            let text = format!("there is no directory {}", self.root.display());
-            return Err(EngineError::new(ErrorKind::Missing, text)
-                .hint("check `root` in unship.toml, and whether what it lies on is mounted"));
-        }
-        while let Some(parts) = open.pop() {
+        let found = match &self.root {
+            Dir::Disk(root) => on_disk(root, starts)?,
+            Dir::Store(root) => root.tables(starts, |name| is_hidden(name) || is_own(name))?,
+        };
+        let mut out = BTreeMap::new();
+        for parts in found {
             let path = parts.join("/");
-            let dir = self.dir(&path);
-            if dir.join(LOG).is_dir() {
-                let name = self.relation(&parts).ok_or_else(|| {
-                    EngineError::new(
-                        ErrorKind::Unsupported,
-                        format!("the table {} lies in no namespace", dir.display()),
-                    )
+            let name = self.relation(&parts).ok_or_else(|| {
+                let dir = self.dir(&path);
+                let text = format!("the table {dir} lies in no namespace");
+                EngineError::new(ErrorKind::Unsupported, text)
                     .hint("set `root` so that one directory comes between it and every table")
-                })?;
-                out.insert(name, path);
-                continue;
-            }
-            let entries = match fs::read_dir(&dir) {
-                Ok(entries) => entries,
-                // A namespace may come later, and a directory may go meanwhile.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-                Err(e) => return Err(unreadable(&dir, e)),
-            };
-            for entry in entries {
-                let entry = entry.map_err(|e| unreadable(&dir, e))?;
-                let kind = entry.file_type().map_err(|e| unreadable(&dir, e))?;
-                let name = entry.file_name();
-                if !kind.is_dir() {
-                    continue;
-                }
-                match name.to_str() {
-                    Some(name) if is_hidden(name) || is_own(name) => {}
-                    Some(name) => {
-                        let mut below = parts.clone();
-                        below.push(name.to_owned());
-                        open.push(below);
-                    }
-                    None => {
-                        let text = format!("{} is no text", entry.path().display());
-                        return Err(EngineError::new(ErrorKind::Unsupported, text)
-                            .hint("name in `namespaces` what jobs build, without it"));
-                    }
-                }
-            }
+            })?;
+            out.insert(name, path);
         }
         Ok(out)
     }
+}
+
+/// The directories of this machine that hold a log, in these ones and below.
+fn on_disk(root: &Path, starts: Vec<Vec<String>>) -> Result<Vec<Vec<String>>, EngineError> {
+    let (mut open, mut out) = (starts, Vec::new());
+    if !root.is_dir() {
+        let text = format!("there is no directory {}", root.display());
+        return Err(EngineError::new(ErrorKind::Missing, text)
+            .hint("check `root` in unship.toml, and whether what it lies on is mounted"));
+    }
+    while let Some(parts) = open.pop() {
+        let dir = root.join(parts.join("/"));
+        if dir.join(LOG).is_dir() {
+            out.push(parts);
+            continue;
+        }
+        let entries = match fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            // A namespace may come later, and a directory may go meanwhile.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(unreadable(&dir, e)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(|e| unreadable(&dir, e))?;
+            let kind = entry.file_type().map_err(|e| unreadable(&dir, e))?;
+            let name = entry.file_name();
+            if !kind.is_dir() {
+                continue;
+            }
+            match name.to_str() {
+                Some(name) if is_hidden(name) || is_own(name) => {}
+                Some(name) => {
+                    let mut below = parts.clone();
+                    below.push(name.to_owned());
+                    open.push(below);
+                }
+                None => {
+                    let text = format!("{} is no text", entry.path().display());
+                    return Err(EngineError::new(ErrorKind::Unsupported, text)
+                        .hint("name in `namespaces` what jobs build, without it"));
+                }
+            }
+        }
+    }
+    Ok(out)
 }
 
 fn is_hidden(name: &str) -> bool {
@@ -173,7 +189,7 @@ mod tests {
     fn lake(root: &Path, namespaces: &[&str]) -> Lake {
         let parts = namespaces.iter().map(|n| vec![(*n).to_owned()]);
         Lake {
-            root: root.to_owned(),
+            root: Dir::Disk(root.to_owned()),
             catalog: "lake".to_owned(),
             namespaces: parts.collect(),
         }

@@ -3,13 +3,10 @@
 //! Source: the Delta protocol, "Delta Log Entries" and "Checkpoints". A commit is one JSON action a
 //! line in `_delta_log/<version with 20 digits>.json`; whoever makes that file first has it.
 
+use super::dir::Dir;
 use super::lake::LOG;
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 use unship_core::engine::{EngineError, ErrorKind};
 
 /// How many digits a version has in a file's name.
@@ -23,6 +20,15 @@ pub const OWN: &str = "unship";
 pub struct Log {
     commits: BTreeSet<u64>,
     checkpoints: BTreeSet<u64>,
+    /// Whether its writers agree by another service on who commits, and put a commit into the log
+    /// only after that: one that stands there by then would be overwritten.
+    pub agreed_on_elsewhere: bool,
+}
+
+/// Whether a file or a directory of a log is where a commit waits until DynamoDB has said whose turn
+/// it is: Spark's `S3DynamoDBLogStore` has one name for it, delta-rs another.
+fn is_of_an_agreement(name: &str) -> bool {
+    name == ".tmp" || (name.starts_with("_commit_") && name.ends_with(".json.tmp"))
 }
 
 /// The version of a file of a log, and whether it is a commit; `None` if it is neither a commit nor
@@ -43,38 +49,27 @@ fn version_of(name: &str) -> Option<(u64, bool)> {
     }
 }
 
-/// The file of a commit.
-pub fn file(table: &Path, version: u64) -> PathBuf {
-    table.join(LOG).join(format!("{version:020}.json"))
-}
-
-fn failed(path: &Path, error: io::Error) -> EngineError {
-    let kind = match error.kind() {
-        io::ErrorKind::PermissionDenied => ErrorKind::Permission,
-        _ => ErrorKind::Io,
-    };
-    EngineError::new(kind, format!("cannot read {}", path.display())).because(error)
+/// The name of a commit's file in a log.
+pub fn file(version: u64) -> String {
+    format!("{version:020}.json")
 }
 
 impl Log {
     /// Looks into a table's log; `None` if there is no table.
-    pub fn read(table: &Path) -> Result<Option<Self>, EngineError> {
-        let dir = table.join(LOG);
-        let entries = match fs::read_dir(&dir) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(failed(&dir, e)),
+    pub fn read(table: &Dir) -> Result<Option<Self>, EngineError> {
+        let Some(names) = table.join(LOG).names()? else {
+            return Ok(None);
         };
         let mut log = Self {
             commits: BTreeSet::new(),
             checkpoints: BTreeSet::new(),
+            agreed_on_elsewhere: false,
         };
-        for entry in entries {
-            let name = entry.map_err(|e| failed(&dir, e))?.file_name();
-            match name.to_str().and_then(version_of) {
+        for name in names {
+            match version_of(&name) {
                 Some((version, true)) => drop(log.commits.insert(version)),
                 Some((version, false)) => drop(log.checkpoints.insert(version)),
-                None => {}
+                None => log.agreed_on_elsewhere |= is_of_an_agreement(&name),
             }
         }
         Ok(log.latest().is_some().then_some(log))
@@ -93,34 +88,37 @@ impl Log {
     }
 }
 
-/// What a file is told by without reading it: its size and when it was written. Nothing, if it is not
-/// there any more.
-pub fn stamp(table: &Path, version: u64) -> String {
-    let Ok(meta) = fs::metadata(file(table, version)) else {
-        return String::new();
-    };
-    let at = meta.modified().ok();
-    let at = at.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-    format!("{} {}", meta.len(), at.unwrap_or_default().as_nanos())
+/// What the file of a commit is told by without reading it. Nothing, if it is not there any more.
+pub fn stamp(table: &Dir, version: u64) -> String {
+    table.join(LOG).stamp(&file(version))
 }
 
 /// The actions of a commit; `None` if its file is not there any more.
-pub fn commit(table: &Path, version: u64) -> Result<Option<Vec<Value>>, EngineError> {
-    let path = file(table, version);
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(failed(&path, e)),
-    };
-    let lines = text.lines().filter(|line| !line.trim().is_empty());
-    let actions: Result<Vec<Value>, _> = lines.map(serde_json::from_str).collect();
-    actions.map(Some).map_err(|e| {
-        EngineError::new(
-            ErrorKind::Corrupt,
-            format!("{} is no commit", path.display()),
-        )
-        .because(e)
+pub fn commit(table: &Dir, version: u64) -> Result<Option<Vec<Value>>, EngineError> {
+    Ok(commits(table, vec![version])?.pop().and_then(|(_, a)| a))
+}
+
+/// A version, and the actions of its commit; `None` if its file is not there any more.
+pub type Commit = (u64, Option<Vec<Value>>);
+
+/// The actions of several commits, in this order.
+pub fn commits(table: &Dir, versions: Vec<u64>) -> Result<Vec<Commit>, EngineError> {
+    let dir = table.join(LOG);
+    let texts = dir.read_all(versions.iter().copied().map(file).collect())?;
+    let both = versions.into_iter().zip(texts);
+    both.map(|(version, text)| {
+        let Some(text) = text else {
+            return Ok((version, None));
+        };
+        let lines = text.lines().filter(|line| !line.trim().is_empty());
+        let actions: Result<Vec<Value>, _> = lines.map(serde_json::from_str).collect();
+        let actions = actions.map_err(|e| {
+            let text = format!("{dir}/{} is no commit", file(version));
+            EngineError::new(ErrorKind::Corrupt, text).because(e)
+        })?;
+        Ok((version, Some(actions)))
     })
+    .collect()
 }
 
 /// What a commit says of itself.
@@ -136,6 +134,7 @@ pub fn own<'a>(actions: &'a [Value], key: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn log(names: &[&str]) -> Log {
         let dir = tempfile::tempdir().unwrap();
@@ -143,7 +142,17 @@ mod tests {
         for name in names {
             fs::write(dir.path().join(LOG).join(name), "").unwrap();
         }
-        Log::read(dir.path()).unwrap().unwrap()
+        Log::read(&Dir::Disk(dir.path().to_owned()))
+            .unwrap()
+            .unwrap()
+    }
+
+    #[test]
+    fn a_log_whose_writers_agree_elsewhere_is_told() {
+        let commit = "00000000000000000000.json";
+        assert!(!log(&[commit, "_last_checkpoint"]).agreed_on_elsewhere);
+        assert!(log(&[commit, ".tmp"]).agreed_on_elsewhere);
+        assert!(log(&[commit, "_commit_7b3f.json.tmp"]).agreed_on_elsewhere);
     }
 
     #[test]
@@ -167,12 +176,14 @@ mod tests {
     #[test]
     fn without_a_log_there_is_no_table_and_a_broken_commit_is_named() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(Log::read(dir.path()).unwrap(), None);
+        let table = Dir::Disk(dir.path().to_owned());
+        assert_eq!(Log::read(&table).unwrap(), None);
         fs::create_dir(dir.path().join(LOG)).unwrap();
-        assert_eq!(Log::read(dir.path()).unwrap(), None, "an empty one is none");
-        assert_eq!(commit(dir.path(), 0).unwrap(), None);
-        fs::write(file(dir.path(), 0), "{\"commitInfo\":{}}\n{\"add\":").unwrap();
-        let error = commit(dir.path(), 0).unwrap_err();
+        assert_eq!(Log::read(&table).unwrap(), None, "an empty one is none");
+        assert_eq!(commit(&table, 0).unwrap(), None);
+        let broken = dir.path().join(LOG).join(file(0));
+        fs::write(broken, "{\"commitInfo\":{}}\n{\"add\":").unwrap();
+        let error = commit(&table, 0).unwrap_err();
         assert_eq!(error.kind, ErrorKind::Corrupt);
     }
 }

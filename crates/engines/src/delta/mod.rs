@@ -2,7 +2,9 @@
 
 mod act;
 mod action;
+mod bucket;
 mod commit;
+mod dir;
 mod doctor;
 mod engine;
 mod features;
@@ -15,5 +17,7 @@ mod plan;
 mod point;
 mod reader;
 mod state;
+mod threads;
 
+pub use dir::Dir;
 pub use engine::{Delta, Settings};

@@ -4,13 +4,13 @@
 //! first step: that every version that shall come back is still there.
 
 use super::action::{ABSENT, DeltaAction, Sequence, Turn, YES, subject};
-use super::commit::{NONE, Restore};
+use super::commit::{Empty, NONE, Restore};
 use super::foreign::{self, Commit};
 use super::kept::{self, Kept, KeptRelation};
 use super::lake;
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use unship_core::engine::{EngineError, ErrorKind, RestoreRequest, Steps};
 use unship_core::ident::RelationName;
 use unship_core::plan::Fact;
@@ -35,6 +35,20 @@ pub struct Found {
     pub refused: Option<String>,
     /// Its newest commits, the newest first.
     pub commits: Vec<Commit>,
+    /// Identities that it had in versions that are retained and stand in its log.
+    #[serde(default)]
+    pub former: BTreeSet<String>,
+    /// Whether unship emptied it, so that it is no part of production though it lies there.
+    #[serde(default)]
+    pub aside: bool,
+}
+
+impl Found {
+    /// Whether what was retained is a version of this table.
+    fn has(&self, kept: &KeptRelation) -> bool {
+        let id = identity(&kept.state);
+        id == self.id || self.former.contains(id)
+    }
 }
 
 /// What planning needs to know.
@@ -48,6 +62,9 @@ pub struct Survey {
     pub aside: Vec<(RelationName, Found)>,
     /// The restore points, the oldest first.
     pub kept: Vec<Kept>,
+    /// Whether a table stays where it lies, because nothing can be renamed there.
+    #[serde(default)]
+    pub stays: bool,
 }
 
 /// What happens, before it is put into steps.
@@ -57,6 +74,8 @@ struct Intent<'a> {
     kept: Kept,
     /// Tables that are set aside: from, to, identity.
     leave: Vec<(RelationName, String, String, String)>,
+    /// Tables that are emptied where they cannot be, with how it is taken back.
+    emptied: Vec<(RelationName, Empty, Restore)>,
     /// Tables that come back from where they were set aside.
     come: Vec<(RelationName, String, String, String)>,
     /// Tables that become an older version, with how it is taken back.
@@ -72,6 +91,7 @@ pub fn restore(survey: &Survey, request: &RestoreRequest) -> Result<Steps, Engin
         survey,
         kept: Kept::new(request.live),
         leave: Vec::new(),
+        emptied: Vec::new(),
         come: Vec::new(),
         moved: Vec::new(),
         readable: Vec::new(),
@@ -91,12 +111,18 @@ fn missing(name: &RelationName, why: &str) -> EngineError {
         .hint("`unship log` shows what is still kept; `--select` leaves this table out")
 }
 
+fn refused(name: &RelationName, why: &str) -> EngineError {
+    let text = format!("{name} {why}: unship cannot take it back");
+    EngineError::new(ErrorKind::Unsupported, text).hint(super::features::HINT)
+}
+
 fn unknown(name: &RelationName) -> EngineError {
     let text = format!("what {name} was is not recorded as that of a Delta table");
     EngineError::new(ErrorKind::Unsupported, text)
 }
 
-fn identity(state: &RelationState) -> &str {
+/// The identity of the table that a state is of.
+pub fn identity(state: &RelationState) -> &str {
     let storage = state.storage.as_deref().unwrap_or_default();
     storage.split(' ').next().unwrap_or_default()
 }
@@ -135,20 +161,81 @@ impl<'a> Intent<'a> {
 
     /// Sets a table aside, so that it can be had again.
     fn remove(&mut self, name: &RelationName) -> Result<(), EngineError> {
-        if let Some(found) = self.found(name) {
-            let home = self.home(name)?;
-            let to = lake::aside(self.request.live, &home);
-            self.keep(name, found);
-            self.leave.push((name.clone(), home, to, found.id.clone()));
+        let Some(found) = self.found(name) else {
+            return Ok(());
+        };
+        self.keep(name, found);
+        if self.survey.stays {
+            return self.empty(name, found);
         }
+        let home = self.home(name)?;
+        let to = lake::aside(self.request.live, &home);
+        self.leave.push((name.clone(), home, to, found.id.clone()));
         Ok(())
+    }
+
+    /// Takes the rows out of a table that cannot be moved out of the way.
+    fn empty(&mut self, name: &RelationName, found: &Found) -> Result<(), EngineError> {
+        if let Some(why) = &found.refused {
+            return Err(refused(name, why));
+        }
+        let release = self.request.release;
+        let back = self.step(name, found, found.version.saturating_add(1), None)?;
+        let of = format!("{release} {} {} emptied", found.path, found.version);
+        let forth = Empty {
+            path: found.path.clone(),
+            table: name.to_string(),
+            from: found.version,
+            token: format!("{release} {}", blake3::hash(of.as_bytes()).to_hex()),
+            says: format!("unship {release}, set aside"),
+        };
+        // What can be emptied can go to where it is, too.
+        self.readable.push(Fact::new(
+            subject::readable(&found.path, found.version, &back.files),
+            YES,
+        ));
+        self.emptied.push((name.clone(), forth, back));
+        Ok(())
+    }
+
+    /// A commit that makes a table what was retained, or takes that back.
+    fn step(
+        &self,
+        name: &RelationName,
+        found: &Found,
+        from: u64,
+        then: Option<&KeptRelation>,
+    ) -> Result<Restore, EngineError> {
+        let release = self.request.release;
+        let (to, state) = match then {
+            Some(then) => (then.version, &then.state),
+            None => (found.version, &found.state),
+        };
+        let files = state.storage.clone().unwrap_or_default();
+        let of = format!("{release} {} {from} {to} {files}", found.path);
+        let digest = blake3::hash(of.as_bytes()).to_hex();
+        let (token, says) = match then {
+            Some(_) => (format!("{release} {digest}"), format!("unship {release}")),
+            None => (NONE.to_owned(), format!("unship {release}, taken back")),
+        };
+        Ok(Restore {
+            path: self.home(name)?,
+            table: name.to_string(),
+            from,
+            to,
+            files,
+            content: content(state),
+            token,
+            says,
+            aside: then.is_none() && found.aside,
+        })
     }
 
     fn bring(&mut self, name: &RelationName, version: &Version) -> Result<(), EngineError> {
         let wanted = version.state.as_ref().ok_or_else(|| unknown(name))?;
         let retained = kept::retained(&self.survey.kept, name, wanted);
-        let is = |id: &str| retained.iter().any(|kept| identity(&kept.state) == id);
-        if let Some(found) = self.found(name).filter(|found| is(&found.id)) {
+        let is = |found: &Found| retained.iter().any(|kept| found.has(kept));
+        if let Some(found) = self.found(name).filter(|found| is(found)) {
             self.keep(name, found);
             return self.change(name, found, &retained, wanted);
         }
@@ -159,14 +246,16 @@ impl<'a> Intent<'a> {
         // What stands there is another table of the same name.
         self.remove(name)?;
         let mut aside = self.survey.aside.iter();
-        let aside = aside.find(|(of, found)| of == name && is(&found.id));
+        let aside = aside.find(|(of, found)| of == name && is(found));
         let Some((_, found)) = aside else {
             let text = "its directory was deleted, and its versions went with it";
             return Err(missing(name, text));
         };
         let home = self.home(name)?;
         let from = found.path.clone();
-        self.come.push((name.clone(), from, home, found.id.clone()));
+        if from != home {
+            self.come.push((name.clone(), from, home, found.id.clone()));
+        }
         self.change(name, found, &retained, wanted)
     }
 
@@ -178,46 +267,18 @@ impl<'a> Intent<'a> {
         retained: &[&KeptRelation],
         wanted: &RelationState,
     ) -> Result<(), EngineError> {
-        if found.state.difference(wanted) == Difference::None {
+        // One that was emptied is no part of production even where it had no rows.
+        if !found.aside && found.state.difference(wanted) == Difference::None {
             return Ok(());
         }
         if let Some(why) = &found.refused {
-            return Err(EngineError::new(
-                ErrorKind::Unsupported,
-                format!("{name} {why}: unship cannot take it back"),
-            )
-            .hint(super::features::HINT));
+            return Err(refused(name, why));
         }
-        let same = retained
-            .iter()
-            .filter(|kept| identity(&kept.state) == found.id);
+        let same = retained.iter().filter(|kept| found.has(kept));
         let newest = same.max_by_key(|kept| kept.version);
         let then = newest.ok_or_else(|| unknown(name))?;
-        let release = self.request.release;
-        let step = |from: u64, to: u64, state: &RelationState, back: bool| {
-            let files = state.storage.clone().unwrap_or_default();
-            let of = format!("{release} {} {from} {to} {files}", found.path);
-            let digest = blake3::hash(of.as_bytes()).to_hex();
-            Ok::<_, EngineError>(Restore {
-                path: self.home(name)?,
-                table: name.to_string(),
-                from,
-                to,
-                files,
-                content: content(state),
-                token: match back {
-                    true => NONE.to_owned(),
-                    false => format!("{release} {digest}"),
-                },
-                says: match back {
-                    true => format!("unship {release}, taken back"),
-                    false => format!("unship {release}"),
-                },
-            })
-        };
-        let forth = step(found.version, then.version, &then.state, false)?;
-        let next = found.version.saturating_add(1);
-        let back = step(next, found.version, &found.state, true)?;
+        let forth = self.step(name, found, found.version, Some(then))?;
+        let back = self.step(name, found, found.version.saturating_add(1), None)?;
         self.readable.push(Fact::new(
             subject::readable(&found.path, forth.to, &forth.files),
             YES,
@@ -239,11 +300,14 @@ impl<'a> Intent<'a> {
         let order = self.request.built_in_order.iter().enumerate();
         let place: BTreeMap<_, _> = order.map(|(n, name)| (name, n)).collect();
         let moves = self.leave.iter().map(|(name, ..)| name);
+        let moves = moves.chain(self.emptied.iter().map(|(name, ..)| name));
         let moves = moves.chain(self.moved.iter().map(|(name, ..)| name));
         if !moves.into_iter().any(|name| place.contains_key(name)) {
             return false;
         }
         self.leave
+            .sort_by_key(|(name, ..)| Reverse(place.get(name).copied()));
+        self.emptied
             .sort_by_key(|(name, ..)| Reverse(place.get(name).copied()));
         self.moved
             .sort_by_key(|(name, ..)| Reverse(place.get(name).copied()));
@@ -253,8 +317,11 @@ impl<'a> Intent<'a> {
     fn steps(mut self) -> Result<Steps, EngineError> {
         let in_order = self.readers_first();
         let mut steps = Sequence::default();
-        if !self.kept.relations.is_empty() {
-            let digest = self.kept.digest()?;
+        let digest = self.kept.digest()?;
+        // A try before this one may have written it down, and been taken back.
+        let is_kept =
+            |kept: &Kept| kept.release == self.kept.release && kept.parts.contains(&digest);
+        if !self.kept.relations.is_empty() && !self.survey.kept.iter().any(is_kept) {
             let kept = subject::kept(self.kept.release, &digest);
             steps.push(
                 &DeltaAction::Keep {
@@ -274,6 +341,17 @@ impl<'a> Intent<'a> {
         for (name, from, to, id) in &self.leave {
             let explain = format!("set {name} aside as {to}");
             rename(&mut steps, name, (from, to, id), explain)?;
+        }
+        for (name, forth, back) in &self.emptied {
+            let released = subject::released(&forth.path, forth.from);
+            steps.push(
+                &DeltaAction::Empty(forth.clone()),
+                Some(&DeltaAction::Restore(back.clone())),
+                Some(name),
+                &[(released, NONE.to_owned(), forth.token.clone())],
+                vec![format!("delete from {name}")],
+                format!("set {name} aside where it lies: its rows leave it, its versions stay"),
+            )?;
         }
         for (name, from, to, id) in &self.come {
             let explain = format!("bring {name} back, which is not there now");
@@ -328,6 +406,14 @@ impl<'a> Intent<'a> {
                  fails, those before it are taken back"
             ));
         }
+        if !self.emptied.is_empty() {
+            let names: Vec<_> = self.emptied.iter().map(|(n, ..)| n.to_string()).collect();
+            self.out.notes.push(format!(
+                "what the release made stays in an object store as a table without rows: {}. Drop \
+                 it before a job that asks whether it is there",
+                names.join(", ")
+            ));
+        }
         self.out.needs.push(
             "nobody vacuums these tables meanwhile: files that come back must stay".to_owned(),
         );
@@ -364,7 +450,6 @@ fn rename(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
     use unship_core::ident::ReleaseId;
     use unship_core::relation::{Fingerprint, RelationKind};
     use unship_core::release::VersionId;
@@ -426,6 +511,8 @@ mod tests {
                 state: state(of, 2),
                 refused: None,
                 commits: Vec::new(),
+                former: BTreeSet::new(),
+                aside: false,
             };
             survey.homes.push((name(of), found.path.clone()));
             survey.tables.push((name(of), found));

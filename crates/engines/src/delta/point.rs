@@ -1,19 +1,29 @@
 //! Restore points: taken, proved, dropped.
 
 use super::commit;
+use super::dir::Dir;
 use super::features;
 use super::kept::{self, Kept, KeptRelation, Store};
-use super::lake::Lake;
-use super::log::Log;
-use super::reader::{Reader, Version};
+use super::lake::{LOG, Lake};
+use super::log::{self, Log};
+use super::reader::{Reader, Version as Read};
 use super::state::{self, Seen};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::thread;
 use unship_core::engine::{
     Diagnosis, EngineError, ErrorKind, Housekeeping, Level, OnProgress, RestoreRequest, Retention,
 };
 use unship_core::fault::boundary;
 use unship_core::ident::{RelationName, ReleaseId};
+use unship_core::release::Version;
+
+/// How many tables of an object store are looked at at the same time.
+const AT_ONCE: usize = 16;
+
+/// Why a table is refused whose log has traces of such an agreement: a clause after its name.
+const ELSEWHERE: &str = "has writers that agree through DynamoDB on who commits (its log has what \
+                         they leave there), and would overwrite a commit that was made beside it";
 
 /// Where tables lie, and what reads them.
 pub struct Eyes<'a> {
@@ -29,23 +39,82 @@ impl Eyes<'_> {
         &mut self,
         on: OnProgress<'_>,
     ) -> Result<BTreeMap<RelationName, Seen>, EngineError> {
-        let tables = self.lake.tables()?;
+        let tables: Vec<_> = self.lake.tables()?.into_iter().collect();
         let total = u64::try_from(tables.len()).unwrap_or(u64::MAX);
-        let mut out = BTreeMap::new();
-        for (done, (name, path)) in (1..).zip(tables) {
-            // One that went since it was listed is not there.
-            if let Some(seen) = self.table(&name.to_string(), &path)? {
-                out.insert(name, seen);
-            }
-            on("tables", done, total);
+        let seen = self.each(
+            &tables,
+            |done| on("tables", done, total),
+            |eyes, (name, path)| eyes.table(&name.to_string(), path),
+        )?;
+        let named = tables.into_iter().map(|(name, _)| name).zip(seen);
+        // One that went since it was listed is not there.
+        let there = named.filter_map(|(name, seen)| Some((name, seen?)));
+        Ok(there.filter(|(_, seen)| !seen.aside).collect())
+    }
+
+    /// Does the same with each of these, several at the same time where they lie in a store: a disk
+    /// answers at once, a store lets one wait. `on` is told how many are done.
+    pub fn each<T: Sync, R: Send>(
+        &mut self,
+        items: &[T],
+        mut on: impl FnMut(u64),
+        work: impl Fn(&mut Eyes<'_>, &T) -> Result<R, EngineError> + Sync,
+    ) -> Result<Vec<R>, EngineError> {
+        if let Dir::Disk(_) = self.lake.root {
+            let one = |(done, item)| {
+                let got = work(self, item)?;
+                on(done);
+                Ok(got)
+            };
+            return (1..).zip(items).map(one).collect();
         }
-        Ok(out)
+        let lanes = AT_ONCE.min(items.len());
+        let (lake, known) = (self.lake, self.reader.clone());
+        let (send, ended) = mpsc::channel();
+        let mut out = BTreeMap::new();
+        let readers: Vec<_> = thread::scope(|scope| {
+            let (work, known) = (&work, &known);
+            let lane = |first: usize| {
+                let send = send.clone();
+                scope.spawn(move || {
+                    let mut reader = known.clone();
+                    for (at, item) in items.iter().enumerate().skip(first).step_by(lanes) {
+                        let reader = &mut reader;
+                        let got = work(&mut Eyes { lake, reader }, item);
+                        let goes_on = got.is_ok();
+                        if send.send((at, got)).is_err() || !goes_on {
+                            break;
+                        }
+                    }
+                    reader
+                })
+            };
+            let threads: Vec<_> = (0..lanes).map(lane).collect();
+            drop(send);
+            for (done, (at, got)) in (1..).zip(ended) {
+                out.insert(at, got);
+                on(done);
+            }
+            let ends = threads.into_iter().map(thread::ScopedJoinHandle::join);
+            ends.collect()
+        });
+        for reader in readers {
+            let reader = reader.map_err(|_| {
+                let text = format!("could not look into {}", lake.root);
+                EngineError::new(ErrorKind::Corrupt, text)
+            })?;
+            self.reader.learn(reader);
+        }
+        out.into_values().collect()
     }
 
     /// The table in a directory, as it is now; `None` if there is none.
     pub fn table(&mut self, what: &str, path: &str) -> Result<Option<Seen>, EngineError> {
         let dir = self.lake.dir(path);
-        let Some(latest) = Log::read(&dir)?.and_then(|log| log.latest()) else {
+        let Some(log) = Log::read(&dir)? else {
+            return Ok(None);
+        };
+        let Some(latest) = log.latest() else {
             return Ok(None);
         };
         let version = self.reader.version(what, &dir, latest)?;
@@ -54,6 +123,8 @@ impl Eyes<'_> {
             id: version.id().to_owned(),
             version: latest,
             state: state::of(self.reader, what, &dir, &version)?,
+            aside: state::set_aside(&dir, &version)?,
+            agreed_on_elsewhere: log.agreed_on_elsewhere,
         }))
     }
 
@@ -64,8 +135,29 @@ impl Eyes<'_> {
         seen: &Seen,
     ) -> Result<Option<String>, EngineError> {
         let dir = self.lake.dir(&seen.path);
+        if seen.agreed_on_elsewhere && matches!(dir, Dir::Store(_)) {
+            return Ok(Some(ELSEWHERE.to_owned()));
+        }
         let version = self.reader.version(&name.to_string(), &dir, seen.version)?;
         Ok(features::refused(&version))
+    }
+
+    /// Whether a retained version stands in the log of the table in a directory, though the table has
+    /// another identity by now: Spark gives it a new one with `CREATE OR REPLACE TABLE`.
+    pub fn holds(
+        &mut self,
+        what: &str,
+        dir: &Dir,
+        kept: &KeptRelation,
+    ) -> Result<bool, EngineError> {
+        if !Log::read(dir)?.is_some_and(|log| log.reaches(kept.version)) {
+            return Ok(false);
+        }
+        match self.reader.version(what, dir, kept.version) {
+            Ok(then) => Ok(kept.state.storage == Some(state::digest(&then))),
+            Err(e) if matches!(e.kind, ErrorKind::Missing | ErrorKind::Corrupt) => Ok(false),
+            Err(e) => Err(e),
+        }
     }
 
     /// Where the table of a retained relation lies, in production or set aside, and its newest version.
@@ -73,7 +165,7 @@ impl Eyes<'_> {
         &mut self,
         name: &RelationName,
         kept: &KeptRelation,
-    ) -> Result<Option<(String, Arc<Version>)>, EngineError> {
+    ) -> Result<Option<(String, Arc<Read>)>, EngineError> {
         let files = kept.state.storage.as_deref().unwrap_or_default();
         let Some(home) = self.lake.path(name) else {
             return Ok(None);
@@ -85,7 +177,9 @@ impl Eyes<'_> {
                 continue;
             };
             let now = self.reader.version(&name.to_string(), &dir, latest)?;
-            if files.split(' ').next() == Some(now.id()) {
+            if files.split(' ').next() == Some(now.id())
+                || self.holds(&name.to_string(), &dir, kept)?
+            {
                 return Ok(Some((path, now)));
             }
         }
@@ -133,6 +227,9 @@ pub fn take(
             )
             .hint("name in `namespaces` what the job builds, without this table"));
         }
+        if let Dir::Store(prefix) = eyes.lake.dir(&seen.path).join(LOG) {
+            prefix.keeps_out(&log::file(seen.version))?;
+        }
         let one = KeptRelation {
             state: seen.state.clone(),
             version: seen.version,
@@ -151,8 +248,13 @@ pub fn prove(eyes: &mut Eyes<'_>, store: &Store, release: ReleaseId) -> Result<(
             format!("there is no restore point of {release}"),
         ));
     };
-    let mut relations = kept.relations.iter();
-    relations.try_for_each(|(name, one)| eyes.prove(name, one))
+    let relations: Vec<_> = kept.relations.iter().collect();
+    let proved = eyes.each(
+        &relations,
+        |_| (),
+        |eyes, (name, one)| eyes.prove(name, one),
+    );
+    proved.map(drop)
 }
 
 /// Proves that what a request brings back can be read. What is not retained at all is told by planning.
@@ -164,9 +266,10 @@ pub fn attainable(
     all: &[Kept],
     request: &RestoreRequest,
 ) -> Result<(), EngineError> {
-    for (name, version) in &request.bring {
+    let asked: Vec<_> = request.bring.iter().collect();
+    let look = |eyes: &mut Eyes<'_>, (name, version): &(&RelationName, &Version)| {
         let Some(wanted) = &version.state else {
-            continue;
+            return Ok(());
         };
         let mut retained = kept::retained(all, name, wanted);
         retained.sort_by_key(|one| one.version);
@@ -178,11 +281,12 @@ pub fn attainable(
                 break;
             }
         }
-        if let Some(one) = found {
-            eyes.prove(name, one)?;
+        match found {
+            Some(one) => eyes.prove(name, one),
+            None => Ok(()),
         }
-    }
-    Ok(())
+    };
+    eyes.each(&asked, |_| (), look).map(drop)
 }
 
 /// Forgets the restore points that nobody keeps. What they name stays until its tables are vacuumed.
@@ -208,10 +312,13 @@ pub fn fsck(
     let total = u64::try_from(all.len()).unwrap_or(u64::MAX);
     for (done, kept) in (1..).zip(&all) {
         let subject = format!("restore point of {}", kept.release);
-        let mut faults = Vec::new();
-        for (name, one) in &kept.relations {
-            faults.extend(eyes.prove(name, one).err());
-        }
+        let relations: Vec<_> = kept.relations.iter().collect();
+        let proved = eyes.each(
+            &relations,
+            |_| (),
+            |eyes, (name, one)| Ok(eyes.prove(name, one).err()),
+        )?;
+        let faults: Vec<_> = proved.into_iter().flatten().collect();
         if faults.is_empty() {
             out.push(Diagnosis {
                 level: Level::Ok,

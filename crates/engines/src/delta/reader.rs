@@ -4,21 +4,21 @@
 //! Paths are given as they stand in the log, still encoded. A file is removed from a table by naming
 //! it exactly as it was added, so that what is read is never encoded anew.
 
+use super::bucket;
+use super::dir::Dir;
 use super::log;
+use super::threads::run;
 use deltalake_core::DeltaTableError;
 use deltalake_core::arrow::array::RecordBatch;
 use deltalake_core::arrow::json::writer::{LineDelimited, WriterBuilder};
 use deltalake_core::kernel::Snapshot;
-use deltalake_core::logstore::{LogStoreRef, StorageConfig, logstore_for};
+use deltalake_core::logstore::LogStoreRef;
 use futures::StreamExt;
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, VecDeque};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::runtime::{Builder, Runtime};
 use unship_core::engine::{EngineError, ErrorKind};
-use url::Url;
 
 /// How many files the versions that are remembered have in all. One look at a table is asked for
 /// several times in each operation.
@@ -108,12 +108,11 @@ impl File {
 }
 
 /// A directory, the number of a version, and what tells the commit from another of that number.
-type Key = (PathBuf, u64, String);
+type Key = (String, u64, String);
 
 /// Reads versions, and remembers the ones that it read last.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct Reader {
-    runtime: Option<Runtime>,
     last: BTreeMap<Key, Arc<Version>>,
     /// The same, the one that was read last at the end.
     order: VecDeque<Key>,
@@ -122,50 +121,36 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Runs what the library does on threads of its own.
-    pub fn run<T, F>(&mut self, what: &str, work: F) -> Result<T, EngineError>
-    where
-        T: Send + 'static,
-        F: Future<Output = T> + Send + 'static,
-    {
-        let runtime = match &mut self.runtime {
-            Some(runtime) => runtime,
-            none => {
-                let made = Builder::new_multi_thread()
-                    .worker_threads(2)
-                    .enable_all()
-                    .build()
-                    .map_err(|e| {
-                        let text = "cannot start the threads that read tables";
-                        EngineError::new(ErrorKind::Io, text).because(e)
-                    })?;
-                none.insert(made)
-            }
-        };
-        // A log that the library cannot stand must not take us down with it.
-        let task = runtime.spawn(work);
-        runtime.block_on(task).map_err(|e| {
-            EngineError::new(ErrorKind::Corrupt, format!("could not {what}")).because(e)
-        })
-    }
-
     /// A version of the table in a directory. `what` names the table for a person.
     pub fn version(
         &mut self,
         what: &str,
-        table: &Path,
+        table: &Dir,
         number: u64,
     ) -> Result<Arc<Version>, EngineError> {
-        let key = (table.to_owned(), number, log::stamp(table, number));
+        let key = (table.to_string(), number, log::stamp(table, number));
         if let Some(version) = self.last.get(&key) {
             return Ok(Arc::clone(version));
         }
         let doing = format!("read version {number} of {what}");
-        let url = url(table)?;
-        let read = self.run(&doing, read(url, number))?;
-        let version = Arc::new(read.map_err(|e| failed(&doing, e))?);
+        let store = table.logs()?;
+        let read = run(&doing, read(store, number))?;
+        let version = Arc::new(read.map_err(|e| failed(table, &doing, e))?);
         self.remember(key, Arc::clone(&version));
         Ok(version)
+    }
+
+    /// Takes over what another one remembers.
+    pub fn learn(&mut self, other: Self) {
+        for key in other.order {
+            if let Some(version) = other
+                .last
+                .get(&key)
+                .filter(|_| !self.last.contains_key(&key))
+            {
+                self.remember(key, Arc::clone(version));
+            }
+        }
     }
 
     fn remember(&mut self, key: Key, version: Arc<Version>) {
@@ -181,20 +166,12 @@ impl Reader {
     }
 }
 
-/// A directory as the library wants it.
-pub fn url(table: &Path) -> Result<Url, EngineError> {
-    Url::from_directory_path(table).map_err(|()| {
-        let text = format!("{} is no absolute path", table.display());
-        EngineError::new(ErrorKind::Unsupported, text)
-    })
-}
-
-/// The library's own way to a table.
-pub fn store(url: &Url) -> Result<LogStoreRef, DeltaTableError> {
-    logstore_for(url, StorageConfig::default())
-}
-
-fn failed(doing: &str, error: DeltaTableError) -> EngineError {
+fn failed(table: &Dir, doing: &str, error: DeltaTableError) -> EngineError {
+    if let Dir::Store(_) = table
+        && let Some(told) = bucket::told(&format!("could not {doing}"), &error)
+    {
+        return told;
+    }
     let text = error.to_string();
     let kind = match &error {
         DeltaTableError::InvalidVersion(_) | DeltaTableError::NotATable(_) => ErrorKind::Missing,
@@ -210,8 +187,7 @@ fn failed(doing: &str, error: DeltaTableError) -> EngineError {
     }
 }
 
-async fn read(url: Url, number: u64) -> Result<Version, DeltaTableError> {
-    let store = store(&url)?;
+async fn read(store: LogStoreRef, number: u64) -> Result<Version, DeltaTableError> {
     let snapshot = Snapshot::try_new(store.as_ref(), Some(number)).await?;
     let json = |e| DeltaTableError::SerializeLogJson { json_err: e };
     let mut version = Version {

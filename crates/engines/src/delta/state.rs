@@ -3,18 +3,21 @@
 //! Files never change, so that their names stand for a table's rows. The definition is everything
 //! else that a version brings back, a line each, as JSON.
 
+use super::dir::Dir;
 use super::files;
 use super::log;
 use super::reader::{Reader, Version};
 use crate::iceberg::canonical;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::Path;
 use unship_core::engine::EngineError;
 use unship_core::relation::{Column, Fingerprint, RelationKind, RelationState};
 
 /// The method of a fingerprint that is a digest of files.
 pub const METHOD: &str = "delta files 1";
+
+/// What a commit of unship's bears after which the table is no part of production.
+pub const ASIDE: &str = "aside";
 
 /// How many commits that change no row are passed over to find the one that did. Behind more of them
 /// their own files count.
@@ -31,13 +34,17 @@ pub struct Seen {
     pub version: u64,
     /// What the ledger remembers of that.
     pub state: RelationState,
+    /// Whether unship emptied it, so that it is no part of production though it lies there.
+    pub aside: bool,
+    /// Whether its writers agree by another service on who commits.
+    pub agreed_on_elsewhere: bool,
 }
 
 /// What the ledger remembers of a version of the table in a directory.
 pub fn of(
     reader: &mut Reader,
     what: &str,
-    table: &Path,
+    table: &Dir,
     version: &Version,
 ) -> Result<RelationState, EngineError> {
     let held = digest(version);
@@ -95,7 +102,7 @@ pub fn digest(version: &Version) -> String {
 fn content(
     reader: &mut Reader,
     what: &str,
-    table: &Path,
+    table: &Dir,
     version: &Version,
 ) -> Result<Option<String>, EngineError> {
     let mut at = version.number;
@@ -124,6 +131,27 @@ fn content(
         _ => return Ok(None),
     };
     Ok(Some(digest(&before)))
+}
+
+/// Whether a table is no part of production: unship emptied it where nothing can be renamed, and
+/// nobody has written to it since.
+pub fn set_aside(table: &Dir, version: &Version) -> Result<bool, EngineError> {
+    if !version.files.is_empty() {
+        return Ok(false);
+    }
+    let first = version.number.saturating_sub(MAINTENANCE as u64);
+    for at in (first..=version.number).rev() {
+        let Some(actions) = log::commit(table, at)? else {
+            return Ok(false);
+        };
+        if log::own(&actions, "release").is_some() {
+            return Ok(log::own(&actions, ASIDE).is_some());
+        }
+        if actions.iter().any(|action| file_action(action).is_some()) {
+            return Ok(false);
+        }
+    }
+    Ok(false)
 }
 
 /// The file that an action adds or removes.

@@ -1,19 +1,79 @@
-//! Delta tables, and the Python package `deltalake` as the job, as the others who write, and as the
-//! reader. `scripts/python-env delta` makes the environment that has it; `make test-all` does so.
+//! Delta tables in a directory and in an object store, and the Python package `deltalake` as the job,
+//! as the others who write, and as the reader. `scripts/python-env delta` makes the environment that
+//! has it, with an S3 server; `make test-all` does so.
+
+mod store;
 
 use super::support::{Output, Scratch, Tools, repository};
 use serde_json::{Value, json};
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use unship_core::testing::skipped;
 
 struct Lake {
     scratch: Scratch,
     python: String,
     job: String,
+    server: Option<Server>,
+}
+
+/// The S3 server of `rig/s3.py`.
+struct Server {
+    child: Child,
+    url: String,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 impl Lake {
+    /// A lake in a directory, and then one in an object store.
+    fn everywhere() -> impl Iterator<Item = Self> {
+        let lakes: [fn() -> Option<Self>; 2] = [Self::new, Self::in_store];
+        lakes.into_iter().filter_map(|lake| lake())
+    }
+
+    fn in_store() -> Option<Self> {
+        let mut lake = Self::new()?;
+        for (name, value) in [
+            ("AWS_ALLOW_HTTP", "true"),
+            ("AWS_ACCESS_KEY_ID", "somebody"),
+            ("AWS_SECRET_ACCESS_KEY", "hush-hush"),
+            ("AWS_REGION", "us-east-1"),
+            ("DELTA_ROOT", "s3://lake/tables"),
+        ] {
+            lake.scratch.set(name, value);
+        }
+        let server = repository().join("crates/unship/tests/it/rig/s3.py");
+        let mut command = lake.scratch.command(&lake.python);
+        command.arg(server).arg(lake.scratch.path("fault"));
+        let ends = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = ends.spawn().unwrap();
+        let mut port = String::new();
+        let out = child.stdout.take().unwrap();
+        BufReader::new(out).read_line(&mut port).unwrap();
+        let url = format!("http://127.0.0.1:{}", port.trim());
+        lake.scratch.set("AWS_ENDPOINT_URL", &url);
+        lake.server = Some(Server { child, url });
+        lake.configure("s3://lake/tables");
+        Some(lake)
+    }
+
+    fn configure(&self, root: &str) {
+        self.scratch.write(
+            "unship.toml",
+            format!(
+                "format = 1\ndefault_env = \"prod\"\n\n[env.prod]\nengine = \"delta\"\n\
+                 root = \"{root}\"\ncatalog = \"lake\"\nnamespaces = [\"s\"]\n"
+            ),
+        );
+    }
+
     fn new() -> Option<Self> {
         let Ok(python) = std::env::var("UNSHIP_TEST_DELTA_PYTHON") else {
             skipped("UNSHIP_TEST_DELTA_PYTHON is not set: scripts/python-env delta makes one");
@@ -27,17 +87,28 @@ impl Lake {
         let root = scratch.path("lake");
         std::fs::create_dir_all(root.join("s")).unwrap();
         scratch.set("DELTA_ROOT", &root);
-        scratch.write(
-            "unship.toml",
-            "format = 1\ndefault_env = \"prod\"\n\n[env.prod]\nengine = \"delta\"\n\
-             root = \"lake\"\ncatalog = \"lake\"\nnamespaces = [\"s\"]\n",
-        );
         let job = repository().join("crates/unship/tests/it/rig/delta.py");
-        Some(Self {
+        let lake = Self {
             scratch,
             python,
             job: job.display().to_string(),
-        })
+            server: None,
+        };
+        lake.configure("lake");
+        Some(lake)
+    }
+
+    /// What everybody sees when production is `then`, after it was `now`: where nothing can be
+    /// renamed, a table that was made meanwhile stays, without its rows.
+    fn without(&self, then: &Value, now: &Value) -> Value {
+        let mut out = then.clone();
+        for (name, table) in now.as_object().unwrap() {
+            if self.server.is_some() && then.get(name).is_none() {
+                out[name] = table.clone();
+                out[name]["rows"] = json!([]);
+            }
+        }
+        out
     }
 
     fn sh(&self, args: &[&str]) -> Value {
@@ -74,7 +145,10 @@ const ODD: &str = "é b/c%41=d";
 #[test]
 #[ignore = "needs the Python package deltalake: scripts/python-env delta"]
 fn everything_a_job_did_goes_back_and_forth() {
-    let Some(lake) = Lake::new() else { return };
+    Lake::everywhere().for_each(|lake| goes_back_and_forth(&lake));
+}
+
+fn goes_back_and_forth(lake: &Lake) {
     lake.others(&json!([["create", "s/raw", ["id"], [[1]]]]));
     lake.run(&json!([
         [
@@ -111,6 +185,7 @@ fn everything_a_job_did_goes_back_and_forth() {
     .says(0, &["R2 is production: 3 relations changed"]);
     let r2 = lake.show();
     assert_ne!(r1, r2);
+    let r1 = lake.without(&r1, &r2);
 
     lake.scratch
         .ok(&["plan"])
@@ -178,7 +253,10 @@ fn everything_a_job_did_goes_back_and_forth() {
 #[test]
 #[ignore = "needs the Python package deltalake: scripts/python-env delta"]
 fn a_dropped_table_is_named_and_the_others_go_back() {
-    let Some(lake) = Lake::new() else { return };
+    Lake::everywhere().for_each(|lake| a_table_is_dropped(&lake));
+}
+
+fn a_table_is_dropped(lake: &Lake) {
     let both = |n: i64| {
         json!([
             ["create", "s/orders", ["id", "value"], [[1, n]]],
@@ -211,7 +289,10 @@ fn a_dropped_table_is_named_and_the_others_go_back() {
 #[test]
 #[ignore = "needs the Python package deltalake: scripts/python-env delta"]
 fn a_crash_anywhere_is_resumed() {
-    let Some(mut lake) = Lake::new() else { return };
+    Lake::everywhere().for_each(crashes);
+}
+
+fn crashes(mut lake: Lake) {
     lake.run(&json!([
         ["create", "s/orders", ["id"], [[1]]],
         ["create", "s/customers", ["id"], [[1]]]
@@ -225,6 +306,7 @@ fn a_crash_anywhere_is_resumed() {
     ]))
     .says(0, &["R2"]);
     let new = lake.show();
+    let old = lake.without(&old, &new);
     let stride = std::env::var("UNSHIP_CRASH_STRIDE");
     let stride: usize = stride.map_or(7, |n| n.parse().unwrap());
     let mut crashes = 0;
@@ -251,7 +333,7 @@ fn a_crash_anywhere_is_resumed() {
         lake.scratch.ok(&["fsck"]);
     }
     assert!(crashes > 1, "it never crashed");
-    println!("{crashes} crashes");
+    println!("{crashes} crashes, in a store: {}", lake.server.is_some());
 }
 
 /// Others keep committing while production goes back and forth: whatever they were told is committed
@@ -259,7 +341,10 @@ fn a_crash_anywhere_is_resumed() {
 #[test]
 #[ignore = "needs the Python package deltalake: scripts/python-env delta"]
 fn nothing_that_others_commit_meanwhile_is_lost() {
-    let Some(lake) = Lake::new() else { return };
+    Lake::everywhere().for_each(|lake| others_go_on(&lake));
+}
+
+fn others_go_on(lake: &Lake) {
     let rounds = std::env::var("UNSHIP_LAKE_ROUNDS");
     let rounds: usize = rounds.map_or(10, |n| n.parse().unwrap());
     lake.run(&json!([["create", "s/orders", ["id", "value"], [[1, 1]]]]))
@@ -295,8 +380,9 @@ fn nothing_that_others_commit_meanwhile_is_lost() {
     let kept: Vec<i64> = serde_json::from_value(lake.sh(&["kept", "s/orders"])).unwrap();
     let lost: Vec<_> = committed.iter().filter(|id| !kept.contains(id)).collect();
     println!(
-        "{moved} moved, {refused} refused, {} committed",
-        committed.len()
+        "{moved} moved, {refused} refused, {} committed, in a store: {}",
+        committed.len(),
+        lake.server.is_some()
     );
     assert!(!committed.is_empty() && lost.is_empty(), "lost: {lost:?}");
 }

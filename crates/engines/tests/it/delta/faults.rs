@@ -3,6 +3,7 @@
 use super::suite::{Lake, name};
 use super::table::uuid;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use unship_core::engine::{Engine, EngineError, ErrorKind, Level, Place};
@@ -21,7 +22,12 @@ fn write(of: &str, rows: &[[i64; 2]]) -> Write {
 
 /// `R1` made `orders` and `customers`, `R2` changed both.
 fn told() -> (World, Lake) {
-    let lake = Lake::new(false);
+    told_in(false)
+}
+
+/// The same, in an object store.
+fn told_in(stored: bool) -> (World, Lake) {
+    let lake = Lake::new(false, stored);
     // The same directory, seen from outside of the world.
     let outside = Lake::at(&lake);
     let mut world = World::new(Box::new(lake)).unwrap();
@@ -129,6 +135,26 @@ fn a_commit_in_between_takes_all_of_it_back() {
     let mut expected = before;
     expected.insert(name("orders"), table(&[[1, 2], [9, 9]]));
     assert_eq!(world.production(), expected);
+}
+
+/// A try that was taken back leaves a restore point behind, and the next one is no worse for it.
+#[test]
+fn what_an_earlier_try_wrote_down_is_not_written_again() {
+    let (mut world, lake) = told();
+    let ask = Ask::Rollback {
+        to: Some(ReleaseId(1)),
+        select: None,
+    };
+    let plan = world.session(|s| s.plan(&ask)).unwrap();
+    let first = &plan.steps[0];
+    assert!(!first.production);
+    lake.engine().apply(first, None, &|_, _, _| {}).unwrap();
+    let again = world.session(|s| s.plan(&ask)).unwrap();
+    assert!(again.steps.iter().all(|step| step.production));
+    world.back(&ask, false).unwrap();
+    assert_eq!(world.production()[&name("orders")], table(&[[1, 1]]));
+    world.back(&Ask::Undo, false).unwrap();
+    assert_eq!(world.production()[&name("orders")], table(&[[1, 2]]));
 }
 
 /// The answer of a commit is lost: the log itself says that it happened.
@@ -273,6 +299,97 @@ fn an_append_only_table_stays_as_it_is() {
     let words = format!("{:?}", world.back(&ask, true).unwrap_err());
     assert!(words.contains("is append-only"), "{words}");
     assert_eq!(world.production(), before);
+}
+
+/// Spark gives a table another identity with `CREATE OR REPLACE TABLE`, which is how dbt builds one:
+/// the log goes on, and every version that it has can come back.
+#[test]
+fn a_table_that_was_replaced_goes_back_in_its_own_log() {
+    for stored in [false, true] {
+        let (mut world, lake) = told_in(stored);
+        let orders = lake.table("orders");
+        let was = orders.at(orders.latest().unwrap()).metadata;
+        let good: BTreeMap<_, _> = ["orders", "customers"]
+            .map(|of| (name(of), table(&[[1, 1]])))
+            .into();
+        let replaces = |value: i64| {
+            let mut metadata = was.clone();
+            metadata["id"] = uuid().into();
+            let mut actions = vec![json!({ "metaData": metadata })];
+            actions.extend(orders.removals());
+            actions.push(json!({ "add": orders.file(&[vec![value, value]]) }));
+            orders.commit("CREATE OR REPLACE TABLE AS SELECT", &actions);
+        };
+        for value in [7, 8] {
+            replaces(value);
+            world
+                .run(&Script::good([write("customers", &[[1, value]])]))
+                .unwrap();
+        }
+        let bad = world.production();
+        let first = Ask::Rollback {
+            to: Some(ReleaseId(1)),
+            select: None,
+        };
+        world.back(&first, true).unwrap();
+        assert_eq!(world.production(), good);
+        assert_eq!(orders.at(orders.latest().unwrap()).metadata, was);
+        world.back(&Ask::Undo, false).unwrap();
+        assert_eq!(world.production(), bad);
+        let live = world.live().unwrap().release;
+        let proof = world.session(|s| s.verify(live)).unwrap();
+        assert!(proof.differences.is_empty(), "{proof:?}");
+    }
+}
+
+/// Nothing can be renamed in an object store: what the release made loses its rows, and its versions
+/// stay in its log, from where they come back.
+#[test]
+fn a_table_that_cannot_be_renamed_is_emptied_and_comes_back() {
+    let (mut world, lake) = told_in(true);
+    let before = world.production();
+    world
+        .run(&Script::good([write("made", &[[6, 6]])]))
+        .unwrap();
+    let after = world.production();
+    let made = lake.table("made");
+    world.back(&Ask::Undo, false).unwrap();
+    assert_eq!(world.production(), before);
+    let latest = made.latest().unwrap();
+    assert!(made.at(latest).files.is_empty(), "a reader finds no rows");
+    let info = &made.actions(latest)[0]["commitInfo"];
+    assert_eq!(info["operation"], "DELETE");
+    assert_eq!(info["userMetadata"], "unship R4, set aside");
+    let live = world.live().unwrap().release;
+    let proof = world.session(|s| s.verify(live)).unwrap();
+    assert!(proof.differences.is_empty(), "{proof:?}");
+    world.back(&Ask::Redo, false).unwrap();
+    assert_eq!(world.production(), after);
+    world.back(&Ask::Undo, false).unwrap();
+    // Somebody writes to it: it is a table of production again.
+    made.append(&[vec![9, 9]]);
+    let seen = world
+        .session(|s| {
+            let depth = unship_core::engine::Depth::Catalog;
+            s.engine.observe(Place::Live, &depth, &|_, _, _| {})
+        })
+        .unwrap();
+    assert!(seen.contains_key(&name("made")), "{seen:?}");
+}
+
+/// A commit that DynamoDB was asked about would overwrite one that was made beside it.
+#[test]
+fn a_table_whose_writers_agree_elsewhere_is_not_guarded() {
+    let (mut world, lake) = told_in(true);
+    let waits = lake.table("orders").0.join("_delta_log/.tmp");
+    fs::create_dir(&waits).unwrap();
+    fs::write(waits.join("00000000000000000001.json.7b3f"), "").unwrap();
+    refused(&mut world, "agree through DynamoDB");
+    let found = world.session(|s| s.engine.doctor());
+    assert!(
+        found.iter().any(|d| d.finding.contains("DynamoDB")),
+        "{found:?}"
+    );
 }
 
 /// What a job in place did is taken back, and rows, columns, properties are what they were.

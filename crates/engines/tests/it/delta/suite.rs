@@ -2,6 +2,7 @@
 
 use super::table::{Log, is_table};
 use jiff::SignedDuration;
+use object_store::local::LocalFileSystem;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
@@ -13,22 +14,25 @@ use unship_core::testing::conformance::Make;
 use unship_core::testing::world::Harness;
 use unship_core::testing::{Contents, Write};
 use unship_engines::delta::kept::Store;
-use unship_engines::delta::{Delta, Settings};
+use unship_engines::delta::{Delta, Dir, Settings};
 
 /// A directory of tables, and the one where unship writes down what is retained.
 pub struct Lake {
     dir: Arc<TempDir>,
     /// Whether somebody compacts a table after each change of it.
     compacts: bool,
+    /// Whether unship finds the same directory in an object store.
+    stored: bool,
 }
 
 impl Lake {
-    pub fn new(compacts: bool) -> Self {
+    pub fn new(compacts: bool, stored: bool) -> Self {
         let dir = TempDir::new().unwrap();
         fs::create_dir_all(dir.path().join("lake/s")).unwrap();
         Self {
             dir: Arc::new(dir),
             compacts,
+            stored,
         }
     }
 
@@ -37,6 +41,7 @@ impl Lake {
         Self {
             dir: Arc::clone(&other.dir),
             compacts: other.compacts,
+            stored: other.stored,
         }
     }
 
@@ -46,8 +51,16 @@ impl Lake {
     }
 
     pub fn settings(&self) -> Settings {
+        let root = match self.stored {
+            false => Dir::Disk(self.dir()),
+            true => {
+                let store = LocalFileSystem::new_with_prefix(self.dir()).unwrap();
+                // Of buckets with such names the library knows that they list in no order.
+                Dir::within("s3://lake--x-s3", Arc::new(store)).unwrap()
+            }
+        };
         Settings {
-            root: self.dir(),
+            root,
             catalog: "lake".to_owned(),
             namespaces: BTreeSet::new(),
             home: self.home(),
@@ -130,8 +143,8 @@ impl Harness for Lake {
             Place::Live => {
                 for entry in fs::read_dir(self.dir().join("s")).unwrap() {
                     let of = entry.unwrap().file_name().into_string().unwrap();
-                    if !of.starts_with("unship_r") {
-                        let log = self.table(&of);
+                    let log = self.table(&of);
+                    if !of.starts_with("unship_r") && !log.is_aside() {
                         out.insert(name(&of), log.read(log.latest().unwrap()));
                     }
                 }
@@ -183,11 +196,12 @@ impl Harness for Lake {
     }
 }
 
-/// Plays a case where nobody else is about, and where every change is followed by compaction.
+/// Plays a case where nobody else is about, where every change is followed by compaction, and in an
+/// object store.
 fn play(case: &dyn Fn(Make<'_>)) {
-    for compacts in [false, true] {
-        println!("compacted: {compacts}");
-        case(&|| Box::new(Lake::new(compacts)));
+    for (compacts, stored) in [(false, false), (true, false), (false, true)] {
+        println!("compacted: {compacts}, in a store: {stored}");
+        case(&|| Box::new(Lake::new(compacts, stored)));
     }
 }
 

@@ -82,6 +82,12 @@ impl Log {
         Table::new(&columns, rows.collect::<Vec<_>>())
     }
 
+    /// Whether unship took all rows out of it, which stands for renaming where nothing can be renamed.
+    pub fn is_aside(&self) -> bool {
+        let latest = self.latest().unwrap();
+        self.actions(latest)[0]["commitInfo"]["unship"]["aside"] == "yes"
+    }
+
     /// Adds a commit.
     pub fn commit(&self, operation: &str, actions: &[Value]) {
         let version = self.latest().map_or(0, |v| v + 1);

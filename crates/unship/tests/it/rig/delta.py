@@ -1,5 +1,5 @@
 """An independent writer and reader of Delta tables: the Python package `deltalake`, which knows
-nothing of unship.
+nothing of unship. DELTA_ROOT is a directory, or the URL of one in an S3 bucket.
 
 delta.py do JSON          carries out operations on tables below DELTA_ROOT, in order
 delta.py show             prints what every table is: rows, columns, partitions, properties
@@ -18,7 +18,8 @@ from pathlib import Path
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 
-ROOT = Path(os.environ["DELTA_ROOT"])
+ROOT = os.environ["DELTA_ROOT"]
+IN_STORE = "://" in ROOT
 
 
 def arrow(columns, rows):
@@ -32,9 +33,24 @@ def columns(table):
     return [field.name for field in table.schema().fields]
 
 
+def bucket():
+    """The bucket, and where the root lies in it."""
+    import boto3
+
+    name, _, prefix = ROOT.split("://")[1].partition("/")
+    return boto3.resource("s3").Bucket(name), prefix
+
+
+def drop(name):
+    if not IN_STORE:
+        return shutil.rmtree(f"{ROOT}/{name}")
+    objects, prefix = bucket()
+    objects.objects.filter(Prefix=f"{prefix}/{name}/").delete()
+
+
 def carry_out(operation):
     what, name, *rest = operation
-    path = str(ROOT / name)
+    path = f"{ROOT}/{name}"
     if what == "create":
         names, rows, *partitions = rest
         write_deltalake(path, arrow(names, rows), partition_by=partitions or None)
@@ -44,6 +60,10 @@ def carry_out(operation):
     elif what == "overwrite":
         table = DeltaTable(path)
         write_deltalake(path, arrow(columns(table), rest[0]), mode="overwrite")
+    elif what == "replace":
+        # As a new table, with an identity of its own, in the same log.
+        DeltaTable.create(path, DeltaTable(path).schema(), mode="overwrite")
+        carry_out(["append", name, rest[0]])
     elif what == "delete":
         DeltaTable(path).delete(rest[0])
     elif what == "property":
@@ -57,7 +77,7 @@ def carry_out(operation):
     elif what == "vacuum":
         DeltaTable(path).vacuum(0, dry_run=False, enforce_retention_duration=False)
     elif what == "drop":
-        shutil.rmtree(path)
+        drop(name)
     elif what == "fail":
         sys.exit(3)
     else:
@@ -65,7 +85,12 @@ def carry_out(operation):
 
 
 def tables():
-    for log in sorted(ROOT.rglob("_delta_log")):
+    if IN_STORE:
+        objects, prefix = bucket()
+        keys = (o.key[len(prefix) + 1 :] for o in objects.objects.filter(Prefix=f"{prefix}/"))
+        yield from sorted({key.split("/_delta_log/")[0] for key in keys if "/_delta_log/" in key})
+        return
+    for log in sorted(Path(ROOT).rglob("_delta_log")):
         name = log.parent.relative_to(ROOT)
         if not name.name.startswith("unship_r"):
             yield str(name)
@@ -74,7 +99,7 @@ def tables():
 def show():
     out = {}
     for name in tables():
-        table = DeltaTable(str(ROOT / name))
+        table = DeltaTable(f"{ROOT}/{name}")
         names = sorted(columns(table))
         rows = table.to_pyarrow_table(columns=names).to_pylist()
         metadata = table.metadata()
@@ -102,7 +127,7 @@ def append(until):
 
 
 def kept(name):
-    path = str(ROOT / name)
+    path = f"{ROOT}/{name}"
     ids = set()
     for version in range(DeltaTable(path).version() + 1):
         table = DeltaTable(path, version=version).to_pyarrow_table(columns=["id"])
@@ -111,7 +136,7 @@ def kept(name):
 
 
 def history(name):
-    print(json.dumps(DeltaTable(str(ROOT / name)).history(1)[0], default=str))
+    print(json.dumps(DeltaTable(f"{ROOT}/{name}").history(1)[0], default=str))
 
 
 if __name__ == "__main__":
