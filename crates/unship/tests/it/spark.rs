@@ -433,7 +433,8 @@ fn nothing_that_spark_commits_meanwhile_is_lost() {
                 let job_before = job.load(Ordering::SeqCst);
                 let before = spark.ask(None, &[&at, left, right]).unwrap();
                 let after = spark.ask(None, &[&at]).unwrap();
-                let quiet = job_before % 2 == 0 && job.load(Ordering::SeqCst) == job_before;
+                let quiet =
+                    job_before.is_multiple_of(2) && job.load(Ordering::SeqCst) == job_before;
                 if quiet && before[0] == after[0] {
                     pairs.push((before[1].clone(), before[2].clone()));
                     read.store(true, Ordering::SeqCst);
