@@ -194,7 +194,8 @@ impl<'a> Work<'a> {
         let branch = rows::on_branch(&table, &self.branch.name);
         let columns: Vec<_> = self.columns.iter().map(|c| rows::quoted(c)).collect();
         let columns = columns.join(", ");
-        let mut out = Vec::new();
+        // A session that was there before the branch may remember the table without it.
+        let mut out = vec![format!("REFRESH TABLE {table}")];
         for (n, run) in self.keep.runs.iter().enumerate() {
             let (_, last) = run.ends().ok_or_else(unnamed)?;
             let of: Vec<_> = run.commits.iter().map(i64::to_string).collect();

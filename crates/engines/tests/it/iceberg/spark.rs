@@ -131,6 +131,9 @@ fn carry_out(catalog: &mut Catalog, play: Play, text: &str) -> i32 {
             views.insert(view.to_owned(), ends);
             continue;
         }
+        if statement.starts_with("REFRESH TABLE `lake`.`s`.`") {
+            continue;
+        }
         let into = between(
             statement,
             "INSERT INTO `lake`.`s`.`",
