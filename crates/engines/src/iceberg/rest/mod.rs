@@ -298,8 +298,8 @@ impl Client {
                 429 | 503 => answer.overloaded().unwrap_or(Sent::Done(answer)),
                 501 => Sent::Done(answer),
                 // 500, 502 and 504 by the specification; whatever else there is of this sort (524:
-                // a gateway's time was up) says no more.
-                500..=599 => {
+                // a gateway's time was up) says no more. Nor does a catalog by 408 that gave up on itself.
+                408 | 500..=599 => {
                     let text = format!("{}: {}", status(answer.status), self.said(&answer));
                     self.lost(key, text, &mut in_doubt)
                 }

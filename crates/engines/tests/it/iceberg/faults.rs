@@ -78,6 +78,11 @@ fn a_lost_answer_is_looked_into() {
         ),
         ("a gateway's time is up", Fault::Says(504, ""), false),
         (
+            "done, and the catalog's own time is up",
+            Fault::DoesAndSays(408, r#"{"error": {"message": "it took too long"}}"#),
+            true,
+        ),
+        (
             "done, and a gateway of another sort",
             Fault::DoesAndSays(524, "<html>"),
             true,
