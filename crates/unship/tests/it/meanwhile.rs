@@ -150,6 +150,12 @@ fn publish(lake: &impl Lakeside, tally: &mut Tally, step: Step, n: i64) -> bool 
             tally.overtaken += 1;
             return false;
         }
+        // A catalog may refuse the job itself, whose snapshot's number others have just taken.
+        Step::AsideWithOrders if out.stderr.contains("older than last sequence number") => {
+            out.says(1, &["never became production"]);
+            tally.overtaken += 1;
+            return false;
+        }
         _ => {
             out.says(0, &["is production"]);
             tally.aside += 1;
