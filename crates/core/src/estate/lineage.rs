@@ -55,10 +55,8 @@ fn edges(lineage: &Lineage, member: impl Fn(&RelationName) -> Option<String>) ->
                     }
                     Some(_) => {}
                     // What the warehouse never sees is read through.
-                    None if parent.relation.is_none() => {
-                        if seen.insert(parent.unique_id.as_str()) {
-                            open.push(&parent.unique_id);
-                        }
+                    None if parent.relation.is_none() && seen.insert(parent.unique_id.as_str()) => {
+                        open.push(&parent.unique_id);
                     }
                     None => {}
                 }
