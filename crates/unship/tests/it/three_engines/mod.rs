@@ -268,9 +268,10 @@ fn a_file_that_somebody_holds_is_waited_for() {
     scratch
         .unship(&["resume"])
         .says(71, &["extract: ", "production: between R"]);
+    // It was killed when the last change was announced, and not yet carried out.
     scratch.unship(&["status"]).says(
         72,
-        &["done: lake: ", "done: marts: ", "not started: extract: "],
+        &["done: lake: ", "done: marts: ", "in doubt: extract: "],
     );
     drop(held);
     scratch.ok(&["resume"]);

@@ -285,7 +285,11 @@ impl Three {
             }
             assert_eq!(eyes.look(), Shown::all(walk.old));
             let (ran, died, _) = self.dying_at(walk.words, at);
-            assert!(died, "{ran:?}");
+            if !died {
+                // The first walk had more to look at, and came past more boundaries.
+                assert_eq!(ran.code, 0, "{ran:?}");
+                continue;
+            }
             if eyes.look() == shown {
                 return;
             }
