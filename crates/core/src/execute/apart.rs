@@ -48,7 +48,13 @@ pub fn end_between(
     if whole.is_empty() || half.iter().any(for_good) {
         return Ok(None);
     }
-    for (step, _) in half.iter().rev() {
+    // What was only prepared for them goes too: it speaks of a change that never was.
+    let theirs = |step: &&Step| {
+        let of = run.engine.databases_of(step);
+        of.is_some_and(|of| !of.is_disjoint(&left))
+    };
+    let theirs: Vec<&Step> = run.plan.steps.iter().filter(theirs).collect();
+    for step in theirs.into_iter().rev() {
         run.take_back(step)?;
     }
     Ok(Some(Apart {
